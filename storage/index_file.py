@@ -1,0 +1,87 @@
+"""What offset and time index have in common: a file of fixed-size entries that only grows, or is cut.
+
+The entries are kept in memory by the index itself. They reach the file late, some 4 KiB at a time, when the segment is
+rolled or closed, and before a flush: an index that a killed process left short is rebuilt, together with the segment
+that recovery reads anyway, so an append costs no second and third write.
+"""
+
+from kpybroker.storage.files import Files
+
+_SPILL_BYTES = 4096
+
+
+class IndexFile:
+    """The file of an index: what is written, and what waits to be."""
+
+    __slots__ = ("_files", "_pending", "_trimmed", "_written", "entry_bytes", "path")
+
+    def __init__(self, files: Files, path: str, entry_bytes: int) -> None:
+        self._files = files
+        self.path = path
+        self.entry_bytes = entry_bytes
+        self._written = -1  # bytes of entries in the file; -1: there is no file yet
+        self._pending = bytearray()
+        self._trimmed = True  # the file ends with its last entry (the JVM preallocates index files with zeros)
+
+    def read(self) -> bytes | None:
+        """The entries in the file without its preallocated tail of zeros, or None when there is no file.
+
+        The result may not be a whole number of entries: the file is then damaged.
+        """
+        data = self._files.read_whole(self.path)
+        if data is None:
+            return None
+        entries = data.rstrip(b"\0")
+        size = min(-(-len(entries) // self.entry_bytes) * self.entry_bytes, len(data))
+        self._written = size
+        self._trimmed = size == len(data)
+        return data[:size]
+
+    def append(self, entry: bytes) -> None:
+        """Add an entry, in memory."""
+        self._pending += entry
+
+    @property
+    def spill_due(self) -> bool:
+        """Whether enough entries wait to be worth a write."""
+        return len(self._pending) >= _SPILL_BYTES
+
+    def spill(self) -> None:
+        """Write what waits; the file is made when it is missing. Raises: StorageFailed; everything still waits then."""
+        if not self._pending and self._written >= 0 and self._trimmed:
+            return
+        file = self._files.open(self.path, create=True)
+        try:
+            start = max(self._written, 0)
+            if self._pending:
+                file.write_at(start, self._pending)
+            size = start + len(self._pending)
+            if self._written < 0 or not self._trimmed:
+                file.truncate(size)
+        finally:
+            file.close()
+        self._pending.clear()
+        self._written = size
+        self._trimmed = True
+
+    def cut(self, entries: int) -> None:
+        """Keep only the first `entries`. Raises: StorageFailed."""
+        size = entries * self.entry_bytes
+        written = max(self._written, 0)
+        if size < written:
+            file = self._files.open(self.path)
+            try:
+                file.truncate(size)
+            finally:
+                file.close()
+            self._written = size
+            self._trimmed = True
+            self._pending.clear()
+        else:
+            del self._pending[size - written :]
+
+    def reset(self) -> None:
+        """Start again without entries; the old file, if any, is replaced at the next spill."""
+        self._pending.clear()
+        self._written = -1
+        self._trimmed = False

@@ -1,0 +1,262 @@
+"""The files of a log: its segments, made, retired and renamed; and making them durable.
+
+The half of `Log` that knows no batches. Its state is described in `log.py`.
+"""
+
+import logging
+import zlib
+from collections import deque
+
+from kpybroker.storage import opening
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.files import StrPath
+from kpybroker.storage.flush import Flush
+from kpybroker.storage.names import (
+    LEADER_EPOCHS,
+    LOG,
+    OFFSET_INDEX,
+    PARTITION_METADATA,
+    SNAPSHOT,
+    TIME_INDEX,
+    TXN_INDEX,
+    file_name,
+)
+from kpybroker.storage.segment import Segment
+
+_log = logging.getLogger(__name__)
+
+
+class LogFiles:
+    """What a log consists of on disk, and its flushing and closing."""
+
+    __slots__ = (
+        "_doomed",
+        "_failure",
+        "_files",
+        "_new_folder",
+        "_new_names",
+        "_segments",
+        "_snapshots",
+        "_tail_checked",
+        "_unflushed_since_ms",
+        "config",
+        "directory",
+        "epochs",
+        "generation",
+        "log_end_offset",
+        "log_start_offset",
+        "producers",
+        "recovery_point",
+        "topic_id",
+    )
+
+    def __init__(self, loaded: opening.Loaded) -> None:
+        self.generation = 0  # grows with each truncation
+        self._failure: StorageFailed | None = None
+        self._new_names = self._new_folder = loaded.new
+        self._unflushed_since_ms = -1
+        self._take(loaded)
+
+    def _take(self, loaded: opening.Loaded) -> None:
+        self._files = loaded.files
+        self.directory = loaded.directory
+        self.topic_id = loaded.topic_id
+        self.config = loaded.config
+        self._segments = loaded.segments
+        self._snapshots = loaded.snapshots
+        self.producers = loaded.producers
+        self.epochs = loaded.epochs
+        self.log_start_offset = loaded.log_start_offset
+        self.log_end_offset = loaded.log_end_offset
+        self.recovery_point = loaded.recovery_point
+        self._doomed = deque(loaded.doomed)  # (when they may be removed, `.deleted` files), in growing order
+        self._tail_checked = not loaded.trusted
+
+    def _usable(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    # segments
+
+    def roll(self, now_ms: int) -> None:
+        """Begin a new segment at the log end, unless the active one is empty. Raises: StorageFailed."""
+        self._usable()
+        active = self._segments.active
+        if active is not None and active.size > 0:
+            self._roll(self.log_end_offset, now_ms)
+
+    def _roll(self, base_offset: int, now_ms: int) -> Segment:
+        """Add a segment at `base_offset`, the active one is complete. Raises: StorageFailed; nothing changed then."""
+        active = self._segments.active
+        if active is not None and active.base_offset == base_offset:  # empty, and its index is full
+            return active
+        if active is not None:
+            active.settle()
+            active.trim()
+        self._write_snapshot(base_offset, sync=False)
+        return self._add_segment(base_offset, now_ms)
+
+    def _add_segment(self, base_offset: int, now_ms: int) -> Segment:
+        segment = Segment(self._files, self.directory, base_offset, now_ms=now_ms, has_txn_index=False)
+        try:
+            segment.create(self.config.segment_bytes if self.config.preallocate else 0)
+        except StorageFailed as error:
+            try:
+                self._files.remove(segment.path(LOG))
+            except StorageFailed:
+                self._failure = error  # an empty segment in the middle of what comes next would hide it
+            raise
+        self._segments.add(segment)
+        self._new_names = True
+        return segment
+
+    def _write_snapshot(self, offset: int, *, sync: bool) -> None:
+        newest = self._snapshots.newest
+        if offset > self.log_start_offset and (newest is None or offset > newest):
+            self._snapshots.write(offset, self.producers.active.values(), sync=sync)
+
+    def _jitter_ms(self, segment: Segment) -> int:
+        """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
+        jitter_max = min(self.config.segment_jitter_ms, self.config.segment_ms)
+        return zlib.crc32(segment.path(LOG).encode()) % jitter_max if jitter_max > 0 else 0
+
+    def _retire(self, dropped: list[Segment], now_ms: int, *, truncated: bool) -> None:
+        """Rename dropped segments' files to `.deleted`, to be removed by `purge` after file.delete.delay.ms."""
+        paths = []
+        for segment in reversed(dropped) if truncated else dropped:  # a crash in between leaves no gap
+            if truncated:
+                segment.mark_stale()
+            paths += segment.retire()
+            snapshot = self._snapshots.retire(segment.base_offset)
+            if snapshot is not None:
+                paths.append(snapshot)
+        if paths:
+            self._doomed.append((now_ms + self.config.file_delete_delay_ms, paths))
+            self._new_names = True
+
+    def purge(self, now_ms: int) -> int | None:
+        """Remove the `.deleted` files that are due; returns when the next are, if any. Raises: StorageFailed."""
+        while self._doomed and self._doomed[0][0] <= now_ms:
+            for path in self._doomed[0][1]:
+                self._files.remove(path)
+            self._doomed.popleft()
+        return self._doomed[0][0] if self._doomed else None
+
+    # making durable
+
+    def flush_due(self, now_ms: int) -> int | None:
+        """The offset up to which the log should be flushed now, None if nothing is due.
+
+        Segments that were rolled are due at once, the active one after flush.ms.
+        """
+        if self.recovery_point >= self.log_end_offset:
+            return None
+        if 0 <= self._unflushed_since_ms <= now_ms - self.config.flush_ms:
+            return self.log_end_offset
+        active = self._segments.active
+        return active.base_offset if active is not None and active.base_offset > self.recovery_point else None
+
+    def begin_flush(self, offset: int | None = None) -> Flush | None:
+        """Collect what must be synced for the log to be durable up to `offset` (the log end); None: it is already.
+
+        The caller runs the result in a worker thread and hands it to `end_flush`. Raises: StorageFailed.
+        """
+        self._usable()
+        offset = self.log_end_offset if offset is None else offset
+        if offset <= self.recovery_point and not self._new_names:
+            return None
+        segments = self._segments.between(self.recovery_point, offset)
+        names, shared = [], []
+        for segment in segments:
+            shared_file = segment.file
+            segment.write_indexes()
+            names += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
+            shared.append(shared_file)
+        for shared_file in shared:
+            shared_file.retain()
+        if self._new_names:
+            names.append(f"{self.directory}/{PARTITION_METADATA}")
+        if self._snapshots.newest is not None:
+            names.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
+        flush = Flush(
+            self._files,
+            self.directory,
+            offset=offset,
+            generation=self.generation,
+            shared=shared,
+            names=names,
+            epochs=self.epochs.text() if self.epochs.unwritten else None,
+            new_names=self._new_names,
+            new_folder=self._new_folder,
+        )
+        self._new_names = self._new_folder = False
+        self._unflushed_since_ms = -1
+        return flush
+
+    def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> None:
+        """A flush has run: the recovery point moves, or the log has failed with `failure`.
+
+        After a failed sync nobody knows what of the page cache will ever reach the disk.
+        """
+        flush.release()
+        if failure is not None:
+            self._failure = failure
+            return
+        if flush.epochs is not None:
+            self.epochs.written(flush.epochs[0])
+        if flush.generation == self.generation:
+            self.recovery_point = max(self.recovery_point, flush.offset)
+
+    def flush(self, offset: int | None = None) -> None:
+        """Make the log durable up to `offset` (the log end), here and now. Raises: StorageFailed."""
+        flush = self.begin_flush(offset)
+        if flush is None:
+            return
+        try:
+            flush.run()
+        except StorageFailed as error:
+            self.end_flush(flush, error)
+            raise
+        self.end_flush(flush)
+
+    # the end
+
+    def close(self, clean: bool = True) -> None:
+        """Let go of all files. `clean`: sync what isn't, write indexes and producer snapshot, so that nothing has to be
+        read when the log is opened again; only then may the data directory get its clean-shutdown marker.
+
+        Raises: StorageFailed.
+        """
+        if clean:
+            self._usable()
+            self._settle()
+        for segment in self._segments:
+            segment.close()
+
+    def _settle(self) -> None:
+        active = self._segments.active
+        if active is not None and self.log_end_offset > self.recovery_point:
+            active.settle()
+            active.trim()
+        if len(self._segments):
+            self._write_snapshot(self.log_end_offset, sync=False)
+            self.flush()
+        if self.epochs.unwritten and self.epochs.entries:
+            version, text = self.epochs.text()
+            self._files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", text)
+            self.epochs.written(version)
+
+    def move_to(self, directory: StrPath) -> None:
+        """Rename the log's folder, open files and all; `-delete` names come from `names.doomed_folder`.
+
+        Raises: StorageFailed.
+        """
+        target = str(directory)
+        self._files.rename(self.directory, target)
+        self._doomed = deque(
+            (due, [target + path[len(self.directory) :] for path in paths]) for due, paths in self._doomed
+        )
+        self.directory = target
+        self._snapshots.moved_to(target)
+        for segment in self._segments:
+            segment.moved_to(target)

@@ -1,0 +1,403 @@
+"""A segment: a file of batches with the indexes into it.
+
+A segment that was there at start is opened at its first use, and its indexes are read then; one whose index is missing
+or damaged is read through to build them again. The last segment of a log, the active one, is the only one that grows.
+
+Finding the batch that holds an offset: consumers at the end of the log ask for what was just written, so the last few
+hundred batches of the active segment are kept by offset and position; anything else goes through the offset index and
+reads headers from there, a few KiB at a time.
+"""
+
+import logging
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from kpybroker.storage.batches import first_offset, scan
+from kpybroker.storage.errors import CorruptFile, StorageFailed
+from kpybroker.storage.files import Buffer, Files
+from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
+from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
+from kpybroker.storage.region import FileRegion, SharedFile
+from kpybroker.storage.time_index import TimeIndex
+from kpybroker.storage.txn_index import TxnIndex
+from kpybroker.wire.errors import CorruptRecords, RecordsFault
+from kpybroker.wire.records.batch import BatchHeader
+
+_log = logging.getLogger(__name__)
+
+_PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
+_RECENT_MAX = 512
+_INDEX_INTERVAL_BYTES = 4096  # for an index that is rebuilt outside of recovery
+_SIZE_MIN = 14
+_LOG_OVERHEAD = 12
+_HEADER_MIN = 27  # up to the last offset delta; the shortest batch of any magic is 26 bytes
+_OFFSETS = struct.Struct(">qi4xb6xi")  # base offset, size, magic, last offset delta
+
+
+class Segment:
+    """One segment. Belongs to the event loop; see `Log` for what may be called when."""
+
+    __slots__ = (
+        "_directory",
+        "_files",
+        "_first_timestamp",
+        "_recent_floor",
+        "_recent_last",
+        "_recent_positions",
+        "_shared",
+        "_size",
+        "_suffix",
+        "_times_known",
+        "base_offset",
+        "bytes_since_index",
+        "created_ms",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "offset_index",
+        "time_index",
+        "txn_index",
+    )
+
+    def __init__(self, files: Files, directory: str, base_offset: int, *, now_ms: int, has_txn_index: bool) -> None:
+        self._files = files
+        self._directory = directory
+        self._suffix = ""
+        self.base_offset = base_offset
+        self.created_ms = now_ms
+        self.offset_index = OffsetIndex(files, self.path(OFFSET_INDEX), base_offset)
+        self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
+        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
+        self._shared: SharedFile | None = None
+        self._size = -1  # unknown before the file was looked at
+        self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
+        self.max_timestamp_offset = base_offset
+        self._times_known = False
+        self.bytes_since_index = 0
+        self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
+        # The last batches appended: their last offsets and positions; offsets below the floor are not covered.
+        self._recent_last = array("q")
+        self._recent_positions = array("i")
+        self._recent_floor = -1
+
+    def path(self, suffix: str) -> str:
+        """The path of one of its files now."""
+        return f"{self._directory}/{file_name(self.base_offset, suffix)}{self._suffix}"
+
+    def moved_to(self, directory: str) -> None:
+        """The partition's folder was renamed; open files stay open."""
+        self._directory = directory
+        self._repath()
+
+    def _repath(self) -> None:
+        self.offset_index.file.path = self.path(OFFSET_INDEX)
+        self.time_index.file.path = self.path(TIME_INDEX)
+        self.txn_index.path = self.path(TXN_INDEX)
+
+    # opening
+
+    @property
+    def size(self) -> int:
+        """Length of the log file in bytes. Raises: StorageFailed."""
+        if self._size < 0:
+            self._size = self._files.size(self.path(LOG))
+        return self._size
+
+    @property
+    def file(self) -> SharedFile:
+        """The log file, opened and the indexes read if they aren't yet. Raises: StorageFailed."""
+        if self._shared is None:
+            self._load()
+        assert self._shared is not None
+        return self._shared
+
+    def create(self, size: int = 0) -> None:
+        """Make its log file, anew even if there is one. `size`: preallocate so many bytes. Raises: StorageFailed."""
+        file = self._files.open(self.path(LOG), create=True)
+        try:
+            file.truncate(0)
+            if size:
+                file.truncate(size)
+            for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX):
+                self._files.remove(self.path(suffix))
+        except StorageFailed:
+            file.close()
+            raise
+        self._shared = SharedFile(file)
+        self._size = 0
+        self._times_known = True
+
+    def open_file(self) -> SharedFile:
+        """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
+        if self._shared is None:
+            self._shared = SharedFile(self._files.open(self.path(LOG)))
+            self._size = self._shared.file.size()
+        return self._shared
+
+    def _load(self) -> None:
+        self.open_file()
+        try:
+            self.offset_index.load(self._size)
+            if not self._times_known:
+                self.time_index.load()
+        except CorruptFile as error:
+            _log.warning("%s: %s; rebuilding the indexes", self._directory, error)
+            self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+            return
+        if not self._times_known:
+            self._take_times()
+
+    def _take_times(self) -> None:
+        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
+        self._times_known = True
+        if not len(self.time_index) and self.size:
+            self._find_max_timestamp(0)
+
+    def largest_timestamp(self) -> int:
+        """The greatest timestamp of its records, or when the file was last written if they have none.
+
+        What retention by time goes by; asked of a segment not in use, it reads the time index only. Raises:
+        StorageFailed.
+        """
+        if not self._times_known:
+            try:
+                self.time_index.load()
+                self._take_times()
+            except CorruptFile:
+                self.file  # noqa: B018 - opens it, which rebuilds the indexes
+        return self.max_timestamp if self.max_timestamp >= 0 else self._files.modified_ms(self.path(LOG))
+
+    def rebuild_indexes(self, index_interval_bytes: int) -> None:
+        """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
+        self.reset_indexes()
+        try:
+            for position, header in self.headers():
+                self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
+        except CorruptRecords as error:
+            _log.warning("%s: %s", self.path(LOG), error)
+        self.settle()
+
+    def reset_indexes(self) -> None:
+        """Start offset and time index anew, and what is derived from them."""
+        self.offset_index.reset()
+        self.time_index.reset()
+        self.max_timestamp = -1
+        self.max_timestamp_offset = self.base_offset
+        self._times_known = True
+        self.bytes_since_index = 0
+        self._forget_recent()
+
+    def _find_max_timestamp(self, position: int) -> None:
+        """Take the batches from `position` on into account for the greatest timestamp."""
+        for _, header in self.headers(position):
+            if header.max_timestamp > self.max_timestamp:
+                self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+
+    # growing
+
+    def append(self, data: Buffer) -> int:
+        """Write `data` at the end; returns its position. The caller indexes the batches in it.
+
+        Raises: StorageFailed; an unknown part of it is in the file then, to be cut off by `undo`.
+        """
+        position = self._size
+        assert self._shared is not None, "only a loaded segment grows"
+        self._shared.file.write_at(position, data)
+        self._size = position + len(data)
+        return position
+
+    def undo(self, size: int) -> None:
+        """Cut off what a failed append left behind `size`. Raises: StorageFailed."""
+        assert self._shared is not None
+        self._shared.file.truncate(size)
+        self._size = size
+
+    def index(
+        self, last_offset: int, max_timestamp: int, position: int, length: int, index_interval_bytes: int
+    ) -> None:
+        """Take note of a batch that was written at `position`."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self.bytes_since_index > index_interval_bytes:
+            self.offset_index.append(last_offset, position)
+            self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+            self.bytes_since_index = 0
+        self.bytes_since_index += length
+        if position == 0:
+            self._first_timestamp = max_timestamp
+
+    def remember(self, base_offset: int, last_offset: int, position: int) -> None:
+        """Keep a batch just appended for readers at the end of the log."""
+        recent = self._recent_last
+        if not recent:
+            self._recent_floor = base_offset
+        elif len(recent) >= _RECENT_MAX:
+            half = _RECENT_MAX // 2
+            self._recent_floor = recent[half - 1] + 1
+            del recent[:half]
+            del self._recent_positions[:half]
+        recent.append(last_offset)
+        self._recent_positions.append(position)
+
+    def _forget_recent(self) -> None:
+        del self._recent_last[:]
+        del self._recent_positions[:]
+        self._recent_floor = -1
+
+    def spill(self) -> None:
+        """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
+        if self.offset_index.file.spill_due:
+            self.offset_index.file.spill()
+        if self.time_index.file.spill_due:
+            self.time_index.file.spill()
+
+    def settle(self) -> None:
+        """Write its indexes so that the files stand for themselves. Raises: StorageFailed."""
+        self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+        self.write_indexes()
+
+    def write_indexes(self) -> None:
+        """Write all waiting index entries. Raises: StorageFailed."""
+        self.offset_index.file.spill()
+        self.time_index.file.spill()
+
+    def trim(self) -> None:
+        """Cut off what was preallocated. Raises: StorageFailed."""
+        assert self._shared is not None
+        if self._shared.file.size() > self._size:
+            self._shared.file.truncate(self._size)
+
+    def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
+        """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
+        if self._first_timestamp < 0 and self._size > 0:
+            first = next(self.headers(), None)
+            self._first_timestamp = -1 if first is None else first[1].max_timestamp
+        if self._first_timestamp >= 0:
+            return timestamp - self._first_timestamp
+        return now_ms - self.created_ms
+
+    def fits(self, offset: int) -> bool:
+        """Whether `offset` can be told relative to the base offset in an index entry."""
+        return 0 <= offset - self.base_offset <= RELATIVE_OFFSET_MAX
+
+    # reading
+
+    def headers(self, position: int = 0) -> Iterator[tuple[int, BatchHeader]]:
+        """Position and header of each batch from the batch at `position` on, read in large pieces.
+
+        Raises: StorageFailed; CorruptRecords at the first bytes that are no batch (kind TRUNCATED: it is cut off).
+        """
+        return ((at, header) for at, header, _ in scan(self.file.file, position, self._size, whole=False))
+
+    def find(self, offset: int) -> tuple[int, int] | None:
+        """Position and length of the first batch that ends at or after `offset`; None when all end before.
+
+        Raises: StorageFailed, CorruptRecords.
+        """
+        shared = self.file
+        if self._recent_floor >= 0 and offset >= self._recent_floor:
+            recent = self._recent_positions
+            at = bisect_left(self._recent_last, offset)
+            if at == len(recent):
+                return None
+            position = recent[at]
+            return position, (recent[at + 1] if at + 1 < len(recent) else self._size) - position
+        return self._walk(shared, self.offset_index.lookup(offset), offset)
+
+    def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
+        size = self._size
+        while position + _LOG_OVERHEAD < size:
+            data = shared.file.read_at(position, min(_PROBE_BYTES, size - position))
+            if position + len(data) == size:
+                data += b"\0"  # the shortest batch of all, of magic 0, is a byte less than what is looked at
+            at, end = 0, len(data) - _HEADER_MIN
+            while at <= end:
+                base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
+                if rest < _SIZE_MIN or not 0 <= magic <= 2:
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
+                if (base_offset + delta if magic == 2 else base_offset) >= offset:
+                    length = rest + _LOG_OVERHEAD
+                    return (position + at, length) if position + at + length <= size else None
+                at += rest + _LOG_OVERHEAD
+            if at == 0:
+                return None  # the file ends inside a header
+            position += at
+        return None
+
+    def region(self, position: int, length: int) -> FileRegion:
+        """A region of the log file."""
+        return FileRegion(self.file, position, length)
+
+    def read(self, position: int, length: int) -> bytes:
+        """Bytes of the log file. Raises: StorageFailed."""
+        return self.file.file.read_at(position, length)
+
+    # cutting and going
+
+    def truncate_to(self, offset: int) -> int:
+        """Drop the batches at or after `offset` and the index entries for them; returns where the segment ends now.
+
+        A batch that holds `offset` in its middle goes as a whole, so that may be lower. Raises: StorageFailed.
+        """
+        found = self.find(offset)
+        end = offset
+        if found is not None:
+            end = min(offset, first_offset(self.read(*found)))
+        self.file.truncated()
+        self._forget_recent()
+        self.offset_index.truncate_to(end)
+        self.time_index.truncate_to(end)
+        self.txn_index.truncate_to(end)
+        if found is not None:
+            self.file.file.truncate(found[0])
+            self._size = found[0]
+        self.bytes_since_index = 0
+        self._first_timestamp = -1
+        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
+        if self._size:
+            self._find_max_timestamp(self.offset_index.lookup(self.max_timestamp_offset))
+        return end
+
+    def cut(self, size: int) -> None:
+        """Cut the log file to `size` bytes, where a batch ends and the indexes too. Raises: StorageFailed."""
+        self.file.truncated()
+        self._forget_recent()
+        self.file.file.truncate(size)
+        self._size = size
+
+    def next_offset(self) -> int:
+        """The offset after its last batch, found from the last index entry. Raises: StorageFailed, CorruptRecords."""
+        last = self.base_offset
+        for _, header in self.headers(self._last_indexed()):
+            last = header.last_offset + 1
+        return last
+
+    def _last_indexed(self) -> int:
+        self.file  # noqa: B018 - loads the index
+        return self.offset_index.lookup(self.offset_index.last_offset)
+
+    def mark_stale(self) -> None:
+        """Its regions must not be sent any more: the log was truncated below it."""
+        if self._shared is not None:
+            self._shared.truncated()
+
+    def retire(self) -> list[str]:
+        """Rename its files to `.deleted` and let go of them; returns the new paths. Raises: StorageFailed."""
+        paths = []
+        for suffix in SEGMENT_FILES:
+            path = self.path(suffix)
+            if self._files.exists(path):
+                self._files.rename(path, path + DELETED)
+                paths.append(path + DELETED)
+        self._suffix = DELETED
+        self._repath()
+        self.close()
+        return paths
+
+    def close(self) -> None:
+        """Let go of the file; regions keep it open as long as they need it. The segment opens it again when used."""
+        if self._shared is not None:
+            self._shared.release()
+            self._shared = None
