@@ -1,0 +1,155 @@
+"""`kpybroker serve`: start a node, say where it is, and stop it when asked.
+
+Signals are the command's, not the node's: the first SIGINT or SIGTERM asks the node to stop, the second ends the
+process at once. What keeps a node from starting is told in one line, with exit code 1; a wrong command line is 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import click
+import trio
+
+from kpybroker import __version__
+from kpybroker.config import BrokerConfig, ConfigError, EndPoint
+from kpybroker.config.sources import listening_on
+
+E = TypeVar("E", bound=BaseException)
+
+log = logging.getLogger("kpybroker")
+
+LEVELS = ("error", "warning", "info", "debug")
+
+
+def parse_listen(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[str, int] | None:
+    """HOST:PORT, with an IPv6 address in brackets; no host means every interface. Raises: click.BadParameter."""
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
+        raise click.BadParameter(f"{text!r} is not HOST:PORT (an IPv6 address in brackets: [::1]:9092)")
+    return bare, int(port)
+
+
+def parse_settings(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE pairs, as a map; a later one wins. Raises: click.BadParameter."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+        settings[name.strip()] = value
+    return settings
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", callback=parse_listen, help="Where clients connect  [localhost:9092]")
+@click.option("--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="The data's folder  [kpybroker-data]")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="A server.properties file.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, callback=parse_settings, help="One setting.")
+@click.option("--env", is_flag=True, help="Take KAFKA_* variables as settings, as the apache/kafka image does.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="What is logged.")
+def serve(
+    listen: tuple[str, int] | None,
+    data_dir: Path | None,
+    config: Path | None,
+    settings: dict[str, str],
+    env: bool,
+    log_level: str,
+) -> None:
+    """Run one node until it is told to stop (Ctrl-C).
+
+    Without options it is alone, listens on localhost:9092 and has its data in ./kpybroker-data. Settings have Kafka's
+    names; one given with --set beats the same in the environment or in the file.
+    """
+    if listen is not None and (config is not None or env):
+        raise click.UsageError("--listen is for a node without --config and --env: set listeners there, or with --set")
+    logging.basicConfig(level=log_level.upper(), format="[%(asctime)s] %(levelname)s %(message)s (%(name)s)")
+    overrides = {**({} if listen is None else listening_on(*listen)), **_data_dir(data_dir), **settings}
+    try:
+        broker_config = BrokerConfig.load(config, overrides, os.environ if env else None)
+    except ConfigError as error:
+        _fail(str(error))
+    for line in broker_config.warnings:
+        log.warning("%s", line)
+    _run(broker_config)
+
+
+def _data_dir(data_dir: Path | None) -> dict[str, str]:
+    if data_dir is None:
+        return {}
+    if "," in str(data_dir):
+        raise click.UsageError("--data-dir: the name of a data folder cannot have a comma in it (see log.dirs)")
+    return {"log.dirs": str(data_dir)}
+
+
+def _fail(why: str) -> NoReturn:
+    click.echo(f"kpybroker: {why}", err=True)
+    sys.exit(1)
+
+
+def _run(config: BrokerConfig) -> None:
+    """Run the node in a loop of its own until it has stopped."""
+    from kpybroker.node import StartupFailed  # with it comes the node itself: not before the settings are known good
+
+    failures: list[StartupFailed] = []
+    try:
+        trio.run(_serve, config)
+    except* StartupFailed as group:
+        failures = _leaves(group)
+    if failures:
+        _fail(str(failures[0]))
+
+
+def _leaves(group: BaseExceptionGroup[E]) -> list[E]:
+    """The exceptions of a group, those of groups within it included."""
+    leaves: list[E] = []
+    for each in group.exceptions:
+        leaves += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return leaves
+
+
+async def _serve(config: BrokerConfig) -> None:
+    from kpybroker import node
+
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_obey_signals, stop)
+        async with trio.open_nursery() as serving:
+            listening = await serving.start(partial(node.serve, config, stop=stop))
+            click.echo(welcome(config, listening))
+        nursery.cancel_scope.cancel()  # the node has stopped: no more signals to wait for
+
+
+async def _obey_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """The first signal asks the node to stop; the second ends the process, whatever the node is doing."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():
+                os._exit(128 + number)
+            click.echo("stopping; the same again stops at once", err=True)
+            stop.set()
+
+
+def welcome(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:
+    """What is said once the node can be reached: where it listens, where its data is, how to try it."""
+    address = listening[0].address if listening else "nowhere"
+    folders = ", ".join(str(folder.absolute()) for folder in config.data_dirs)
+    return f"""\
+kpybroker {__version__}, node {config.node_id}
+  listens on  {", ".join(str(each) for each in listening)}
+  data in     {folders}
+  try it      kafka-console-producer.sh --bootstrap-server {address} --topic hello
+              kafka-console-consumer.sh --bootstrap-server {address} --topic hello --from-beginning
+              or any client you have, with bootstrap.servers={address}
+  stop it     Ctrl-C"""
