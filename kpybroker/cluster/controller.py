@@ -1,0 +1,222 @@
+"""The active controller: requests are decided one by one, written to the metadata log, answered when committed.
+
+Deciding, appending and applying are one step of the loop with nothing in between, so the order in which requests arrive
+is the order in which they happen, and each is decided on what those before it did. Only the answer waits: until the
+records are committed, and for a request that changed nothing, until everything it may have seen is.
+
+A request that was cancelled while it waited is carried out all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.cluster.features import KRAFT_VERSION
+from kpybroker.cluster.image import ClusterImage, Endpoint
+from kpybroker.cluster.machines.activation import activation_records, registration_of_controller
+from kpybroker.cluster.machines.alter_configs import alter_configs, incremental_alter_configs
+from kpybroker.cluster.machines.brokers import BrokerSession, fence, heartbeat, register_broker
+from kpybroker.cluster.machines.create_partitions import create_partitions
+from kpybroker.cluster.machines.create_topics import create_topics
+from kpybroker.cluster.machines.decision import Caller, Decision, Settings, State
+from kpybroker.cluster.machines.delete_topics import delete_topics
+from kpybroker.cluster.machines.producer_ids import allocate_producer_ids
+from kpybroker.cluster.metadata_log import MetadataLog
+from kpybroker.cluster.replay import MetadataRecord
+from kpybroker.ids import Ids
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
+from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
+from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
+from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+from kpybroker.wire.messages.incremental_alter_configs import (
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+)
+
+R = TypeVar("R")
+
+_SEEDS = 2**31
+
+
+class Promise(NamedTuple, Generic[R]):
+    """An answer that may be given once everything up to and including `offset` is committed."""
+
+    offset: int
+    response: R
+
+
+class Controller:
+    """The controller of a node that leads the metadata quorum. `activate` comes first, `fail` when it is over."""
+
+    def __init__(self, log: MetadataLog, settings: Settings, clock: Clock, ids: Ids) -> None:
+        self.settings = settings
+        self.appended = trio.Event()
+        """Set when something was appended; whoever commits puts a new one in its place."""
+        self._log = log
+        self._clock = clock
+        self._ids = ids
+        self._sessions: dict[int, BrokerSession] = {}
+        self._progress = trio.Event()
+        """Set, and replaced, whenever the high watermark moved or the controller failed."""
+        self._failure: BaseException | None = None
+        self._active = False
+
+    # Requests
+
+    async def create_topics(self, request: CreateTopicsRequest, caller: Caller) -> CreateTopicsResponse:
+        """Create topics, or with validate_only only check them. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        topic_ids = [self._ids.uuid() for _ in request.topics]
+        seed = self._ids.randrange(_SEEDS)
+        return await self._carry_out(
+            lambda state: create_topics(state, request, caller, topic_ids=topic_ids, seed=seed)
+        )
+
+    async def delete_topics(self, request: DeleteTopicsRequest, caller: Caller) -> DeleteTopicsResponse:
+        """Delete topics. Raises: Refused(TOPIC_DELETION_DISABLED, POLICY_VIOLATION, NOT_CONTROLLER)."""
+        return await self._carry_out(lambda state: delete_topics(state, request, caller))
+
+    async def create_partitions(self, request: CreatePartitionsRequest, caller: Caller) -> CreatePartitionsResponse:
+        """Add partitions to topics. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        seed = self._ids.randrange(_SEEDS)
+        return await self._carry_out(lambda state: create_partitions(state, request, caller, seed=seed))
+
+    async def incremental_alter_configs(
+        self, request: IncrementalAlterConfigsRequest, caller: Caller
+    ) -> IncrementalAlterConfigsResponse:
+        """Change single dynamic configs. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        return await self._carry_out(lambda state: incremental_alter_configs(state, request, caller))
+
+    async def alter_configs(self, request: AlterConfigsRequest, caller: Caller) -> AlterConfigsResponse:
+        """Replace the dynamic configs of resources. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        return await self._carry_out(lambda state: alter_configs(state, request, caller))
+
+    async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
+        """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
+        return await self._carry_out(lambda state: allocate_producer_ids(state, request))
+
+    async def register_broker(
+        self, request: BrokerRegistrationRequest, *, api_version: int
+    ) -> BrokerRegistrationResponse:
+        """Register a broker; its former incarnation must be fenced. Raises: Refused."""
+        promise = self.begin_register(request, api_version=api_version)
+        return await self.keep(promise)
+
+    def begin_register(
+        self, request: BrokerRegistrationRequest, *, api_version: int
+    ) -> Promise[BrokerRegistrationResponse]:
+        """As `register_broker`, in two steps: what is done is done, `keep` waits for it to be committed."""
+        decision = register_broker(
+            self._state(),
+            request,
+            api_version=api_version,
+            next_offset=self._log.log_end_offset,
+            finalized=self.finalized_levels(self._log.image),
+        )
+        last_offset = self._append(decision.records)
+        self._sessions[request.broker_id] = BrokerSession(registered_at=last_offset)
+        return Promise(last_offset, decision.response)
+
+    async def broker_heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
+        """A broker says how it is, or that it wants to be fenced, unfenced or stopped. Raises: Refused."""
+        return await self.keep(self.begin_heartbeat(request))
+
+    def begin_heartbeat(self, request: BrokerHeartbeatRequest) -> Promise[BrokerHeartbeatResponse]:
+        """As `broker_heartbeat`, in two steps."""
+        decision = heartbeat(self._state(), request, self._sessions)
+        last_offset = self._append(decision.records)
+        session = self._sessions[request.broker_id]
+        session.metadata_offset = request.current_metadata_offset
+        if not decision.response.shutting_down:
+            session.shutdown_offset = None
+        elif session.shutdown_offset is None:
+            session.shutdown_offset = last_offset
+        return Promise(last_offset, decision.response.response)
+
+    async def keep(self, promise: Promise[R]) -> R:
+        """Wait until what was promised is committed. Raises: Refused(NOT_CONTROLLER)."""
+        await self._committed(promise.offset)
+        return promise.response
+
+    def finalized_levels(self, image: ClusterImage) -> Mapping[str, int]:
+        """The finalized feature levels, kraft.version among them (it is the quorum's, not a metadata record)."""
+        kraft_version = self._log.quorum.kraft_version
+        return {**image.features.levels, **({KRAFT_VERSION: kraft_version} if kraft_version else {})}
+
+    # Leading
+
+    def activate(
+        self, bootstrap: list[MetadataRecord], *, incarnation_id: bytes, endpoints: tuple[Endpoint, ...]
+    ) -> None:
+        """Begin to lead: a new epoch, what was left undone, our registration; brokers are fenced until they come back.
+
+        Our own former incarnation is dead for certain: its lock on the data folder is ours. Of others none is connected
+        to a quorum that just started. Blocks for the sync of quorum-state. Raises: StorageFailed.
+        """
+        self._log.lead(self._clock.wall_ms())
+        self._active = True
+        open_ = self._log.transaction_open
+        self._append(activation_records(self._state(), bootstrap, transaction_open=open_))
+        node_id = self.settings.node_id
+        image = self._log.image
+        self._append(
+            registration_of_controller(image, node_id=node_id, incarnation_id=incarnation_id, endpoints=endpoints)
+        )
+        for broker in image.brokers.values():
+            if not broker.fenced:
+                self._append(fence(self._state(), broker.id))
+        end = self._log.log_end_offset
+        self._sessions = {broker_id: BrokerSession(registered_at=end) for broker_id in image.brokers}
+
+    def committed_more(self) -> None:
+        """The high watermark moved: wake who waited for it."""
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def fail(self, why: BaseException) -> None:
+        """The controller is over: every request that waits, and every later one, is refused."""
+        self._failure = self._failure or why
+        self._active = False
+        self.committed_more()
+        self.appended.set()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it, None while it is well."""
+        return self._failure
+
+    # Inside
+
+    async def _carry_out(self, decide: Callable[[State], Decision[R]]) -> R:
+        decision = decide(self._state())
+        return await self.keep(Promise(self._append(decision.records), decision.response))
+
+    def _state(self) -> State:
+        if not self._active:
+            raise Refused(Code.NOT_CONTROLLER, "The active controller appears to be node -1.")
+        return State(self._log.image, self.settings)
+
+    def _append(self, records: Sequence[MetadataRecord]) -> int:
+        """Write records; returns the offset that must be committed before anybody is told. Raises: Refused."""
+        if records:
+            try:
+                self._log.append(records, self._clock.wall_ms())
+            except Exception as error:  # whatever it was: log and image may disagree now, so the node must end
+                self.fail(error)
+                raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error
+            self.appended.set()
+        return self._log.log_end_offset - 1
+
+    async def _committed(self, offset: int) -> None:
+        """Wait until everything up to and including `offset` is committed. Raises: Refused(NOT_CONTROLLER)."""
+        while self._log.high_watermark <= offset:
+            if self._failure is not None:
+                raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from self._failure
+            await self._progress.wait()

@@ -1,0 +1,118 @@
+"""Formatting: what `kafka-storage format --standalone` of Kafka 4.3 leaves in a data folder, made when ours is empty.
+
+    bootstrap.checkpoint                                             the feature levels that a new cluster starts with
+    __cluster_metadata-0/00000000000000000000-0000000000.checkpoint  kraft.version 1, and this node as the only voter
+    meta.properties                                                  cluster, node and directory id; written last
+
+meta.properties says that the folder is formatted: a crash before it leaves a folder that is formatted again. With
+voters from the configuration (controller.quorum.voters) the quorum has kraft.version 0, and the second file is not
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec.structs
+
+from kpybroker.cluster.errors import IncompleteSnapshot, WrongDataFolder
+from kpybroker.cluster.features import INITIAL
+from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.metadata_log import FOLDER
+from kpybroker.cluster.replay import MetadataRecord
+from kpybroker.cluster.snapshot import BOOTSTRAP, Quorum, encode_snapshot, read_snapshot
+from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import BOOTSTRAP_CHECKPOINT, DataDir
+from kpybroker.storage.errors import DataDirRefused
+from kpybroker.storage.files import Files
+from kpybroker.storage.meta_properties import MetaProperties
+from kpybroker.wire.internal.metadata_records import FeatureLevelRecord
+from kpybroker.wire.primitives import uuid_from_text, uuid_text
+
+LONE_CONTROLLER = ("CONTROLLER", "localhost", 9093)
+"""Listener, host and port in the Voters record of a node that binds no controller port: what Apache Kafka expects there
+when it is started on the folder with the server.properties that it ships."""
+
+
+def ensure_formatted(
+    data_dir: DataDir,
+    *,
+    node_id: int,
+    adopt: bool,
+    controller: tuple[str, str, int],
+    static_voters: Sequence[int],
+    files: Files,
+    ids: Ids,
+    now_ms: int,
+) -> MetaProperties:
+    """Format the folder if it is empty; returns whose it is. `adopt`: take the node id from it, whatever it is.
+
+    Raises: DataDirRefused if it belongs to another node; WrongDataFolder if it has data but no meta.properties, which
+    Kafka refuses too; StorageFailed.
+    """
+    meta = data_dir.meta
+    if meta is None:
+        return _format(data_dir, node_id, controller, static_voters, files, ids, now_ms)
+    if not adopt and meta.node_id != node_id:
+        raise DataDirRefused(f"{data_dir.path} belongs to node {meta.node_id}, not to node {node_id}")
+    if meta.directory_id is None:
+        meta = msgspec.structs.replace(meta, directory_id=ids.uuid_text())
+        data_dir.write_meta(meta)
+    return meta
+
+
+def _format(
+    data_dir: DataDir,
+    node_id: int,
+    controller: tuple[str, str, int],
+    static_voters: Sequence[int],
+    files: Files,
+    ids: Ids,
+    now_ms: int,
+) -> MetaProperties:
+    folder = f"{data_dir.path}/{FOLDER}"
+    if data_dir.partitions() or (files.exists(folder) and any(name.endswith(".log") for name in files.names(folder))):
+        raise WrongDataFolder(f"{data_dir.path} has data but no meta.properties, so nobody knows whose it is")
+    directory_id = ids.uuid()
+    files.write_whole(f"{data_dir.path}/{BOOTSTRAP_CHECKPOINT}", bootstrap_checkpoint(now_ms))
+    if not static_voters:
+        files.make_folder(folder)
+        voter = Voter(id=node_id, directory_id=directory_id, endpoints=(controller,))
+        quorum = Quorum(kraft_version=1, voters=(voter,))
+        data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
+        files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
+    meta = MetaProperties(cluster_id=ids.uuid_text(), node_id=node_id, directory_id=uuid_text(directory_id))
+    data_dir.write_meta(meta)
+    return meta
+
+
+def bootstrap_checkpoint(now_ms: int) -> bytes:
+    """The bytes of bootstrap.checkpoint: the records of a new cluster."""
+    return encode_snapshot(initial_records(), quorum=Quorum(), timestamp=0, epoch=0, now_ms=now_ms)
+
+
+def initial_records() -> list[MetadataRecord]:
+    """The feature levels that a new cluster finalizes."""
+    return [FeatureLevelRecord(name=name, feature_level=level) for name, level in INITIAL.items()]
+
+
+def bootstrap_records(data_dir_path: str, files: Files) -> list[MetadataRecord]:
+    """The records of a folder's bootstrap.checkpoint, or those of a new cluster if it has none.
+
+    They matter only while the metadata log is empty. Raises: WrongDataFolder if the file is damaged; StorageFailed.
+    """
+    data = files.read_whole(f"{data_dir_path}/{BOOTSTRAP_CHECKPOINT}")
+    if data is None:
+        return initial_records()
+    try:
+        return list(read_snapshot(data).records())
+    except IncompleteSnapshot as error:
+        raise WrongDataFolder(f"{data_dir_path}/{BOOTSTRAP_CHECKPOINT}: {error}") from error
+
+
+def directory_id_of(meta: MetaProperties) -> bytes:
+    """The 16 bytes of the folder's id. Raises: DataDirRefused if it is not an id."""
+    try:
+        return uuid_from_text(meta.directory_id or "")
+    except ValueError as error:
+        raise DataDirRefused(f"meta.properties: directory.id is {meta.directory_id!r}, {error}") from error

@@ -1,0 +1,347 @@
+"""The cluster as a node has it: its metadata log opened and led, its image kept, its own broker registered.
+
+    cluster = Cluster.open(data_dir, ...)        reads the folder, formatting it if it is empty
+    await nursery.start(cluster.run)             leads; commits and snapshots until it is cancelled
+    await cluster.join(endpoints, ...)           this node's broker registers and serves: partitions get leaders
+    await cluster.shut_down_broker()             it hands over and is fenced, as Kafka's broker at a clean stop
+    cluster.close(clean=True)                    after `run` has ended
+
+Listeners hear of every committed change, on the loop, in the order in which they registered. An exception in one, as
+any other in here, ends `run` and with it the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.cluster.config_rules import NodeConfigRules
+from kpybroker.cluster.controller import Controller, Promise
+from kpybroker.cluster.delta import Delta
+from kpybroker.cluster.features import SUPPORTED
+from kpybroker.cluster.format import (
+    LONE_CONTROLLER,
+    bootstrap_records,
+    directory_id_of,
+    ensure_formatted,
+)
+from kpybroker.cluster.image import ClusterImage, Endpoint
+from kpybroker.cluster.machines.decision import Settings
+from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
+from kpybroker.cluster.replay import MetadataRecord
+from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
+from kpybroker.config import BrokerConfig
+from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import DataDir
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.files import Files
+from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
+from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
+from kpybroker.wire.messages.broker_registration import (
+    BrokerRegistrationRequest,
+    BrokerRegistrationResponse,
+    Feature,
+    Listener,
+)
+
+Change = Callable[[Delta, ClusterImage], None]
+"""What a listener is: told what changed and the image after it."""
+
+REGISTRATION_VERSION = 4
+"""The version of BrokerRegistration that this node's own broker speaks."""
+
+PLAINTEXT = 0
+
+
+class FinalizedFeatures(msgspec.Struct, frozen=True):
+    """What ApiVersions tells of finalized features: levels (kraft.version among them), as of which offset."""
+
+    levels: dict[str, int]
+    epoch: int
+
+
+class Cluster:
+    """One node's part in the cluster: a quorum of one, and one broker. Made by `open`."""
+
+    def __init__(
+        self,
+        log: MetadataLog,
+        controller: Controller,
+        *,
+        cluster_id: str,
+        directory_id: bytes,
+        bootstrap: list[MetadataRecord],
+        controller_endpoint: tuple[str, str, int],
+        policy: SnapshotPolicy,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.controller = controller
+        self.directory_id = directory_id
+        """The id of the data folder, 16 bytes."""
+        self.broker_epoch = -1
+        """The epoch of this node's registration; -1 before `register`."""
+        self._log = log
+        self._bootstrap = bootstrap
+        self._controller_endpoint = controller_endpoint
+        self._policy = policy
+        self._clock = clock
+        self._ids = ids
+        self._listeners: list[Change] = []
+        self._committed = trio.Event()
+        self._counted_bytes = 0
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: DataDir,
+        *,
+        config: BrokerConfig,
+        adopt: bool,
+        clock: Clock,
+        ids: Ids,
+        files: Files,
+        now_ms: int,
+    ) -> Cluster:
+        """Open the metadata of a data folder, formatting it if it is empty. Blocks; `now_ms` is wall time.
+
+        `adopt`: take the node id from the folder (nobody has set one). Raises: DataDirRefused, MetadataError,
+        StorageFailed.
+        """
+        voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+        endpoint = _controller_endpoint(config)
+        meta = ensure_formatted(
+            data_dir,
+            node_id=config.node_id,
+            adopt=adopt,
+            controller=endpoint,
+            static_voters=voters,
+            files=files,
+            ids=ids,
+            now_ms=now_ms,
+        )
+        directory_id = directory_id_of(meta)
+        log = MetadataLog.open(
+            f"{data_dir.path}/{FOLDER}",
+            node_id=meta.node_id,
+            directory_id=directory_id,
+            static_voters=[] if adopt else voters,
+            config=_log_config(config),
+            files=files,
+            now_ms=now_ms,
+        )
+        settings = Settings(
+            node_id=meta.node_id,
+            cluster_id=meta.cluster_id,
+            num_partitions=config.num_partitions,
+            default_replication_factor=config.default_replication_factor,
+            min_insync_replicas=config.min_insync_replicas,
+            delete_topic_enable=config.delete_topic_enable,
+            rules=NodeConfigRules(config),
+        )
+        policy = SnapshotPolicy(
+            record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
+            interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
+            record_bytes=log.bytes_behind_snapshot,
+        )
+        return cls(
+            log,
+            Controller(log, settings, clock, ids),
+            cluster_id=meta.cluster_id,
+            directory_id=directory_id,
+            bootstrap=bootstrap_records(data_dir.path, files),
+            controller_endpoint=endpoint,
+            policy=policy,
+            clock=clock,
+            ids=ids,
+        )
+
+    # What it is
+
+    @property
+    def image(self) -> ClusterImage:
+        """The cluster as of the last committed record."""
+        return self._log.committed
+
+    @property
+    def node_id(self) -> int:
+        """This node's id."""
+        return self.controller.settings.node_id
+
+    @property
+    def finalized_features(self) -> FinalizedFeatures:
+        """The finalized feature levels, as of the last committed record."""
+        return FinalizedFeatures(dict(self.controller.finalized_levels(self.image)), self.image.offset)
+
+    def on_change(self, listener: Change) -> None:
+        """Call `listener` after each commit from now on. What is there already it finds in `image`."""
+        self._listeners.append(listener)
+
+    # Duties
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Lead the quorum, commit what is appended, write snapshots; until cancelled. Started once it leads.
+
+        Raises: StorageFailed and whatever a listener raises: the node can't go on then.
+        """
+        name, host, port = self._controller_endpoint
+        try:
+            self.controller.activate(
+                self._bootstrap,
+                incarnation_id=self._ids.uuid(),
+                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
+            )
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._commit_forever)
+                nursery.start_soon(self._snapshot_forever)
+        except BaseException as error:
+            self.controller.fail(error)
+            raise
+
+    async def _commit_forever(self) -> None:
+        """Sync what was appended, in a worker thread, and tell everybody; again for what was appended meanwhile."""
+        while True:
+            await self.controller.appended.wait()
+            if self.controller.failure is not None:
+                raise self.controller.failure
+            self.controller.appended = trio.Event()
+            flush = self._log.begin_flush()
+            if flush is None:
+                continue
+            try:
+                await trio.to_thread.run_sync(flush.run)
+            except StorageFailed as error:
+                self._log.end_flush(flush, error)
+                raise
+            self._publish(self._log.end_flush(flush))
+
+    def _publish(self, deltas: Sequence[Delta]) -> None:
+        if deltas:
+            self._policy.committed(self._log.committed_bytes - self._counted_bytes, self._clock.monotonic_s())
+            self._counted_bytes = self._log.committed_bytes
+        self.controller.committed_more()
+        for delta in deltas:
+            for listener in self._listeners:
+                listener(delta, delta.after)
+        self._committed.set()
+
+    async def _snapshot_forever(self) -> None:
+        """Write a snapshot whenever one is due."""
+        while True:
+            deadline_s = self._policy.deadline_s
+            with trio.move_on_at(float("inf") if deadline_s is None else deadline_s):
+                await self._committed.wait()
+            self._committed = trio.Event()
+            if not self._policy.due(self._clock.monotonic_s()):
+                continue
+            job = self._log.snapshot_job(self._clock.wall_ms())
+            self._policy.taken()
+            if job is not None:
+                await trio.to_thread.run_sync(job.run)
+                self._log.snapshot_written(job, self._clock.wall_ms())
+
+    def close(self, *, clean: bool) -> None:
+        """Write a last snapshot and close the files; after `run` has ended. Blocks. Raises: StorageFailed.
+
+        `clean` False closes without either, as after a failure.
+        """
+        now_ms = self._clock.wall_ms()
+        job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
+        if job is not None:
+            job.run()
+            self._log.snapshot_written(job, now_ms)
+        self._log.close(clean=clean)
+
+    # This node's broker
+
+    async def register(self, endpoints: Sequence[Endpoint], *, rack: str | None, previous_broker_epoch: int) -> int:
+        """Register this node's broker, fenced; returns its epoch.
+
+        `previous_broker_epoch`: what the clean-shutdown marker says, -1 if there was none: then what the broker held as
+        the last one in sync may be short of acknowledged records, and Kafka's rules for that apply (KIP-966).
+        Raises: Refused.
+        """
+        promise = self._begin_register(endpoints, rack, previous_broker_epoch)
+        return (await self.controller.keep(promise)).broker_epoch
+
+    async def unfence(self) -> None:
+        """Take this node's broker into service: it may lead partitions from now on. Raises: Refused."""
+        await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=False))
+
+    async def join(self, endpoints: Sequence[Endpoint], *, rack: str | None, previous_broker_epoch: int) -> int:
+        """`register` and `unfence` with one sync instead of two; returns the epoch. Raises: Refused.
+
+        Both are written before either is waited for: this broker shares the controller's image, so it is caught up.
+        """
+        self._begin_register(endpoints, rack, previous_broker_epoch)
+        await self.unfence()
+        return self.broker_epoch
+
+    async def shut_down_broker(self) -> None:
+        """Hand over what this broker leads, and be fenced. Raises: Refused."""
+        while not (await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=True))).should_shut_down:
+            pass
+
+    def _begin_register(
+        self, endpoints: Sequence[Endpoint], rack: str | None, previous_broker_epoch: int
+    ) -> Promise[BrokerRegistrationResponse]:
+        request = BrokerRegistrationRequest(
+            broker_id=self.node_id,
+            cluster_id=self.cluster_id,
+            incarnation_id=self._ids.uuid(),
+            listeners=[
+                Listener(name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol)
+                for point in endpoints
+            ],
+            features=[
+                Feature(name=name, min_supported_version=low, max_supported_version=high)
+                for name, (low, high) in SUPPORTED.items()
+            ],
+            rack=rack,
+            log_dirs=[self.directory_id],
+            previous_broker_epoch=previous_broker_epoch,
+        )
+        promise = self.controller.begin_register(request, api_version=REGISTRATION_VERSION)
+        self.broker_epoch = promise.response.broker_epoch
+        return promise
+
+    def _heartbeat(self, *, want_shut_down: bool) -> BrokerHeartbeatRequest:
+        return BrokerHeartbeatRequest(
+            broker_id=self.node_id,
+            broker_epoch=self.broker_epoch,
+            current_metadata_offset=self._log.image.offset,
+            want_fence=False,
+            want_shut_down=want_shut_down,
+            cordoned_log_dirs=[],
+        )
+
+    async def allocate_producer_ids(self) -> range:
+        """A block of producer ids for this broker's producers. Raises: Refused."""
+        response = await self.controller.allocate_producer_ids(
+            AllocateProducerIdsRequest(broker_id=self.node_id, broker_epoch=self.broker_epoch)
+        )
+        start = response.producer_id_start
+        return range(start, start + response.producer_id_len)
+
+
+def _controller_endpoint(config: BrokerConfig) -> tuple[str, str, int]:
+    """What others are told to connect to for the controller; a lone node, which binds none, says where it would."""
+    told = config.reachable.advertised_controllers
+    if not told:
+        return LONE_CONTROLLER
+    first = told[0]
+    return first.name, "localhost" if first.wildcard else first.host, first.port or LONE_CONTROLLER[2]
+
+
+def _log_config(config: BrokerConfig) -> MetadataLogConfig:
+    return MetadataLogConfig(
+        segment_bytes=config.metadata_log_segment_bytes,
+        segment_ms=config.metadata_log_segment_ms,
+        retention_bytes=config.metadata_max_retention_bytes,
+        retention_ms=config.metadata_max_retention_ms,
+    )

@@ -1,0 +1,180 @@
+"""The snapshot files of a metadata log's folder: finding the newest complete one, writing, deciding when, pruning.
+
+A new snapshot is due after so many bytes of records, or when the oldest record that no snapshot contains has waited for
+so long (metadata.log.max.record.bytes.between.snapshots, metadata.log.max.snapshot.interval.ms). Log and old snapshots
+go only when both together are too large or the oldest snapshot too old (metadata.max.retention.bytes and .ms), and then
+up to the next snapshot: the log always reaches back to one that is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import msgspec
+
+from kpybroker.cluster.batches import ControlBatch, read_batches
+from kpybroker.cluster.errors import IncompleteSnapshot
+from kpybroker.cluster.image import ClusterImage
+from kpybroker.cluster.snapshot import (
+    BOOTSTRAP,
+    Quorum,
+    Snapshot,
+    SnapshotId,
+    encode_snapshot,
+    image_records,
+    parse_file_name,
+    read_snapshot,
+)
+from kpybroker.storage.files import Files
+from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.internal.control_records import SnapshotHeaderRecord
+
+_log = logging.getLogger(__name__)
+
+_PART = ".part"
+"""Suffix of a snapshot that is being written, Kafka's too."""
+
+_HEADER_BYTES = 4096
+"""Enough for the first batch of a snapshot."""
+
+SUPERSEDED_KEPT = 1
+"""Snapshots kept besides the newest, while the log is whole from its beginning: a slow follower may be reading one."""
+
+
+class Loaded(NamedTuple):
+    """A complete snapshot."""
+
+    id: SnapshotId
+    snapshot: Snapshot
+
+
+class SnapshotFiles:
+    """The snapshots in one folder. Invariant: `ids` are those of complete files, oldest first."""
+
+    def __init__(self, folder: str, files: Files) -> None:
+        self.folder = folder
+        self.ids: list[SnapshotId] = []
+        self._files = files
+
+    @property
+    def newest(self) -> SnapshotId | None:
+        """The newest complete snapshot that has records; the one that formatting leaves does not count."""
+        return self.ids[-1] if self.ids and self.ids[-1] != BOOTSTRAP else None
+
+    def load(self) -> Loaded | None:
+        """Find the newest complete snapshot (BOOTSTRAP is one); incomplete ones are left lying and not counted.
+
+        Raises: UnreplayableRecord for a record that can't be read, StorageFailed.
+        """
+        found = []
+        for name in self._files.names(self.folder):
+            if name.endswith(_PART):
+                self._files.remove(f"{self.folder}/{name}")
+            elif (id_ := parse_file_name(name)) is not None:
+                found.append(id_)
+        found.sort()
+        while found:
+            data = self._files.read_whole(self.path(found[-1])) or b""
+            try:
+                loaded = Loaded(found[-1], read_snapshot(data))
+            except IncompleteSnapshot as error:
+                _log.warning("Ignoring %s: %s", self.path(found.pop()), error)
+                continue
+            self.ids = found
+            return loaded
+        self.ids = []
+        return None
+
+    def path(self, id_: SnapshotId) -> str:
+        """Where a snapshot's file is."""
+        return f"{self.folder}/{id_.file_name}"
+
+    def size_bytes(self) -> int:
+        """Bytes in all snapshots. Raises: StorageFailed."""
+        return sum(self._files.size(self.path(id_)) for id_ in self.ids)
+
+    def timestamp(self, id_: SnapshotId) -> int:
+        """When a snapshot's last record was appended, in ms; 0 if its header can't be read. Raises: StorageFailed."""
+        file = self._files.open(self.path(id_))
+        try:
+            head = file.read_at(0, _HEADER_BYTES)
+        finally:
+            file.close()
+        try:
+            first = next(read_batches(head), None)
+        except CorruptRecords:
+            return 0
+        for record in first.records if isinstance(first, ControlBatch) else ():
+            if isinstance(record, SnapshotHeaderRecord):
+                return record.last_contained_log_timestamp
+        return 0
+
+    def written(self, id_: SnapshotId) -> None:
+        """Take note of a snapshot that was written; the one before the last is dropped if nothing needs it."""
+        self.ids = sorted({*self.ids, id_})
+        superseded = [old for old in self.ids if old != BOOTSTRAP][: -1 - SUPERSEDED_KEPT]
+        for old in superseded:
+            self.remove(old)
+
+    def remove(self, id_: SnapshotId) -> None:
+        """Delete a snapshot. Raises: StorageFailed."""
+        self._files.remove(self.path(id_))
+        self.ids = [other for other in self.ids if other != id_]
+
+
+class SnapshotJob(NamedTuple):
+    """A snapshot to be written. `run` is for a worker thread: it touches an image, which never changes, and a file."""
+
+    id: SnapshotId
+    path: str
+    image: ClusterImage
+    quorum: Quorum
+    files: Files
+    now_ms: int
+
+    def run(self) -> None:
+        """Write the file. Raises: StorageFailed, then there is none."""
+        data = encode_snapshot(
+            list(image_records(self.image)),
+            quorum=self.quorum,
+            timestamp=self.image.timestamp,
+            epoch=self.image.epoch,
+            now_ms=self.now_ms,
+        )
+        self.files.write_whole(self.path, data, temporary=_PART)
+
+
+class SnapshotPolicy(msgspec.Struct, kw_only=True):
+    """When a snapshot is due."""
+
+    record_bytes_max: int
+    interval_s: float
+    """0: never by time."""
+    record_bytes: int = 0
+    """Bytes in the log behind the newest snapshot."""
+    waiting_since_s: float | None = None
+    """When the first of them was committed, as monotonic time; None: there are none."""
+
+    def committed(self, record_bytes: int, now_s: float) -> None:
+        """More records were committed."""
+        self.record_bytes += record_bytes
+        if self.waiting_since_s is None:
+            self.waiting_since_s = now_s
+
+    def taken(self) -> None:
+        """A snapshot of everything committed is being written."""
+        self.record_bytes = 0
+        self.waiting_since_s = None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When a snapshot will be due by time, None: not by time."""
+        if self.waiting_since_s is None or self.interval_s <= 0:
+            return None
+        return self.waiting_since_s + self.interval_s
+
+    def due(self, now_s: float) -> bool:
+        """Whether one is due now."""
+        deadline_s = self.deadline_s
+        return self.record_bytes >= self.record_bytes_max or (deadline_s is not None and now_s >= deadline_s)
