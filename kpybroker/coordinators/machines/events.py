@@ -1,0 +1,163 @@
+"""What a shard of groups is told, and what it answers.
+
+An event that expects an answer carries a `token`: any object the caller will recognise. The answer comes as a pair of
+that token and a response, in the same step or in a later one (a JoinGroup waits for the others of its group).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
+from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
+from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from kpybroker.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
+from kpybroker.wire.messages.list_groups import ListGroupsResponse
+from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
+from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.schema import Message
+
+Token: TypeAlias = object
+
+Response: TypeAlias = (
+    JoinGroupResponse
+    | SyncGroupResponse
+    | HeartbeatResponse
+    | LeaveGroupResponse
+    | OffsetCommitResponse
+    | OffsetFetchResponseGroup
+    | OffsetDeleteResponse
+    | DescribeGroupsResponse
+    | ListGroupsResponse
+    | DeleteGroupsResponse
+)
+
+
+class JoinGroup(msgspec.Struct, frozen=True):
+    """A JoinGroup request. `new_member_id` is used if the coordinator has to name the member."""
+
+    request: JoinGroupRequest
+    version: int
+    client_id: str
+    client_host: str
+    new_member_id: str
+    token: Token
+
+
+class SyncGroup(msgspec.Struct, frozen=True):
+    request: SyncGroupRequest
+    token: Token
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    request: HeartbeatRequest
+    token: Token
+
+
+class LeaveGroup(msgspec.Struct, frozen=True):
+    """A LeaveGroup request in the form of version 3 and later: whoever leaves is in `members`."""
+
+    request: LeaveGroupRequest
+    token: Token
+
+
+class CommitOffsets(msgspec.Struct, frozen=True):
+    """An OffsetCommit request whose topics all have a name, and an id where the cluster knows one."""
+
+    request: OffsetCommitRequest
+    version: int
+    token: Token
+
+
+class FetchOffsets(msgspec.Struct, frozen=True):
+    """One group of an OffsetFetch request. Topics have a name, and an id where the client gave one (version 10)."""
+
+    request: OffsetFetchRequestGroup
+    require_stable: bool
+    token: Token
+
+
+class DeleteOffsets(msgspec.Struct, frozen=True):
+    request: OffsetDeleteRequest
+    token: Token
+
+
+class DeleteGroups(msgspec.Struct, frozen=True):
+    """The groups of a DeleteGroups request that live on this shard."""
+
+    group_ids: tuple[str, ...]
+    token: Token
+
+
+class DescribeGroups(msgspec.Struct, frozen=True):
+    """The groups of a DescribeGroups request that live on this shard."""
+
+    group_ids: tuple[str, ...]
+    version: int
+    token: Token
+
+
+class ListGroups(msgspec.Struct, frozen=True):
+    """States and types to list, as the client wrote them; none of either means all."""
+
+    states: tuple[str, ...]
+    types: tuple[str, ...]
+    token: Token
+
+
+class TopicsDeleted(msgspec.Struct, frozen=True):
+    """Topics that are gone from the cluster: (name, id) pairs. Their offsets go with them."""
+
+    topics: tuple[tuple[str, bytes], ...]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """The shard's deadline has come. One step handles one deadline; send it again while one is due."""
+
+
+Event: TypeAlias = (
+    JoinGroup
+    | SyncGroup
+    | Heartbeat
+    | LeaveGroup
+    | CommitOffsets
+    | FetchOffsets
+    | DeleteOffsets
+    | DeleteGroups
+    | DescribeGroups
+    | ListGroups
+    | TopicsDeleted
+    | Tick
+)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record of `__consumer_offsets`: key and value as messages; no value is a tombstone."""
+
+    key: Message
+    value: Message | None
+
+
+class Effects:
+    """What one step decided.
+
+    The records are appended first, then applied, and only then do the replies count: they are sent when the high
+    watermark has reached the end of the log as it is after the append. Refused records: `GroupShard.refused`.
+    """
+
+    __slots__ = ("group_id", "notes", "records", "replies", "splittable")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.replies: list[tuple[Token, Response]] = []
+        self.group_id: str | None = None
+        """The classic group whose soft state went ahead of the records: it falls back if they are refused."""
+        self.splittable = False
+        """Whether the records may be spread over several batches: each stands for itself (KIP-211 tombstones)."""
+        self.notes: list[str] = []
+        """Lines for the log of the broker: why a group rebalances (KIP-800), who left, who failed."""

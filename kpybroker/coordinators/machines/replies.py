@@ -1,0 +1,133 @@
+"""Responses that carry an error, and which error a client is told when the log refuses a record."""
+
+from __future__ import annotations
+
+from kpybroker.coordinators.machines.events import Response
+from kpybroker.wire.codes import Code
+from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
+from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
+from kpybroker.wire.messages.heartbeat import HeartbeatResponse
+from kpybroker.wire.messages.join_group import JoinGroupResponse
+from kpybroker.wire.messages.leave_group import LeaveGroupResponse
+from kpybroker.wire.messages.list_groups import ListGroupsResponse
+from kpybroker.wire.messages.offset_commit import (
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+from kpybroker.wire.messages.offset_delete import OffsetDeleteResponse
+from kpybroker.wire.messages.offset_fetch import OffsetFetchResponseGroup
+from kpybroker.wire.messages.sync_group import SyncGroupResponse
+
+NO_GENERATION = -1
+
+_AS_COORDINATOR = {
+    Code.NETWORK_EXCEPTION: Code.COORDINATOR_LOAD_IN_PROGRESS,
+    Code.UNKNOWN_TOPIC_OR_PARTITION: Code.COORDINATOR_NOT_AVAILABLE,
+    Code.NOT_ENOUGH_REPLICAS: Code.COORDINATOR_NOT_AVAILABLE,
+    Code.REQUEST_TIMED_OUT: Code.COORDINATOR_NOT_AVAILABLE,
+    Code.NOT_LEADER_OR_FOLLOWER: Code.NOT_COORDINATOR,
+    Code.KAFKA_STORAGE_ERROR: Code.NOT_COORDINATOR,
+    Code.MESSAGE_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
+    Code.RECORD_LIST_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
+    Code.INVALID_FETCH_SIZE: Code.UNKNOWN_SERVER_ERROR,
+}
+
+
+def coordinator_code(code: Code) -> Code:
+    """What a client of a coordinator is told of an error of the partition behind it, as Kafka translates them."""
+    return _AS_COORDINATOR.get(code, code)
+
+
+def join_error(code: Code, member_id: str = "") -> JoinGroupResponse:
+    """A JoinGroup refused. Some errors name the member they speak to, as Kafka's do."""
+    return JoinGroupResponse(
+        error_code=code,
+        generation_id=NO_GENERATION,
+        protocol_name=None,
+        leader="",
+        member_id=member_id,
+        members=[],
+    )
+
+
+def sync_error(code: Code) -> SyncGroupResponse:
+    """A SyncGroup refused."""
+    return SyncGroupResponse(error_code=code, assignment=b"")
+
+
+def leave_error(code: Code) -> LeaveGroupResponse:
+    """A whole LeaveGroup refused."""
+    return LeaveGroupResponse(error_code=code)
+
+
+def commit_error(code: Code, topics: list[OffsetCommitRequestTopic]) -> OffsetCommitResponse:
+    """An OffsetCommit refused: the error stands at every partition, there is no other place for it."""
+    return OffsetCommitResponse(
+        topics=[
+            OffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in topics
+        ]
+    )
+
+
+def instead_of(response: Response, code: Code) -> Response:
+    """The response of the same kind that says `code`: what had been decided could not be written."""
+    match response:
+        case JoinGroupResponse():
+            return join_error(code)
+        case SyncGroupResponse():
+            return sync_error(code)
+        case HeartbeatResponse():
+            return HeartbeatResponse(error_code=code)
+        case LeaveGroupResponse():
+            return leave_error(code)
+        case OffsetCommitResponse(topics=topics):
+            return OffsetCommitResponse(topics=[_all_failed(topic, code) for topic in topics])
+        case OffsetFetchResponseGroup(group_id=group_id):
+            # Consumers before 3.9 do not know COORDINATOR_NOT_AVAILABLE here; this makes them look it up again.
+            told = Code.NOT_COORDINATOR if code is Code.COORDINATOR_NOT_AVAILABLE else code
+            return OffsetFetchResponseGroup(group_id=group_id, topics=[], error_code=told)
+        case OffsetDeleteResponse():
+            return OffsetDeleteResponse(error_code=code, throttle_time_ms=0, topics=[])
+        case DescribeGroupsResponse(groups=groups):
+            return DescribeGroupsResponse(groups=[described_error(group.group_id, code) for group in groups])
+        case ListGroupsResponse():
+            return ListGroupsResponse(error_code=code, groups=[])
+        case DeleteGroupsResponse(results=results):
+            return DeleteGroupsResponse(
+                throttle_time_ms=0,
+                results=[DeletableGroupResult(group_id=result.group_id, error_code=code) for result in results],
+            )
+
+
+def described_error(group_id: str, code: Code, message: str | None = None, state: str = "") -> DescribedGroup:
+    """A group that could not be described."""
+    return DescribedGroup(
+        error_code=code,
+        error_message=message,
+        group_id=group_id,
+        group_state=state,
+        protocol_type="",
+        protocol_data="",
+        members=[],
+    )
+
+
+def _all_failed(topic: OffsetCommitResponseTopic, code: Code) -> OffsetCommitResponseTopic:
+    return OffsetCommitResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=[
+            OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+            for partition in topic.partitions
+        ],
+    )

@@ -1,0 +1,82 @@
+"""A partition of an internal topic, as the coordinator that lives in it sees it: see ShardLog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kpybroker.clock import Clock
+from kpybroker.replication.partition import Partition
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.origin import Origin
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.records.batch import iter_headers
+
+READ_BYTES = 1024 * 1024
+"""Read at once while a shard loads."""
+
+
+class PartitionLog:
+    """Implements ShardLog on a Partition."""
+
+    def __init__(self, partition: Partition, clock: Clock) -> None:
+        self._partition = partition
+        self._clock = clock
+
+    @property
+    def high_watermark(self) -> int:
+        """The offset below which everything is replicated."""
+        return self._partition.high_watermark
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
+        try:
+            log = self._partition.log
+        except StorageFailed:
+            return False
+        return log.log_start_offset == log.log_end_offset
+
+    @property
+    def batch_bytes_max(self) -> int:
+        """The topic's max.message.bytes."""
+        return self._partition.log.config.message_bytes_max
+
+    def append(self, records: bytes) -> int:
+        """Append one batch; returns its last offset. Raises: Refused."""
+        now_ms = self._clock.wall_ms()
+        return self._partition.append(bytearray(records), now_ms=now_ms, origin=Origin.COORDINATOR).last_offset
+
+    async def wait_high_watermark(self, offset: int) -> None:
+        """Return when the high watermark has reached `offset`. Raises: Refused once this node no longer leads."""
+        event = self._partition.replicated(offset)
+        if event is not None:
+            await event.wait()
+        if self._partition.high_watermark < offset:
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+
+    def read_batches(self, from_offset: int) -> Iterator[bytes]:
+        """Whole batches from the one that has `from_offset` up to the log's end. Raises: Refused."""
+        self._partition.check_leader()
+        try:
+            log = self._partition.log
+            offset = max(from_offset, log.log_start_offset)
+            while offset < log.log_end_offset:
+                data, offset = _whole_batches(self._partition, offset)
+                yield data
+        except StorageFailed as failure:
+            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+
+
+def _whole_batches(partition: Partition, offset: int) -> tuple[bytes, int]:
+    """Batches from `offset` on, and the offset after them. A cut batch at the end is left for the next read."""
+    log = partition.log
+    region = log.read(offset, bytes_max=READ_BYTES, end_offset=log.log_end_offset).region
+    assert region is not None, "offsets below the log's end can be read"
+    try:
+        data = region.read()
+    finally:
+        region.release()
+    end = 0
+    for position, header in iter_headers(data):
+        end, offset = position + header.length, header.next_offset
+    return data[:end], offset

@@ -1,0 +1,371 @@
+"""The group coordinator of a node: its shards, their deadlines, and the operations that handlers call.
+
+A group lives in the shard that its id's hash picks, and is coordinated by the leader of that partition of
+`__consumer_offsets`. The operations take the request's message and return the response's; whatever goes wrong on the
+way stands in the response as Kafka puts it there, so a handler authorises, calls, and returns. `local` and `Shard.ask`
+are for those who want the Refused instead.
+
+Deadlines: one heap for all shards, and one task that sleeps until the first is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import struct
+from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import count
+from typing import cast
+
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.coordinators.loading import load
+from kpybroker.coordinators.machines import events
+from kpybroker.coordinators.machines.deadlines import NEVER
+from kpybroker.coordinators.machines.replies import (
+    commit_error,
+    described_error,
+    join_error,
+    leave_error,
+    sync_error,
+)
+from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.coordinators.shard_log import ShardLog
+from kpybroker.coordinators.shards import Shard, ShardState, Waiter
+from kpybroker.ids import Ids
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import MalformedMessage
+from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
+from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
+from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from kpybroker.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
+from kpybroker.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
+from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
+from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.records.batch import Codec
+from kpybroker.wire.schema import replace
+
+logger = logging.getLogger(__name__)
+
+INT32_MASK = 0xFFFFFFFF
+INT31_MASK = 0x7FFFFFFF
+HASHES_KEPT = 4096
+
+PROTOCOL_NULLABLE_SINCE = 7
+"""The version of JoinGroup whose response may say that there is no protocol."""
+PROTOCOL_NAMED_SINCE = 5
+"""The version of SyncGroup that must name protocol type and protocol (KIP-559)."""
+LEAVE_BATCHED_SINCE = 3
+"""The version of LeaveGroup that names several members (KIP-345)."""
+
+Topics = Iterable[tuple[str, bytes]]
+
+
+def java_hash(text: str) -> int:
+    """Java's String.hashCode, as an unsigned 32-bit number: over UTF-16 units, so also for what needs two of them."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    result = 0
+    for unit in struct.unpack(f"<{len(data) // 2}H", data):
+        result = (31 * result + unit) & INT32_MASK
+    return result
+
+
+class Groups:
+    """All that this node coordinates of groups. One per node; `run` must be running."""
+
+    def __init__(
+        self, settings: GroupSettings, clock: Clock, ids: Ids, *, partitions: int, codec: Codec = "none"
+    ) -> None:
+        """`partitions`: how many `__consumer_offsets` has, or will have; `codec`: offsets.topic.compression.codec."""
+        self.settings = settings
+        self.partitions = partitions
+        self._clock = clock
+        self._ids = ids
+        self._codec = codec
+        self._shards: dict[int, Shard] = {}
+        self._to_load: deque[Shard] = deque()
+        self._load_wanted = trio.Event()
+        self._due: list[tuple[float, int, Shard]] = []
+        self._tie = count()
+        self._earlier = trio.Event()
+        self._sleeps_until_s = NEVER
+        self._hash = lru_cache(HASHES_KEPT)(java_hash)
+
+    # -- where groups live
+
+    def partition_for(self, group_id: str) -> int:
+        """The partition of `__consumer_offsets` that a group lives in."""
+        return (self._hash(group_id) & INT31_MASK) % self.partitions
+
+    def local(self, group_id: str) -> Shard:
+        """The shard of a group that this node coordinates.
+
+        Raises: Refused: INVALID_GROUP_ID for an empty id, NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS.
+        """
+        if not group_id:
+            raise Refused(Code.INVALID_GROUP_ID)
+        return self._shard(group_id)
+
+    def _shard(self, group_id: str) -> Shard:
+        shard = self._shards.get(self.partition_for(group_id))
+        if shard is None:
+            raise Refused(Code.NOT_COORDINATOR)
+        shard.require_active()
+        return shard
+
+    @property
+    def led(self) -> frozenset[int]:
+        """The partitions of `__consumer_offsets` whose groups this node coordinates."""
+        return frozenset(self._shards)
+
+    def lead(self, index: int, log: ShardLog) -> None:
+        """This node has become leader of a partition of `__consumer_offsets`: load its groups, and coordinate them.
+
+        A partition without records is ready when this returns; others are when `run` has read them, one by one.
+        """
+        self.resign(index)
+        self._load(index, log)
+
+    def resign(self, index: int) -> None:
+        """This node does not lead the partition any more. Whoever waits is told NOT_COORDINATOR."""
+        shard = self._shards.pop(index, None)
+        if shard is not None and shard.state is not ShardState.LOST:
+            shard.resign()
+
+    def _load(self, index: int, log: ShardLog) -> None:
+        shard = self._shards[index] = Shard(
+            index, log, self.settings, self._clock, codec=self._codec, rearm=self._arm, lost=self._reload
+        )
+        if log.is_empty:
+            shard.activate(0)
+        else:
+            self._to_load.append(shard)
+            self._load_wanted.set()
+
+    def _reload(self, shard: Shard) -> None:
+        """A log that refused to be written may still be read, and led again: what it says is the truth."""
+        if self._shards.get(shard.index) is shard:
+            self._load(shard.index, shard.log)
+
+    # -- tasks
+
+    async def run(self) -> None:
+        """Load shards and tick deadlines, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._load_all)
+            nursery.start_soon(self._tick_all)
+
+    async def _load_all(self) -> None:
+        while True:
+            while self._to_load:
+                await self._load_one(self._to_load.popleft())
+            self._load_wanted = trio.Event()
+            await self._load_wanted.wait()
+
+    async def _load_one(self, shard: Shard) -> None:
+        try:
+            chunks = shard.log.read_batches(0)
+            end_offset = await load(shard.machine, chunks, lambda: self._shards.get(shard.index) is shard)
+        except (Refused, MalformedMessage) as error:
+            logger.error("Group shard %d could not be loaded: %s", shard.index, error)
+            shard.state = ShardState.LOST
+            return
+        if end_offset is not None:
+            shard.activate(end_offset)
+            logger.info("Loaded group shard %d up to offset %d", shard.index, end_offset)
+
+    async def _tick_all(self) -> None:
+        while True:
+            self._tick_due()
+            self._sleeps_until_s = self._due[0][0] if self._due else NEVER
+            self._earlier = trio.Event()
+            with trio.move_on_at(self._sleeps_until_s):
+                await self._earlier.wait()
+
+    def _tick_due(self) -> None:
+        """Tick every shard as long as it has something due."""
+        while self._due and self._due[0][0] <= self._clock.monotonic_s():
+            when_s, _, shard = heapq.heappop(self._due)
+            if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
+                continue  # gone, or armed for an earlier time since
+            shard.armed_s = NEVER
+            if shard.machine.deadline_s <= self._clock.monotonic_s():
+                shard.perform(events.Tick())
+            else:
+                self._arm(shard)  # what was due has been put off
+
+    def _arm(self, shard: Shard) -> None:
+        """See that the shard is ticked at its deadline. One put off costs nothing until the old time has come."""
+        when_s = shard.machine.deadline_s
+        if when_s < shard.armed_s:
+            shard.armed_s = when_s
+            heapq.heappush(self._due, (when_s, next(self._tie), shard))
+            if when_s < self._sleeps_until_s:
+                self._earlier.set()
+
+    # -- membership
+
+    async def join_group(
+        self, request: JoinGroupRequest, *, version: int, client_id: str, client_host: str
+    ) -> JoinGroupResponse:
+        """JoinGroup: answered when the rebalance that it takes part in has got that far.
+
+        `client_host` is the peer's address as Java prints it: with a leading slash.
+        """
+        session_ms = request.session_timeout_ms
+        if version == 0:
+            request = replace(request, rebalance_timeout_ms=session_ms)
+        try:
+            shard = self.local(request.group_id)
+            if not self.settings.session_timeout_ms_min <= session_ms <= self.settings.session_timeout_ms_max:
+                raise Refused(Code.INVALID_SESSION_TIMEOUT)
+        except Refused as refusal:
+            return _join_shape(join_error(refusal.code, request.member_id), version)
+        new_member_id = ""
+        if not request.member_id:
+            new_member_id = self._ids.member_id(request.group_instance_id or client_id)
+        waiter = Waiter()
+        event = events.JoinGroup(request, version, client_id, client_host, new_member_id, waiter)
+        return _join_shape(cast("JoinGroupResponse", await shard.ask(event, waiter)), version)
+
+    async def sync_group(self, request: SyncGroupRequest, *, version: int) -> SyncGroupResponse:
+        """SyncGroup: answered when the leader's assignment is in the log."""
+        if version >= PROTOCOL_NAMED_SINCE and (request.protocol_type is None or request.protocol_name is None):
+            return sync_error(Code.INCONSISTENT_GROUP_PROTOCOL)
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            return sync_error(refusal.code)
+        waiter = Waiter()
+        return cast("SyncGroupResponse", await shard.ask(events.SyncGroup(request, waiter), waiter))
+
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        """Heartbeat. While the group is being loaded every member is taken to be fine."""
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            loading = refusal.code is Code.COORDINATOR_LOAD_IN_PROGRESS
+            return HeartbeatResponse(error_code=Code.NONE if loading else refusal.code)
+        waiter = Waiter()
+        return cast("HeartbeatResponse", await shard.ask(events.Heartbeat(request, waiter), waiter))
+
+    async def leave_group(self, request: LeaveGroupRequest, *, version: int) -> LeaveGroupResponse:
+        """LeaveGroup. Before version 3 it names one member, whose error is the response's."""
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            return leave_error(refusal.code)
+        batched = version >= LEAVE_BATCHED_SINCE
+        if not batched:
+            request = replace(request, member_id="", members=[MemberIdentity(member_id=request.member_id)])
+        waiter = Waiter()
+        response = cast("LeaveGroupResponse", await shard.ask(events.LeaveGroup(request, waiter), waiter))
+        if batched or response.error_code:
+            return response
+        return LeaveGroupResponse(error_code=response.members[0].error_code)
+
+    # -- offsets
+
+    async def commit_offsets(self, request: OffsetCommitRequest, *, version: int) -> OffsetCommitResponse:
+        """OffsetCommit, of topics that exist: each with its name, and with its id, which is stored too."""
+        try:
+            shard = self._shard(request.group_id)
+        except Refused as refusal:
+            return commit_error(refusal.code, request.topics)
+        waiter = Waiter()
+        event = events.CommitOffsets(request, version, waiter)
+        return cast("OffsetCommitResponse", await shard.ask(event, waiter))
+
+    async def fetch_offsets(self, group: OffsetFetchRequestGroup, *, require_stable: bool) -> OffsetFetchResponseGroup:
+        """One group of an OffsetFetch. Topics carry names; ids only where the client gave them (version 10).
+
+        An error stands at the group; before version 2 the handler has to repeat it at each partition.
+        """
+        try:
+            shard = self._shard(group.group_id)
+        except Refused as refusal:
+            return OffsetFetchResponseGroup(group_id=group.group_id, topics=[], error_code=refusal.code)
+        waiter = Waiter()
+        event = events.FetchOffsets(group, require_stable, waiter)
+        return cast("OffsetFetchResponseGroup", await shard.ask(event, waiter))
+
+    async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
+        """OffsetDelete, of topics that exist."""
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            return OffsetDeleteResponse(error_code=refusal.code, throttle_time_ms=0, topics=[])
+        waiter = Waiter()
+        return cast("OffsetDeleteResponse", await shard.ask(events.DeleteOffsets(request, waiter), waiter))
+
+    def delete_topics(self, topics: Topics) -> None:
+        """Topics, as (name, id), are gone from the cluster: so are their offsets, in every shard of this node."""
+        event = events.TopicsDeleted(tuple(topics))
+        for shard in list(self._shards.values()):
+            if shard.state is ShardState.ACTIVE:
+                shard.perform(event)
+
+    # -- administration
+
+    async def delete_groups(self, group_ids: Iterable[str]) -> list[DeletableGroupResult]:
+        """DeleteGroups: one result for each group, those of one shard together."""
+        results: list[DeletableGroupResult] = []
+        for ids in self._by_partition(group_ids):
+            waiter = Waiter()
+            try:
+                response = await self._shard(ids[0]).ask(events.DeleteGroups(ids, waiter), waiter)
+            except Refused as refusal:
+                results += [DeletableGroupResult(group_id=group_id, error_code=refusal.code) for group_id in ids]
+            else:
+                results += cast("DeleteGroupsResponse", response).results
+        return results
+
+    async def describe_groups(self, group_ids: Iterable[str], *, version: int) -> list[DescribedGroup]:
+        """DescribeGroups: one description for each group, those of one shard together."""
+        described: list[DescribedGroup] = []
+        for ids in self._by_partition(group_ids):
+            waiter = Waiter()
+            try:
+                response = await self._shard(ids[0]).ask(events.DescribeGroups(ids, version, waiter), waiter)
+            except Refused as refusal:
+                described += [described_error(group_id, refusal.code) for group_id in ids]
+            else:
+                described += cast("DescribeGroupsResponse", response).groups
+        return described
+
+    async def list_groups(self, request: ListGroupsRequest) -> ListGroupsResponse:
+        """ListGroups: all groups that this node coordinates. Not complete while a shard loads, so an error then."""
+        groups: list[ListedGroup] = []
+        states, types = tuple(request.states_filter), tuple(request.types_filter)
+        for shard in list(self._shards.values()):
+            if shard.state is ShardState.LOADING:
+                return ListGroupsResponse(error_code=Code.COORDINATOR_LOAD_IN_PROGRESS, groups=[])
+            if shard.state is not ShardState.ACTIVE:
+                continue
+            waiter = Waiter()
+            response = await shard.ask(events.ListGroups(states, types, waiter), waiter)
+            listed = cast("ListGroupsResponse", response)
+            if listed.error_code:
+                return listed
+            groups += listed.groups
+        return ListGroupsResponse(error_code=Code.NONE, groups=groups)
+
+    def _by_partition(self, group_ids: Iterable[str]) -> list[tuple[str, ...]]:
+        """Group ids, those of one partition together."""
+        by_partition: dict[int, list[str]] = {}
+        for group_id in group_ids:
+            by_partition.setdefault(self.partition_for(group_id), []).append(group_id)
+        return [tuple(ids) for ids in by_partition.values()]
+
+
+def _join_shape(response: JoinGroupResponse, version: int) -> JoinGroupResponse:
+    """Before version 7 a response without a protocol says so by an empty name."""
+    if response.protocol_name is None and version < PROTOCOL_NULLABLE_SINCE:
+        return replace(response, protocol_name="")
+    return response

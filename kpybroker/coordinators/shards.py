@@ -1,0 +1,196 @@
+"""The edge of one shard: performs what its machine decides, in the order that makes replies true.
+
+Append, apply, and only then answer: at once if the high watermark already covers the log's end (with one replica it
+always does), else when it gets there. A reply waits in the task that asked for it; nothing is spawned.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterator
+
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.coordinators.machines.deadlines import NEVER
+from kpybroker.coordinators.machines.events import Effects, Event, Record, Response
+from kpybroker.coordinators.machines.replies import coordinator_code, instead_of
+from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.coordinators.machines.shard import GroupShard
+from kpybroker.coordinators.shard_log import ShardLog
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.internal.framing import encode_key, encode_value
+from kpybroker.wire.records.batch import BATCH_OVERHEAD, Codec, build_batch
+from kpybroker.wire.records.record import Record as LogRecord
+
+logger = logging.getLogger(__name__)
+
+NO_PRODUCER_ID = -1
+RECORD_OVERHEAD_MAX = 36
+"""What a record takes in a batch beyond its key and value, at the most: attributes, lengths, deltas."""
+
+_LOST_LOG = (Code.NOT_LEADER_OR_FOLLOWER, Code.KAFKA_STORAGE_ERROR)
+
+
+class ShardState(enum.Enum):
+    """Whether a shard can be asked."""
+
+    LOADING = enum.auto()
+    ACTIVE = enum.auto()
+    LOST = enum.auto()
+    """Resigned, or its log could not be read or written: NOT_COORDINATOR."""
+
+
+class Waiter:
+    """The token of one request: where its answer is put, and how much of the log has to be replicated first."""
+
+    __slots__ = ("arrived", "end_offset", "response")
+
+    def __init__(self) -> None:
+        self.response: Response | None = None
+        self.end_offset = 0
+        self.arrived: trio.Event | None = None
+
+    def resolve(self, response: Response, end_offset: int) -> None:
+        """Answer. Only the first answer counts."""
+        if self.response is None:
+            self.response = response
+            self.end_offset = end_offset
+            if self.arrived is not None:
+                self.arrived.set()
+
+
+class Shard:
+    """One partition of `__consumer_offsets` and the groups in it."""
+
+    def __init__(
+        self,
+        index: int,
+        log: ShardLog,
+        settings: GroupSettings,
+        clock: Clock,
+        *,
+        codec: Codec,
+        rearm: Callable[[Shard], None],
+        lost: Callable[[Shard], None],
+    ) -> None:
+        self.index = index
+        self.log = log
+        self.machine = GroupShard(settings)
+        self.state = ShardState.LOADING
+        self.end_offset = 0
+        """The log's end as the shard knows it: what has been applied."""
+        self.armed_s = NEVER
+        """For when the service's heap has this shard; kept by the service."""
+        self._clock = clock
+        self._codec = codec
+        self._rearm = rearm
+        self._lost = lost
+        self._commit_timeout_s = settings.commit_timeout_ms / 1000
+
+    def require_active(self) -> None:
+        """Raises: Refused COORDINATOR_LOAD_IN_PROGRESS or NOT_COORDINATOR if it can't be asked now."""
+        if self.state is not ShardState.ACTIVE:
+            loading = self.state is ShardState.LOADING
+            raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS if loading else Code.NOT_COORDINATOR)
+
+    async def ask(self, event: Event, waiter: Waiter) -> Response:
+        """The answer to an event whose token is `waiter`.
+
+        Being cancelled ends the wait only: a member goes on joining, a record stays appended. Errors come as responses
+        that say so. Raises: Refused as `require_active`.
+        """
+        self.require_active()
+        self.perform(event)
+        if waiter.response is None:
+            waiter.arrived = trio.Event()
+            await waiter.arrived.wait()
+            assert waiter.response is not None
+        if waiter.end_offset <= self.log.high_watermark:
+            return waiter.response
+        return await self._replicated(waiter.response, waiter.end_offset)
+
+    async def _replicated(self, response: Response, end_offset: int) -> Response:
+        """The response once the log is replicated up to `end_offset`; an error in its place if that takes too long.
+
+        Nothing is undone then: what was appended may still become replicated, as with any request that timed out.
+        """
+        with trio.move_on_after(self._commit_timeout_s):
+            try:
+                await self.log.wait_high_watermark(end_offset)
+            except Refused as refusal:
+                return instead_of(response, coordinator_code(refusal.code))
+            return response
+        return instead_of(response, coordinator_code(Code.REQUEST_TIMED_OUT))
+
+    def perform(self, event: Event) -> None:
+        """Let the machine decide, and carry out what it decides."""
+        now = self._clock.now()
+        effects = self.machine.step(event, now)
+        if effects.records:
+            try:
+                self._append(effects, now.wall_ms)
+            except Refused as refusal:
+                logger.warning("The log of group shard %d refused a decision: %s", self.index, refusal)
+                effects = self.machine.refused(effects, refusal.code, now)
+                if refusal.code in _LOST_LOG:
+                    self._finish(effects)
+                    self.resign()
+                    self._lost(self)
+                    return
+        self._finish(effects)
+
+    def _append(self, effects: Effects, wall_ms: int) -> None:
+        """Append the records and apply each. Raises: Refused; what had been appended before that is applied."""
+        for records, batch in self._batches(effects, wall_ms):
+            last_offset = self.log.append(batch)
+            apply = self.machine.apply
+            for offset, record in enumerate(records, last_offset - len(records) + 1):
+                apply(offset, NO_PRODUCER_ID, record.key, record.value)
+            self.end_offset = last_offset + 1
+
+    def _batches(self, effects: Effects, wall_ms: int) -> Iterator[tuple[list[Record], bytes]]:
+        """One batch, or where each record stands for itself, as many as the largest allowed batch makes necessary."""
+        encoded = [_encoded(record, wall_ms) for record in effects.records]
+        if not effects.splittable:
+            yield effects.records, build_batch(encoded, codec=self._codec)
+            return
+        room = self.log.batch_bytes_max - BATCH_OVERHEAD
+        begin = taken = 0
+        for end, record in enumerate(encoded):
+            size = len(record.key or b"") + len(record.value or b"") + RECORD_OVERHEAD_MAX
+            if taken + size > room and end > begin:
+                yield effects.records[begin:end], build_batch(encoded[begin:end], codec=self._codec)
+                begin, taken = end, 0
+            taken += size
+        yield effects.records[begin:], build_batch(encoded[begin:], codec=self._codec)
+
+    def _finish(self, effects: Effects) -> None:
+        for token, response in effects.replies:
+            assert isinstance(token, Waiter)
+            token.resolve(response, self.end_offset)
+        for note in effects.notes:
+            logger.info("%s", note)
+        self._rearm(self)
+
+    # -- loading, unloading
+
+    def activate(self, end_offset: int) -> None:
+        """The log has been applied up to `end_offset`, its end: from now on the shard answers."""
+        assert self.state is ShardState.LOADING
+        self.end_offset = end_offset
+        self.state = ShardState.ACTIVE
+        self._finish(self.machine.loaded(self._clock.now()))
+
+    def resign(self) -> None:
+        """Coordinate no longer: everyone who waits is told NOT_COORDINATOR, and the machine is given up."""
+        self.state = ShardState.LOST
+        for token, response in self.machine.unload(Code.NOT_COORDINATOR).replies:
+            assert isinstance(token, Waiter)
+            token.resolve(response, 0)
+
+
+def _encoded(record: Record, wall_ms: int) -> LogRecord:
+    value = None if record.value is None else encode_value(record.value)
+    return LogRecord(timestamp=wall_ms, key=encode_key(record.key), value=value)
