@@ -1,0 +1,32 @@
+"""DeleteGroups (API 42): delete empty groups and their offsets (KIP-229)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpybroker.security.operations import Operation
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
+
+if TYPE_CHECKING:
+    from kpybroker.handlers.context import Context
+
+
+async def handle(ctx: Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse:
+    """Answer each group by itself; one that is named twice is deleted once."""
+    groups = list(dict.fromkeys(request.groups_names))
+    allowed = [group for group in groups if ctx.allows(Operation.DELETE, group=group)]
+    results = await ctx.groups.delete_groups(allowed)
+    results += [_result(group, Code.GROUP_AUTHORIZATION_FAILED) for group in groups if group not in allowed]
+    return DeleteGroupsResponse(throttle_time_ms=0, results=results)
+
+
+def refuse(request: DeleteGroupsRequest, refused: Refused) -> DeleteGroupsResponse:
+    """The same error for every group."""
+    return DeleteGroupsResponse(
+        throttle_time_ms=0, results=[_result(group, refused.code) for group in request.groups_names]
+    )
+
+
+def _result(group_id: str, code: Code) -> DeletableGroupResult:
+    return DeletableGroupResult(group_id=group_id, error_code=code)

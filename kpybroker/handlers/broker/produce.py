@@ -1,0 +1,219 @@
+"""Produce (API 0): append record batches to partitions that this node leads.
+
+v3: magic 2 and one batch a partition. v7: zstd. v8: which records of a batch were refused (KIP-467). v10: who leads
+instead (KIP-951). v13: topic ids (KIP-516).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from kpybroker.cluster.names import INTERNAL_TOPICS
+from kpybroker.handlers.context import CloseConnection
+from kpybroker.security.operations import Operation
+from kpybroker.storage.validation import RecordsRefused
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.messages.produce import (
+    BatchIndexAndErrorMessage,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+from kpybroker.wire.records.batch import read_header
+
+if TYPE_CHECKING:
+    import trio
+
+    from kpybroker.handlers.context import Context
+    from kpybroker.replication.partition import Partition
+
+ADMIN_CLIENT_ID = "__admin_client"
+"""The only client that may write to internal topics (Kafka's own tools for moving offsets use it)."""
+ZSTD_SINCE = 7
+LEADER_HINTS_SINCE = 10
+TOPIC_IDS_SINCE = 13
+LOG_OVERHEAD = 12
+"""What stands before a batch's own length: less than that is no batch."""
+
+
+Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int]]"
+"""Appends that are not on all in-sync replicas yet, with where their answers stand: topic, partition."""
+
+
+async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
+    """Append, wait for acks=all, answer; no answer at all to acks=0."""
+    if request.acks not in (-1, 0, 1):
+        return refuse(request, Refused(Code.INVALID_REQUIRED_ACKS))
+    produce = _Produce(ctx, request)
+    responses = [produce.topic(topic) for topic in request.topic_data]
+    if produce.waits:
+        await produce.wait_replicated(responses)
+    if request.acks == 0:
+        if produce.failed:
+            raise CloseConnection("an error in a Produce with acks=0")
+        return None
+    return ProduceResponse(responses=responses, node_endpoints=produce.endpoints)
+
+
+def refuse(request: ProduceRequest, refused: Refused) -> ProduceResponse:
+    """The same error for every partition."""
+    if request.acks == 0:
+        raise CloseConnection(f"Produce with acks=0: {refused}")
+    return ProduceResponse(
+        responses=[
+            TopicProduceResponse(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partition_responses=[_failed(partition.index, refused.code) for partition in topic.partition_data],
+            )
+            for topic in request.topic_data
+        ]
+    )
+
+
+class _Produce:
+    """One request on its way: what its appends share."""
+
+    def __init__(self, ctx: Context, request: ProduceRequest) -> None:
+        self.ctx = ctx
+        self.request = request
+        self.failed = False
+        self.waits: Waits = []
+        self.endpoints: list[NodeEndpoint] = []
+        self.now_ms = ctx.clock.wall_ms()
+
+    def topic(self, topic: TopicProduceData) -> TopicProduceResponse:
+        """Append to each partition of one topic."""
+        name, refusal = self._name(topic)
+        answers = []
+        for data in topic.partition_data:
+            if refusal is not None:
+                self.failed = True
+                answers.append(_failed(data.index, refusal))
+            else:
+                answers.append(self._partition(name, data))
+        return TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
+
+    def _name(self, topic: TopicProduceData) -> tuple[str, Code | None]:
+        """The topic's name, and why nothing can be appended to any of its partitions."""
+        name = topic.name
+        if self.ctx.version >= TOPIC_IDS_SINCE:
+            known = self.ctx.image.topics.by_id.get(topic.topic_id)
+            if known is None:
+                return "", Code.UNKNOWN_TOPIC_ID
+            name = known.name
+        if not self.ctx.allows(Operation.WRITE, topic=name):
+            return name, Code.TOPIC_AUTHORIZATION_FAILED
+        if name in INTERNAL_TOPICS and self.ctx.client_id != ADMIN_CLIENT_ID:
+            return name, Code.INVALID_TOPIC_EXCEPTION
+        return name, None
+
+    def _partition(self, topic: str, data: PartitionProduceData) -> PartitionProduceResponse:
+        try:
+            partition = self.ctx.replicas.get(topic, data.index)
+            records = self._one_batch(data)
+            appended = partition.append(records, now_ms=self.now_ms)
+        except RecordsRefused as refused:
+            self.failed = True
+            return _failed(data.index, refused.code, refused, partition.log.log_start_offset)
+        except Refused as refused:
+            self.failed = True
+            return self._refused(topic, data.index, refused)
+        if self.request.acks == -1:
+            event = partition.replicated(appended.last_offset + 1)
+            if event is not None:
+                self.waits.append((event, partition, data.index, appended.last_offset))
+        return PartitionProduceResponse(
+            index=data.index,
+            error_code=Code.NONE,
+            base_offset=appended.first_offset,
+            log_append_time_ms=appended.log_append_time_ms,
+            log_start_offset=appended.log_start_offset,
+        )
+
+    def _one_batch(self, data: PartitionProduceData) -> memoryview:
+        """The records of a partition, if they are exactly one batch that this version may carry.
+
+        Raises: Refused, with Kafka's texts: producers show them to people.
+        """
+        records, version = data.records, self.ctx.version
+        if not isinstance(records, memoryview) or len(records) < LOG_OVERHEAD:
+            raise Refused(
+                Code.INVALID_RECORD,
+                f"Produce requests with version {version} must have at least one record batch per partition",
+            )
+        try:
+            header = read_header(records)
+        except CorruptRecords as corrupt:
+            raise Refused(Code.CORRUPT_MESSAGE, str(corrupt)) from None
+        only = f"Produce requests with version {version} are only allowed to contain"
+        if header.magic != 2:
+            raise Refused(Code.INVALID_RECORD, f"{only} record batches with magic version 2")
+        if version < ZSTD_SINCE and header.codec == "zstd":
+            raise Refused(Code.UNSUPPORTED_COMPRESSION_TYPE)
+        if len(records) > header.length:
+            raise Refused(Code.INVALID_RECORD, f"{only} exactly one record batch per partition")
+        if header.is_transactional:
+            # Adding partitions to a transaction is not served here yet, so no batch can belong to one.
+            raise Refused(Code.INVALID_TXN_STATE, "Partition was not added to the transaction")
+        return records
+
+    def _refused(self, topic: str, index: int, refused: Refused) -> PartitionProduceResponse:
+        """An error, with who leads instead where that is the news (KIP-951)."""
+        leader = LeaderIdAndEpoch()
+        if refused.code is Code.NOT_LEADER_OR_FOLLOWER and self.ctx.version >= LEADER_HINTS_SINCE:
+            hint = self.ctx.leader_hint(topic, index)
+            if hint is not None:
+                leader = LeaderIdAndEpoch(leader_id=hint.leader_id, leader_epoch=hint.leader_epoch)
+                if hint.endpoint is not None and all(known.node_id != hint.leader_id for known in self.endpoints):
+                    endpoint = hint.endpoint
+                    self.endpoints.append(
+                        NodeEndpoint(node_id=hint.leader_id, host=endpoint.host, port=endpoint.port, rack=hint.rack)
+                    )
+        return PartitionProduceResponse(index=index, error_code=refused.code, base_offset=-1, current_leader=leader)
+
+    async def wait_replicated(self, responses: list[TopicProduceResponse]) -> None:
+        """Wait until every append is on all in-sync replicas; those that are not in time answer REQUEST_TIMED_OUT."""
+        deadline_s = self.ctx.clock.monotonic_s() + self.request.timeout_ms / 1000
+        late: set[tuple[str, int]] = set()
+        for event, partition, index, last_offset in self.waits:
+            await self.ctx.wait(event, deadline_s - self.ctx.clock.monotonic_s())
+            if partition.high_watermark <= last_offset:
+                late.add((partition.topic, index))
+        if late:
+            self._time_out(responses, late)
+
+    def _time_out(self, responses: list[TopicProduceResponse], late: set[tuple[str, int]]) -> None:
+        self.failed = True
+        for topic in responses:
+            known = self.ctx.image.topics.by_id.get(topic.topic_id)
+            name = known.name if known is not None else topic.name
+            topic.partition_responses[:] = [
+                _failed(answer.index, Code.REQUEST_TIMED_OUT) if (name, answer.index) in late else answer
+                for answer in topic.partition_responses
+            ]
+
+
+def _failed(
+    index: int, code: Code, refused: RecordsRefused | None = None, log_start_offset: int = -1
+) -> PartitionProduceResponse:
+    """An error; where single records are to blame, which ones and what of them (KIP-467)."""
+    if refused is None or not refused.record_errors:
+        return PartitionProduceResponse(index=index, error_code=code, base_offset=-1)
+    return PartitionProduceResponse(
+        index=index,
+        error_code=code,
+        base_offset=-1,
+        log_start_offset=log_start_offset,
+        record_errors=[
+            BatchIndexAndErrorMessage(batch_index=error.batch_index, batch_index_error_message=error.message)
+            for error in refused.record_errors
+        ],
+        error_message=refused.why,
+    )

@@ -1,0 +1,255 @@
+"""What a handler may use: the node's services, and who is asking.
+
+One Context is made per request. A handler that has to wait does so through it (`wait`, `while_connected`), so that the
+end of the connection ends the wait and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+from kpybroker.cluster.machines.decision import Caller
+from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
+from kpybroker.security.operations import AUTHORIZATION_FAILED, CLUSTER_NAME, Operation, Resource
+from kpybroker.wire.codes import Refused
+
+if TYPE_CHECKING:
+    import trio
+
+    from kpybroker.clock import Clock
+    from kpybroker.cluster.controller import Controller
+    from kpybroker.cluster.image import ClusterImage, Endpoint, PartitionImage
+    from kpybroker.cluster.service import Cluster
+    from kpybroker.config import BrokerConfig
+    from kpybroker.coordinators.service import Groups
+    from kpybroker.ids import Ids
+    from kpybroker.replication.fetch_sessions import FetchSessions
+    from kpybroker.replication.producer_ids import ProducerIds
+    from kpybroker.replication.replicas import Replicas
+    from kpybroker.security.principal import Principal
+    from kpybroker.wire.api_keys import Api
+    from kpybroker.wire.schema import Message
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Message")
+
+
+class CloseConnection(Exception):
+    """There is no answer to this request (an error with acks=0, a request that cannot be one): the connection ends."""
+
+
+class Forwarding(Protocol):
+    """The active controller, wherever it is: in this process, or behind an Envelope."""
+
+    async def forward(self, ctx: Context, request: Message) -> Message:
+        """Have the controller carry `request` out on behalf of the client of `ctx`, and return its response."""
+        ...
+
+
+class Door(Protocol):
+    """What a handler may ask of the connection that its request came by."""
+
+    def advertised(self) -> list[tuple[Api, int, int]]:
+        """The APIs served on the connection's listener, each with its least and greatest version."""
+        ...
+
+    async def wait(self, event: trio.Event, limit_s: float) -> bool:
+        """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
+        ...
+
+    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Await `call()`; raises CloseConnection when the peer leaves first (the call is cancelled)."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Services:
+    """The parts of a node that handlers use; built by node.py, alive as long as the node."""
+
+    config: BrokerConfig
+    clock: Clock
+    ids: Ids
+    cluster: Cluster
+    active_controller: Controller
+    controller: Forwarding
+    replicas: Replicas
+    fetch_sessions: FetchSessions
+    producer_ids: ProducerIds
+    groups: Groups
+    authorizer: Authorizer
+
+
+@dataclass(kw_only=True, slots=True)
+class Client:
+    """Who is at the other end of a connection, and by which door they came."""
+
+    listener: str
+    host: str
+    port: int
+    principal: Principal
+    software_name: str = ""
+    software_version: str = ""
+
+
+class LeaderHint(NamedTuple):
+    """Who leads a partition, for a client that asked the wrong node (KIP-951)."""
+
+    leader_id: int
+    leader_epoch: int
+    endpoint: Endpoint | None
+    """Where the leader listens, on the listener that the client came by; None if it has none there or is away."""
+    rack: str | None
+
+
+class Context:
+    """One request's view of the node."""
+
+    __slots__ = ("client", "client_id", "connection", "correlation_id", "services", "version")
+
+    def __init__(
+        self,
+        services: Services,
+        connection: Door,
+        client: Client,
+        version: int,
+        correlation_id: int,
+        client_id: str | None,
+    ) -> None:
+        self.services = services
+        self.connection = connection
+        self.client = client
+        self.version = version
+        self.correlation_id = correlation_id
+        self.client_id = client_id
+
+    @property
+    def image(self) -> ClusterImage:
+        """The cluster as of the last metadata record that this node has applied."""
+        return self.services.cluster.image
+
+    @property
+    def replicas(self) -> Replicas:
+        """The partitions that this node holds."""
+        return self.services.replicas
+
+    @property
+    def groups(self) -> Groups:
+        """The group coordinator."""
+        return self.services.groups
+
+    @property
+    def controller(self) -> Forwarding:
+        """The active controller."""
+        return self.services.controller
+
+    @property
+    def config(self) -> BrokerConfig:
+        """The node's configuration."""
+        return self.services.config
+
+    @property
+    def clock(self) -> Clock:
+        """The node's clock."""
+        return self.services.clock
+
+    @property
+    def ids(self) -> Ids:
+        """Where identifiers and random choices come from."""
+        return self.services.ids
+
+    def advertised(self) -> list[tuple[Api, int, int]]:
+        """The APIs served on the client's listener, each with its least and greatest version."""
+        return self.connection.advertised()
+
+    def endpoint(self, broker_id: int) -> Endpoint | None:
+        """Where a broker listens, on the listener that the client came by; None: unknown, fenced or not there."""
+        broker = self.image.brokers.get(broker_id)
+        if broker is None or broker.fenced:
+            return None
+        return next((endpoint for endpoint in broker.endpoints if endpoint.name == self.client.listener), None)
+
+    def leader_hint(self, topic: str, index: int) -> LeaderHint | None:
+        """Who leads a partition; None if there is no such partition."""
+        known = self.image.topics.by_name.get(topic)
+        partition = known.partitions.get(index) if known is not None else None
+        if partition is None:
+            return None
+        broker = self.image.brokers.get(partition.leader)
+        rack = broker.rack if broker is not None else None
+        return LeaderHint(partition.leader, partition.leader_epoch, self.endpoint(partition.leader), rack)
+
+    def offline_replicas(self, partition: PartitionImage) -> list[int]:
+        """The replicas of a partition that the client can't reach: their brokers are away, or not on its listener."""
+        return [replica for replica in partition.replicas if self.endpoint(replica) is None]
+
+    def at_version(self, version: int) -> Context:
+        """The same client, as if it had asked at another version: for a request made on its behalf."""
+        return Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
+
+    def caller(self) -> Caller:
+        """The client as the controller's decisions see it."""
+        authorizer, client = self.services.authorizer, self.client
+        return Caller(
+            api_version=self.version,
+            principal=str(client.principal),
+            allows=lambda operation, kind, name: authorizer.allows(
+                client.principal, client.host, Operation(operation), Resource(kind), name
+            ),
+        )
+
+    async def ask_controller(self, request: Message, response_class: type[R]) -> R:
+        """What the active controller answers to `request`."""
+        response = await self.services.controller.forward(self, request)
+        assert isinstance(response, response_class)
+        return response
+
+    async def wait(self, event: trio.Event, limit_s: float) -> bool:
+        """Wait for `event`; False after `limit_s` seconds, or when the peer leaves."""
+        return await self.connection.wait(event, limit_s)
+
+    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Await `call()` for as long as the peer stays. Raises: CloseConnection."""
+        return await self.connection.while_connected(call)
+
+    def allows(
+        self,
+        operation: Operation,
+        *,
+        topic: str | None = None,
+        group: str | None = None,
+        transactional_id: str | None = None,
+    ) -> bool:
+        """Whether the client may do `operation` to the named resource (to the cluster, if none is named)."""
+        resource, name = _resource(topic, group, transactional_id)
+        return self.services.authorizer.allows(self.client.principal, self.client.host, operation, resource, name)
+
+    def require(
+        self,
+        operation: Operation,
+        *,
+        topic: str | None = None,
+        group: str | None = None,
+        transactional_id: str | None = None,
+    ) -> None:
+        """As `allows`. Raises: Refused, with the resource's authorization error."""
+        if not self.allows(operation, topic=topic, group=group, transactional_id=transactional_id):
+            raise Refused(AUTHORIZATION_FAILED[_resource(topic, group, transactional_id)[0]])
+
+    def authorized_operations(self, asked: bool, *, topic: str | None = None, group: str | None = None) -> int:
+        """The value of an authorized-operations field: what the client may do to a resource, if it asked (KIP-430)."""
+        if not asked:
+            return NOT_ASKED
+        resource, name = _resource(topic, group, None)
+        return authorized_operations(self.services.authorizer, self.client.principal, self.client.host, resource, name)
+
+
+def _resource(topic: str | None, group: str | None, transactional_id: str | None) -> tuple[Resource, str]:
+    if topic is not None:
+        return Resource.TOPIC, topic
+    if group is not None:
+        return Resource.GROUP, group
+    if transactional_id is not None:
+        return Resource.TRANSACTIONAL_ID, transactional_id
+    return Resource.CLUSTER, CLUSTER_NAME

@@ -1,0 +1,329 @@
+"""A node: builds the parts, starts them in the order in which they need each other, stops them in reverse.
+
+    data directory -> metadata log and controller -> logs -> registered -> coordinators -> listeners -> unfenced
+
+Every duty is a task in a nursery here; a crash in one ends the node cleanly instead of leaving it half alive. The node
+knows no signals: whoever runs it sets `stop`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
+from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.image import Endpoint
+from kpybroker.cluster.machines.decision import Caller
+from kpybroker.cluster.names import CONSUMER_OFFSETS
+from kpybroker.cluster.service import Cluster
+from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.coordinators.partition_log import PartitionLog
+from kpybroker.coordinators.service import Groups
+from kpybroker.handlers.context import Services
+from kpybroker.handlers.finder import HandlerFinder, Side
+from kpybroker.handlers.forwarding import InProcessController
+from kpybroker.ids import Ids
+from kpybroker.replication.fetch_sessions import FetchSessions
+from kpybroker.replication.logs import Logs
+from kpybroker.replication.producer_ids import ProducerIds
+from kpybroker.replication.replicas import Replicas
+from kpybroker.security.authorizer import AllowAll
+from kpybroker.server.dispatch import Dispatcher
+from kpybroker.server.idle import IdleConnections
+from kpybroker.server.listener import Listener, bind
+from kpybroker.storage.data_dir import DataDir
+from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.files import Files, RealFiles
+from kpybroker.wire.codes import Refused, code_of
+from kpybroker.wire.frames import STAGING_BYTES
+from kpybroker.wire.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+
+if TYPE_CHECKING:
+    from kpybroker.cluster.delta import Delta
+    from kpybroker.cluster.image import ClusterImage
+    from kpybroker.config import BrokerConfig, EndPoint
+    from kpybroker.wire.records.batch import Codec
+
+log = logging.getLogger("kpybroker.node")
+
+DRAIN_S = 1.0
+"""How long a stopping node lets requests that it is carrying out come to their end."""
+HAND_OVER_S = 10.0
+"""How long it waits for the controller to take its partitions away."""
+
+CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
+"""By the number that offsets.topic.compression.codec has for them."""
+
+
+class StartupFailed(Exception):  # noqa: N818 - what happened, not an error of ours
+    """The node can't start; the text is one line for whoever started it."""
+
+
+class Node:
+    """One node of a cluster: broker and controller in one process. `run` is its life."""
+
+    def __init__(
+        self, config: BrokerConfig, *, files: Files | None = None, clock: Clock | None = None, ids: Ids | None = None
+    ) -> None:
+        self.config = config
+        self._files = files if files is not None else RealFiles()
+        self._clock = clock if clock is not None else Clock()
+        self._ids = ids if ids is not None else Ids()
+        self._listeners: list[tuple[EndPoint, Listener]] = []
+        self._cluster: Cluster | None = None
+
+    @property
+    def listening(self) -> list[EndPoint]:
+        """Where clients connect: the broker's listeners, with the ports that they were given."""
+        return [msgspec.structs.replace(point, port=listener.port) for point, listener in self._listeners]
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of `listening`."""
+        return [listener.port for _, listener in self._listeners]
+
+    async def run(
+        self, stop: trio.Event, *, task_status: trio.TaskStatus[list[EndPoint]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until `stop` is set; started once clients are answered. Raises: StartupFailed."""
+        _check_roles(self.config)
+        with _one_line():
+            data_dir = DataDir(self.config.data_dirs[0], self._files)
+        try:
+            await self._run_on(data_dir, stop, task_status)
+        finally:
+            for _, listener in self._listeners:
+                listener.close()
+            data_dir.close()
+
+    async def _run_on(self, data_dir: DataDir, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
+        config = self.config
+        with _one_line():
+            cluster = self._cluster = Cluster.open(
+                data_dir,
+                config=config,
+                adopt=config.embedded,
+                clock=self._clock,
+                ids=self._ids,
+                files=self._files,
+                now_ms=self._clock.wall_ms(),
+            )
+        closed_well = False
+        try:
+            with _one_line():
+                left = data_dir.take_clean_stop()
+                logs = Logs(data_dir, self._files, config, self._clock, self._ids, clean=left is not None)
+                parts = _Parts(self, cluster, logs)
+            self._bind(parts)
+            async with trio.open_nursery() as duties:
+                await duties.start(cluster.run)
+                with _one_line():
+                    await parts.start(duties, previous_broker_epoch=-1 if left is None else left.broker_epoch)
+                async with trio.open_nursery() as connections:
+                    await self._serve(parts, connections, stop, task_status)
+                duties.cancel_scope.cancel()
+            closed_well = await trio.to_thread.run_sync(parts.close_logs)
+        finally:
+            cluster.close(clean=closed_well)
+        if closed_well:
+            data_dir.write_clean_stop(cluster.broker_epoch)
+
+    def _bind(self, parts: _Parts) -> None:
+        config = self.config
+        staging = bytearray(STAGING_BYTES)
+        for point in config.reachable.brokers:
+            try:
+                sockets = bind(point.host, point.port, config.socket_listen_backlog_size)
+            except OSError as failure:
+                why = failure.strerror or failure
+                raise StartupFailed(f"cannot listen on {point.address}: {why}") from failure
+            listener = Listener(
+                point.name, sockets, parts.dispatcher, parts.idle, config.socket_request_max_bytes, staging
+            )
+            self._listeners.append((point, listener))
+
+    async def _serve(
+        self,
+        parts: _Parts,
+        connections: trio.Nursery,
+        stop: trio.Event,
+        task_status: trio.TaskStatus[list[EndPoint]],
+    ) -> None:
+        """Accept until told to stop; then hand over, and let what is under way come to its end."""
+        cluster = parts.cluster
+        async with trio.open_nursery() as accepting:
+            for _, listener in self._listeners:
+                accepting.start_soon(listener.run, connections)
+            await cluster.join(
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=parts.previous_broker_epoch
+            )
+            log.info("node %d serves %s", cluster.node_id, ", ".join(map(str, self.listening)))
+            task_status.started(self.listening)
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+        with trio.move_on_after(HAND_OVER_S):
+            await cluster.shut_down_broker()
+        connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
+        parts.idle.close_all()
+
+    def _advertised(self) -> list[Endpoint]:
+        """What clients are told to connect to: with the port that was bound where none was set."""
+        ports = {point.name: listener.port for point, listener in self._listeners}
+        return [
+            Endpoint(point.name, point.host or _own_name(), point.port or ports[point.name], int(point.protocol))
+            for point in self.config.reachable.advertised
+        ]
+
+    async def create_topic(self, name: str, partitions: int, configs: dict[str, str]) -> None:
+        """Create a topic. Raises: Refused."""
+        assert self._cluster is not None
+        topic = CreatableTopic(
+            name=name,
+            num_partitions=partitions,
+            replication_factor=1,
+            assignments=[],
+            configs=[CreatableTopicConfig(name=key, value=value) for key, value in configs.items()],
+        )
+        request = CreateTopicsRequest(topics=[topic], timeout_ms=AUTO_CREATE_TIMEOUT_MS)
+        caller = Caller(api_version=CREATE_TOPICS_VERSION)
+        (result,) = (await self._cluster.controller.create_topics(request, caller)).topics
+        if result.error_code:
+            raise Refused(code_of(result.error_code), result.error_message)
+
+
+class _Parts:
+    """What a node consists of between its data directory and its sockets."""
+
+    def __init__(self, node: Node, cluster: Cluster, logs: Logs) -> None:
+        config = node.config
+        self.cluster = cluster
+        self.logs = logs
+        self.clock = node._clock
+        self.previous_broker_epoch = -1
+        self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
+        self.groups = Groups(
+            _group_settings(config),
+            self.clock,
+            node._ids,
+            partitions=_offsets_partitions(cluster.image, config),
+            codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
+        )
+        self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        services = Services(
+            config=config,
+            clock=self.clock,
+            ids=node._ids,
+            cluster=cluster,
+            active_controller=cluster.controller,
+            controller=InProcessController(),
+            replicas=self.replicas,
+            fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, node._ids),
+            producer_ids=ProducerIds(cluster.allocate_producer_ids),
+            groups=self.groups,
+            authorizer=AllowAll(),
+        )
+        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
+
+    async def start(self, duties: trio.Nursery, *, previous_broker_epoch: int) -> None:
+        """Take up the partitions, and begin the duties."""
+        self.previous_broker_epoch = previous_broker_epoch
+        cluster, replicas = self.cluster, self.replicas
+        self.logs.sort_out(replicas.assigned())
+        if not self.logs.clean:
+            await replicas.recover()
+        cluster.on_change(self._follow)
+        self._follow_groups(cluster.image)
+        duties.start_soon(self.logs.run, replicas, name="logs")
+        duties.start_soon(self.groups.run, name="group coordinator")
+        duties.start_soon(self.idle.run, name="idle connections")
+
+    def _follow(self, delta: Delta, image: ClusterImage) -> None:
+        """A change of the metadata was committed."""
+        self.replicas.apply(delta)
+        deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
+        if deleted:
+            self.groups.delete_topics(deleted)
+        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
+        if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
+            self._follow_groups(image)
+
+    def _follow_groups(self, image: ClusterImage) -> None:
+        """Coordinate the groups of those partitions of the offsets topic that this node leads, in their epoch."""
+        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
+        me = self.cluster.node_id
+        led = {} if offsets is None else {i: p for i, p in offsets.partitions.items() if p.leader == me}
+        for index in self.groups.led - led.keys():
+            self.groups.resign(index)
+        for index in led.keys() - self.groups.led:
+            self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
+
+    def close_logs(self) -> bool:
+        """Close all logs; whether that went well. Blocks."""
+        high_watermarks = {
+            (partition.topic, partition.index): partition.high_watermark
+            for partition in self.replicas
+            if partition.opened is not None and partition.opened.failure is None
+        }
+        return self.logs.close(high_watermarks)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What keeps a node from starting is told in one line."""
+    try:
+        yield
+    except (DataDirRefused, MetadataError, StorageFailed) as failure:
+        raise StartupFailed(str(failure)) from failure
+
+
+def _check_roles(config: BrokerConfig) -> None:
+    """A member of a larger cluster, and several data folders, are refused rather than half served."""
+    if config.roles != {"broker", "controller"}:
+        raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
+    if len(config.data_dirs) > 1:
+        raise StartupFailed("log.dirs names several folders: this version uses one")
+
+
+def _own_name() -> str:
+    import socket
+
+    return socket.getfqdn()
+
+
+def _group_settings(config: BrokerConfig) -> GroupSettings:
+    return GroupSettings(
+        session_timeout_ms_min=config.group_min_session_timeout_ms,
+        session_timeout_ms_max=config.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+        members_max=config.group_max_size,
+        offset_metadata_chars_max=config.offset_metadata_max_bytes,
+        offsets_retention_ms=config.offsets_retention_minutes * 60_000,
+        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
+        commit_timeout_ms=config.offsets_commit_timeout_ms,
+    )
+
+
+def _offsets_partitions(image: ClusterImage, config: BrokerConfig) -> int:
+    """How many partitions the offsets topic has; before it is there, how many it will be given."""
+    topic = image.topics.by_name.get(CONSUMER_OFFSETS)
+    return config.offsets_topic_num_partitions if topic is None else len(topic.partitions)
+
+
+async def serve(
+    config: BrokerConfig,
+    *,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[Sequence[EndPoint]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a node until `stop` is set; started, with where it listens, once clients are answered.
+
+    Raises: StartupFailed.
+    """
+    await Node(config).run(stop, task_status=task_status)

@@ -1,0 +1,260 @@
+"""The partitions' logs in this node's data directory, and what is to be done about them now and then.
+
+Retention, flushing, checkpoints and the removal of what was deleted run here, each in a task of its own. Whatever waits
+for the disk runs in a worker thread, on files that the event loop does not write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+import trio
+
+from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.log import Log
+
+if TYPE_CHECKING:
+    from kpybroker.clock import Clock
+    from kpybroker.config import BrokerConfig
+    from kpybroker.ids import Ids
+    from kpybroker.replication.replicas import Replicas
+    from kpybroker.storage.files import Files
+    from kpybroker.storage.log_config import LogConfig
+
+log = logging.getLogger("kpybroker.replication")
+
+Duty: TypeAlias = "Callable[[Replicas], Awaitable[None]]"
+
+NEVER_MS = 2**62
+"""Intervals from here on mean never (Kafka's own default is the largest long)."""
+
+
+class Logs:
+    """All logs of one data directory. `clean`: its last user closed every log; nothing is read to open one."""
+
+    def __init__(
+        self, data_dir: DataDir, files: Files, config: BrokerConfig, clock: Clock, ids: Ids, *, clean: bool
+    ) -> None:
+        self._data_dir = data_dir
+        self._files = files
+        self._config = config
+        self._clock = clock
+        self._ids = ids
+        self.clean = clean
+        self._open: dict[tuple[str, int], Log] = {}
+        self._recovery_points = data_dir.read_offsets(OffsetCheckpoint.RECOVERY_POINTS)
+        self._log_starts = data_dir.read_offsets(OffsetCheckpoint.LOG_STARTS)
+        self._high_watermarks = data_dir.read_offsets(OffsetCheckpoint.HIGH_WATERMARKS)
+        self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
+        self._doomed_more = trio.Event()
+
+    # opening and deleting
+
+    def open(self, topic: str, index: int, topic_id: bytes, config: LogConfig) -> Log:
+        """The log of a partition; a new one if there is none, or only one of another topic of that name.
+
+        Raises: StorageFailed.
+        """
+        folder = self._data_dir.folder(topic, index)
+        found = self._files.exists(folder)
+        if found and self._data_dir.topic_id(folder) != topic_id:
+            # As Kafka: what cannot be told to be this partition is kept, but out of the way.
+            self._set_aside(topic, index, folder)
+            found = False
+        if found:
+            opened = Log.open(
+                folder,
+                config=config,
+                files=self._files,
+                clean=self.clean,
+                recovery_point=self._recovery_points.get((topic, index), 0),
+                log_start_offset=self._log_starts.get((topic, index), 0),
+                now_ms=self._clock.wall_ms(),
+            )
+        else:
+            self._forget(topic, index)
+            opened = Log.create(folder, topic_id=topic_id, config=config, files=self._files)
+        self._open[topic, index] = opened
+        return opened
+
+    def delete(self, topic: str, index: int, delay_ms: int) -> None:
+        """Delete a partition: at once out of sight, from the disk after `delay_ms`. Raises: StorageFailed."""
+        folder = self._data_dir.folder(topic, index)
+        target = self._data_dir.doomed_folder(topic, index, self._ids.uuid().hex(), FolderKind.DELETED)
+        opened = self._open.pop((topic, index), None)
+        self._forget(topic, index)
+        if opened is not None:
+            opened.move_to(target)
+            opened.close(clean=False)
+        elif self._files.exists(folder):
+            self._data_dir.move(folder, target)
+        else:
+            return
+        self._doom(target, self._clock.wall_ms() + delay_ms)
+
+    def sort_out(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """At start: set aside folders of partitions that this node does not hold, finish deletions.
+
+        Raises: DataDirRefused for a folder that is no partition's; StorageFailed.
+        """
+        mine = set(wanted)
+        for folder in self._data_dir.partitions():
+            if folder.kind is FolderKind.DELETED:
+                self._doom(folder.path, 0)
+            elif folder.kind is FolderKind.CURRENT and (folder.topic, folder.partition) not in mine:
+                self._set_aside(folder.topic, folder.partition, folder.path)
+
+    def _set_aside(self, topic: str, index: int, folder: str) -> None:
+        target = self._data_dir.doomed_folder(topic, index, self._ids.uuid().hex(), FolderKind.STRAY)
+        log.warning("%s is not a partition of this node's: moved to %s", folder, target)
+        self._data_dir.move(folder, target)
+
+    def _forget(self, topic: str, index: int) -> None:
+        for offsets in (self._recovery_points, self._log_starts, self._high_watermarks):
+            offsets.pop((topic, index), None)
+
+    def _doom(self, folder: str, due_ms: int) -> None:
+        self._doomed.append((due_ms, folder))
+        self._doomed_more.set()
+
+    # duties
+
+    async def run(self, replicas: Replicas) -> None:
+        """Do what is due, until cancelled."""
+        config = self._config
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._remove_doomed)
+            nursery.start_soon(
+                self._every, config.log_retention_check_interval_ms, self._apply_retention, replicas,
+                name="log retention",
+            )  # fmt: skip
+            nursery.start_soon(
+                self._every, config.log_flush_scheduler_interval_ms, self._flush, replicas, name="log flusher"
+            )
+            nursery.start_soon(
+                self._every, config.log_flush_offset_checkpoint_interval_ms, self._flush_and_checkpoint, replicas,
+                name="recovery point checkpoint",
+            )  # fmt: skip
+            nursery.start_soon(
+                self._every, config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_high_watermarks,
+                replicas, name="high watermark checkpoint",
+            )  # fmt: skip
+
+    async def _every(self, interval_ms: int, duty: Duty, replicas: Replicas) -> None:
+        if interval_ms >= NEVER_MS:
+            return
+        while True:
+            await trio.sleep(interval_ms / 1000)
+            try:
+                await duty(replicas)
+            except StorageFailed as failure:
+                log.error("%s", failure)
+
+    async def _apply_retention(self, replicas: Replicas) -> None:
+        """Let go of old segments, of partitions that nobody has used as well."""
+        for partition in replicas.mine():
+            await trio.lowlevel.checkpoint()
+            try:
+                opened = partition.log
+                if opened.retention(self._clock.wall_ms(), partition.high_watermark):
+                    partition.log_start_moved()
+            except StorageFailed as failure:
+                log.error("retention of %s: %s", partition, failure)
+
+    async def _flush(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's
+        for opened in list(self._open.values()):
+            offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
+            if offset is not None:
+                await self._flush_one(opened, offset)
+
+    async def _flush_one(self, opened: Log, offset: int) -> None:
+        flush = opened.begin_flush(offset)
+        if flush is None:
+            return
+        failure: StorageFailed | None = None
+        with trio.CancelScope(shield=True):  # the log must hear how it ended
+            try:
+                await trio.to_thread.run_sync(flush.run)
+            except StorageFailed as failed:
+                log.error("%s cannot be flushed: %s", opened.directory, failed)
+                failure = failed
+        opened.end_flush(flush, failure)
+
+    async def _flush_and_checkpoint(self, replicas: Replicas) -> None:
+        """Rolled segments are flushed, so that recovery need not read them; deleted ones leave the disk."""
+        await self._flush(replicas)
+        for opened in list(self._open.values()):
+            opened.purge(self._clock.wall_ms())
+        self._collect()
+        await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
+        await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+
+    async def _checkpoint_high_watermarks(self, replicas: Replicas) -> None:
+        changed = False
+        for partition in replicas:
+            if partition.opened is None:
+                continue
+            place = (partition.topic, partition.index)
+            changed |= self._high_watermarks.get(place) != partition.high_watermark
+            self._high_watermarks[place] = partition.high_watermark
+        if changed:
+            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+
+    async def _write(self, checkpoint: OffsetCheckpoint, offsets: dict[tuple[str, int], int]) -> None:
+        await trio.to_thread.run_sync(self._data_dir.write_offsets, checkpoint, dict(offsets))
+
+    def _collect(self) -> None:
+        """Take what the open logs know into the checkpoints."""
+        for place, opened in self._open.items():
+            if opened.failure is not None:
+                continue
+            self._recovery_points[place] = opened.recovery_point
+            bases = opened.base_offsets
+            if bases and opened.log_start_offset > bases[0]:
+                self._log_starts[place] = opened.log_start_offset
+            else:
+                self._log_starts.pop(place, None)
+
+    async def _remove_doomed(self) -> None:
+        while True:
+            self._doomed_more = trio.Event()
+            now_ms = self._clock.wall_ms()
+            due = [folder for due_ms, folder in self._doomed if due_ms <= now_ms]
+            self._doomed = [doomed for doomed in self._doomed if doomed[0] > now_ms]
+            for folder in due:
+                try:
+                    await trio.to_thread.run_sync(self._data_dir.remove, folder)
+                except StorageFailed as failure:
+                    log.error("%s cannot be removed: %s", folder, failure)
+            soonest_ms = min((due_ms for due_ms, _ in self._doomed), default=NEVER_MS)
+            with trio.move_on_after((soonest_ms - now_ms) / 1000):
+                await self._doomed_more.wait()
+
+    # the end
+
+    def close(self, high_watermarks: dict[tuple[str, int], int]) -> bool:
+        """Close all logs, flushed, and write the checkpoints; whether everything went well.
+
+        Blocks. Only if it went well may the data directory be marked as cleanly shut down.
+        """
+        well = True
+        for place, opened in self._open.items():
+            try:
+                opened.close(clean=opened.failure is None)
+                well = well and opened.failure is None
+            except StorageFailed as failure:
+                log.error("the log of %s-%d cannot be closed: %s", *place, failure)
+                well = False
+        self._collect()
+        self._high_watermarks.update(high_watermarks)
+        try:
+            self._data_dir.write_offsets(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
+            self._data_dir.write_offsets(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+            self._data_dir.write_offsets(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+        except StorageFailed as failure:
+            log.error("%s", failure)
+            well = False
+        return well

@@ -1,0 +1,205 @@
+"""A partition as this node sees it: its log, who leads it, how far it is replicated, and who waits for it.
+
+Belongs to the event loop. What it promises to a reader is bounded by the high watermark (read_uncommitted) or the last
+stable offset (read_committed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
+from kpybroker.storage.origin import Origin
+from kpybroker.wire.codes import Code, Refused
+
+if TYPE_CHECKING:
+    from kpybroker.replication.waiters import Watch
+    from kpybroker.storage.log import Appended, Log
+    from kpybroker.storage.region import FileRegion
+    from kpybroker.storage.txn_index import AbortedTxn
+
+
+class Read(NamedTuple):
+    """What a fetch gets of a partition."""
+
+    region: FileRegion | None
+    high_watermark: int
+    last_stable_offset: int
+    log_start_offset: int
+    aborted: list[AbortedTxn] | None
+    """Aborted transactions that overlap the region; None for a reader that does not care (read_uncommitted)."""
+
+
+class Diverged(NamedTuple):
+    """Where the fetcher's log departs from this one: the greatest epoch both may have, and where it ends here."""
+
+    epoch: int
+    end_offset: int
+
+
+class Partition:
+    """One replica on this node, leader of its partition."""
+
+    def __init__(self, topic: str, index: int, topic_id: bytes, open_log: Callable[[], Log]) -> None:
+        self.topic = topic
+        self.index = index
+        self.topic_id = topic_id
+        self.leader_epoch = -1
+        self.partition_epoch = -1
+        self.leader_id = -1
+        self.is_leader = False
+        self._open_log = open_log
+        self._log: Log | None = None
+        self._watches: dict[Watch[Any], Any] = {}
+        self._high_watermark_waiters: dict[trio.Event, int] = {}
+        self._high_watermark = 0
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.index}"
+
+    @property
+    def log(self) -> Log:
+        """The log, opened at first use. Raises: StorageFailed."""
+        if self._log is None:
+            self._log = self._open_log()
+            self._high_watermark = self._log.log_end_offset
+        return self._log
+
+    @property
+    def opened(self) -> Log | None:
+        """The log if it has been opened."""
+        return self._log
+
+    @property
+    def high_watermark(self) -> int:
+        """The offset below which every record is on all in-sync replicas; readers see nothing at or above it."""
+        if self._log is None:
+            return self.log.log_end_offset
+        return self._high_watermark
+
+    @property
+    def last_stable_offset(self) -> int:
+        """The offset below which every transaction is decided."""
+        first_unstable = self.log.first_unstable_offset
+        high_watermark = self.high_watermark
+        return high_watermark if first_unstable is None else min(first_unstable, high_watermark)
+
+    def lead(self, leader_id: int, leader_epoch: int, partition_epoch: int, me: int) -> None:
+        """The metadata log says who leads, and in which epoch."""
+        changed = (leader_id, leader_epoch) != (self.leader_id, self.leader_epoch)
+        self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
+        self.is_leader = leader_id == me
+        if changed:
+            self._upset()
+
+    def check_leader(self, current_leader_epoch: int = -1) -> None:
+        """Raises: Refused unless this node leads, in the epoch that the client believes in (-1: it does not say)."""
+        if not self.is_leader:
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+        if current_leader_epoch >= 0 and current_leader_epoch != self.leader_epoch:
+            older = current_leader_epoch < self.leader_epoch
+            raise Refused(Code.FENCED_LEADER_EPOCH if older else Code.UNKNOWN_LEADER_EPOCH)
+
+    def append(
+        self, records: bytes | bytearray | memoryview, *, now_ms: int, origin: Origin = Origin.CLIENT
+    ) -> Appended:
+        """Append a batch; readers may see it when the high watermark has passed it.
+
+        Raises: Refused; RecordsRefused for what is wrong with the records.
+        """
+        self.check_leader()
+        try:
+            appended = self.log.append_as_leader(records, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
+        except StorageFailed as failure:
+            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+        if not appended.duplicate:
+            self._advance_high_watermark(len(records))
+        return appended
+
+    def _advance_high_watermark(self, more_bytes: int) -> None:
+        """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
+        self._high_watermark = self.log.log_end_offset
+        self.log.producers.replicated_to(self._high_watermark)
+        for watch, key in self._watches.items():
+            watch.readable(key, more_bytes)
+        if self._high_watermark_waiters:
+            for event, offset in list(self._high_watermark_waiters.items()):
+                if offset <= self._high_watermark:
+                    event.set()
+                    del self._high_watermark_waiters[event]
+
+    def log_start_moved(self) -> None:
+        """Records at the start of the log are gone: fetchers hear of the new log start offset."""
+        for watch, key in self._watches.items():
+            watch.readable(key, 0)
+
+    def replicated(self, offset: int) -> trio.Event | None:
+        """An event that happens when the high watermark reaches `offset`; None if it has."""
+        if self.high_watermark >= offset:
+            return None
+        event = trio.Event()
+        self._high_watermark_waiters[event] = offset
+        return event
+
+    def read(self, offset: int, *, bytes_max: int, committed: bool, at_least_one: bool) -> Read:
+        """Records from `offset` on, up to the high watermark (to the last stable offset if `committed`).
+
+        Raises: Refused with OFFSET_OUT_OF_RANGE or KAFKA_STORAGE_ERROR.
+        """
+        log = self.log
+        high_watermark, stable = self.high_watermark, self.last_stable_offset
+        end_offset = stable if committed else high_watermark
+        try:
+            region = log.read(offset, bytes_max=bytes_max, end_offset=end_offset, at_least_one=at_least_one).region
+        except OffsetOutOfRange as outside:
+            raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
+        except StorageFailed as failure:
+            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+        aborted = None
+        if committed:
+            aborted = log.aborted_transactions(offset, end_offset) if region is not None else []
+        return Read(region, high_watermark, stable, log.log_start_offset, aborted)
+
+    def end_of_epoch(self, leader_epoch: int) -> tuple[int, int] | None:
+        """The greatest epoch at or below `leader_epoch` that this log has, and the offset where it ends; None: no such.
+
+        Source: KIP-101, KIP-279.
+        """
+        epoch, end_offset = self.log.end_offset_for_epoch(leader_epoch)
+        return None if epoch < 0 else (epoch, end_offset)
+
+    def divergence(self, last_fetched_epoch: int, fetch_offset: int) -> Diverged | None:
+        """Whether a fetcher, its last record before `fetch_offset` being of that epoch, has what this log does not.
+
+        Raises: Refused(OFFSET_OUT_OF_RANGE) if this log knows nothing of such an epoch. Source: KIP-595.
+        """
+        end = self.end_of_epoch(last_fetched_epoch)
+        if end is None:
+            raise Refused(Code.OFFSET_OUT_OF_RANGE)
+        epoch, end_offset = end
+        if epoch < last_fetched_epoch or end_offset < fetch_offset:
+            return Diverged(epoch, end_offset)
+        return None
+
+    def watch(self, watch: Watch[Any], key: Any) -> None:
+        """Tell `watch` of every change, by the name `key`."""
+        self._watches[watch] = key
+
+    def unwatch(self, watch: Watch[Any]) -> None:
+        """Stop telling `watch`."""
+        self._watches.pop(watch, None)
+
+    def stop(self) -> None:
+        """The replica is gone from this node (its topic was deleted): whoever waits for it finds so."""
+        self.is_leader = False
+        self._upset()
+        for event in self._high_watermark_waiters:
+            event.set()
+        self._high_watermark_waiters.clear()
+
+    def _upset(self) -> None:
+        for watch, key in self._watches.items():
+            watch.upset(key)

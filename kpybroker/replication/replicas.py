@@ -1,0 +1,143 @@
+"""The partitions that this node holds, kept in step with the cluster's metadata.
+
+A Partition is made when it is first asked for, its log opened when it is first used: a node with ten thousand
+partitions starts as quickly as one with ten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from kpybroker.cluster.image import ConfigResource, ResourceType
+from kpybroker.config.topic import topic_config
+from kpybroker.replication.partition import Partition
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.wire.codes import Code, Refused
+
+if TYPE_CHECKING:
+    from kpybroker.cluster.delta import Delta
+    from kpybroker.cluster.image import ClusterImage, PartitionImage, TopicImage
+    from kpybroker.config import BrokerConfig
+    from kpybroker.replication.logs import Logs
+    from kpybroker.storage.log import Log
+    from kpybroker.storage.log_config import LogConfig
+
+log = logging.getLogger("kpybroker.replication")
+
+
+class Replicas:
+    """All replicas of one node."""
+
+    def __init__(self, me: int, config: BrokerConfig, logs: Logs, image: Callable[[], ClusterImage]) -> None:
+        self._me = me
+        self._config = config
+        self._logs = logs
+        self._image = image
+        self._partitions: dict[tuple[str, int], Partition] = {}
+
+    def __iter__(self) -> Iterator[Partition]:
+        """The partitions that have been asked for so far."""
+        return iter(list(self._partitions.values()))
+
+    def get(self, topic: str, index: int) -> Partition:
+        """A partition that this node holds.
+
+        Raises: Refused with UNKNOWN_TOPIC_OR_PARTITION, or NOT_LEADER_OR_FOLLOWER if another node holds it.
+        """
+        partition = self._partitions.get((topic, index))
+        return partition if partition is not None else self._make(topic, index)
+
+    def _make(self, topic: str, index: int) -> Partition:
+        known = self._image().topics.by_name.get(topic)
+        image = known.partitions.get(index) if known is not None else None
+        if known is None or image is None:
+            raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION)
+        if self._me not in image.replicas:
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+        return self._hold(known, index, image)
+
+    def _hold(self, topic: TopicImage, index: int, image: PartitionImage) -> Partition:
+        name, topic_id = topic.name, topic.id
+
+        def open_log() -> Log:
+            return self._logs.open(name, index, topic_id, self._log_config(name))
+
+        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log)
+        partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
+        return partition
+
+    def _log_config(self, topic: str) -> LogConfig:
+        overrides = self._image().config(ResourceType.TOPIC, topic)
+        return topic_config(self._config, overrides).log
+
+    def mine(self) -> Iterator[Partition]:
+        """Every partition that the metadata gives to this node, made if need be."""
+        for topic in list(self._image().topics.by_name.values()):
+            for index, image in topic.partitions.items():
+                if self._me in image.replicas:
+                    yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    def assigned(self) -> Iterator[tuple[str, int]]:
+        """Topic and index of every partition that the metadata gives to this node."""
+        for topic in self._image().topics.by_name.values():
+            for index, image in topic.partitions.items():
+                if self._me in image.replicas:
+                    yield topic.name, index
+
+    async def recover(self) -> None:
+        """Open every log, in a worker thread: after an unclean stop each may have a tail to be cut.
+
+        A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
+        """
+        for partition in list(self.mine()):
+            await trio.to_thread.run_sync(self._open, partition)
+
+    def apply(self, delta: Delta) -> None:
+        """Follow a change of the metadata: topics come and go, leaders change, settings change."""
+        for topic in delta.topics_deleted():
+            for index, image in topic.partitions.items():
+                if self._me in image.replicas:
+                    self._drop(topic, index)
+        for change in delta.partitions_changed():
+            self._follow(change.topic, change.index, change.before, change.after)
+        for resource in delta.configs:
+            self._configure(resource)
+
+    def _drop(self, topic: TopicImage, index: int) -> None:
+        partition = self._partitions.pop((topic.name, index), None)
+        if partition is not None:
+            partition.stop()
+        try:
+            self._logs.delete(topic.name, index, self._log_config(topic.name).file_delete_delay_ms)
+        except StorageFailed as failure:
+            log.error("the log of %s-%d cannot be deleted: %s", topic.name, index, failure)
+
+    def _follow(self, topic: TopicImage, index: int, before: PartitionImage | None, after: PartitionImage) -> None:
+        if self._me not in after.replicas:
+            return
+        partition = self._partitions.get((topic.name, index))
+        if partition is not None:
+            partition.lead(after.leader, after.leader_epoch, after.partition_epoch, self._me)
+        elif before is None:  # its folder is made now, so that tools and a restart find it
+            self._open(self._hold(topic, index, after))
+
+    @staticmethod
+    def _open(partition: Partition) -> None:
+        try:
+            _ = partition.log
+        except StorageFailed as failure:
+            log.error("the log of %s cannot be opened: %s", partition, failure)
+
+    def _configure(self, resource: ConfigResource) -> None:
+        if resource.type != ResourceType.TOPIC:
+            return
+        topic = self._image().topics.by_name.get(resource.name)
+        config = self._log_config(resource.name)
+        for index in topic.partitions if topic is not None else ():
+            partition = self._partitions.get((resource.name, index))
+            if partition is not None and partition.opened is not None:
+                partition.opened.config = config

@@ -1,0 +1,126 @@
+"""One connection: requests read, carried out and answered in order, by one task.
+
+While a request waits (a long poll, a join, an acks=all append), a second task reads on into the same bounded buffer,
+to see the peer leave; it ends with the wait. The end of the stream ends the wait and nothing else: what has arrived
+before is still carried out, for acks=0 producers that send and close rely on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from kpybroker.handlers.context import Client, CloseConnection
+from kpybroker.server.dispatch import Dispatcher, NotServed
+from kpybroker.server.transport import PeerGone
+from kpybroker.storage.region import FileRegion
+from kpybroker.wire.errors import WireError
+from kpybroker.wire.frames import FrameReader
+
+if TYPE_CHECKING:
+    from kpybroker.server.dispatch import Reply
+    from kpybroker.server.idle import IdleConnections
+    from kpybroker.server.transport import Transport
+    from kpybroker.wire.api_keys import Api
+
+log = logging.getLogger("kpybroker.server")
+
+T = TypeVar("T")
+
+READ_AHEAD_BYTES = 64 * 1024
+"""Received while a request waits; a peer that pipelines more is not read until its turn comes."""
+
+
+class Connection:
+    """A connected peer. `run` is the life of the connection."""
+
+    def __init__(
+        self, transport: Transport, client: Client, dispatcher: Dispatcher, reader: FrameReader, idle: IdleConnections
+    ) -> None:
+        self._transport = transport
+        self._client = client
+        self._dispatcher = dispatcher
+        self._reader = reader
+        self._idle = idle
+        self._at_end = False
+        self.scope = trio.CancelScope()
+        self.answering = False
+        """Whether a request is being carried out: then the peer is not idle, however long it takes."""
+
+    def __str__(self) -> str:
+        client = self._client
+        return f"{client.host}:{client.port} on {client.listener}"
+
+    async def run(self) -> None:
+        """Serve the peer until it leaves, is idle too long, or sends what is not a request."""
+        self._idle.active(self)
+        try:
+            with self.scope:
+                while (frame := await self._next_frame()) is not None:
+                    self.answering = True
+                    reply = await self._dispatcher.answer(frame, self._client, self)
+                    self.answering = False
+                    self._idle.active(self)
+                    if reply is not None:
+                        await self._send(reply)
+            if self.scope.cancelled_caught:
+                log.debug("connection from %s closed: idle", self)
+        except (NotServed, WireError) as reason:
+            log.warning("connection from %s closed: %s", self, reason)
+        except (PeerGone, CloseConnection) as reason:
+            log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
+        finally:
+            self._idle.forget(self)
+            await self._transport.aclose()
+
+    async def _next_frame(self) -> memoryview | None:
+        """The next request, None after the last one. Raises: WireError."""
+        while (frame := self._reader.next_frame()) is None:
+            if self._at_end or not await self._transport.receive(self._reader):
+                return None
+            self._idle.active(self)
+        return frame
+
+    async def _send(self, reply: Reply) -> None:
+        try:
+            await self._transport.send(reply)
+        finally:
+            for part in reply:
+                if isinstance(part, FileRegion):
+                    part.release()
+
+    def advertised(self) -> list[tuple[Api, int, int]]:
+        """The APIs served on this connection's listener, each with its least and greatest version."""
+        return self._dispatcher.advertised()
+
+    async def wait(self, event: trio.Event, limit_s: float) -> bool:
+        """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
+        if not event.is_set() and limit_s > 0 and not self._at_end:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_on, nursery.cancel_scope)
+                with trio.move_on_after(limit_s):
+                    await event.wait()
+                nursery.cancel_scope.cancel()
+        return event.is_set()
+
+    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Await `call()`; it is cancelled when the peer leaves. Raises: CloseConnection."""
+        results: list[T] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_on, nursery.cancel_scope)
+            results.append(await call())
+            nursery.cancel_scope.cancel()
+        if not results:
+            raise CloseConnection("the peer left while its request waited")
+        return results[0]
+
+    async def _read_on(self, waiting: trio.CancelScope) -> None:
+        """Receive ahead, within bounds, until the wait is over; the end of the stream ends the wait."""
+        while self._reader.buffered_bytes < READ_AHEAD_BYTES:
+            if self._at_end or not await self._transport.receive(self._reader):
+                self._at_end = True
+                waiting.cancel()
+                return

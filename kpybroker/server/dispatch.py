@@ -1,0 +1,125 @@
+"""From a frame to a reply: header, decode, handler, encode.
+
+Three kinds of failure, never mixed. What is wrong with one partition is a value in the response. A request that is
+declined whole is an exception (Refused), turned into the API's response here. Bytes that are not a request this node
+serves end the connection. Anything else is a bug of ours: it is logged with its traceback, answered with
+UNKNOWN_SERVER_ERROR, and the node goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeAlias
+
+from kpybroker.handlers.context import Client, CloseConnection, Context, Door, Services
+from kpybroker.handlers.finder import HandlerFinder
+from kpybroker.handlers.refusal import refusal
+from kpybroker.server.reply import Part, reply_parts
+from kpybroker.wire.api_keys import APIS, Api
+from kpybroker.wire.codec import decode_prefix
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import WireError
+from kpybroker.wire.headers import RequestStart, parse_request_header
+
+if TYPE_CHECKING:
+    from kpybroker.handlers.finder import Handler
+    from kpybroker.wire.schema import Message
+
+log = logging.getLogger("kpybroker.server")
+
+API_VERSIONS = 18
+
+Reply: TypeAlias = list[Part]
+
+
+class NotServed(Exception):
+    """A request that this node does not serve, or cannot read: there is no answer that its sender would understand."""
+
+
+class Route:
+    """One API at one version, as it is carried out behind one door: looked up once, used for every request."""
+
+    __slots__ = ("body_class", "handler", "response_class", "response_header_flexible", "version")
+
+    def __init__(self, key: int, version: int, handler: Handler) -> None:
+        api = APIS[key]
+        self.version = version
+        self.handler = handler
+        self.body_class = api.request_class()
+        self.response_class = api.response_class()
+        self.response_header_flexible = api.response_header_version(version) > 0
+
+
+class Dispatcher:
+    """Carries out the requests that come by one kind of listener."""
+
+    def __init__(self, services: Services, finder: HandlerFinder) -> None:
+        self._services = services
+        self._finder = finder
+        self._routes: dict[tuple[int, int], Route] = {}
+
+    def advertised(self) -> list[tuple[Api, int, int]]:
+        """The APIs served here, each with its least and greatest version."""
+        return self._finder.advertised()
+
+    async def answer(self, frame: memoryview, client: Client, connection: Door) -> Reply | None:
+        """Carry out the request in `frame`; None: it has no answer.
+
+        Raises: NotServed, CloseConnection: the connection ends.
+        """
+        try:
+            header = parse_request_header(frame)
+        except WireError as malformed:
+            raise NotServed(f"request header: {malformed}") from None
+        route = self._routes.get((header.api_key, header.api_version))
+        if route is None:
+            if header.api_key == API_VERSIONS and not self._serves(header):
+                return _unknown_api_versions(header, self._finder.served(API_VERSIONS))
+            route = self._find(header)
+        context = Context(self._services, connection, client, route.version, header.correlation_id, header.client_id)
+        try:
+            request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
+        except WireError as malformed:
+            raise NotServed(str(malformed)) from None
+        response = await self._carry_out(route, context, request)
+        if response is None:
+            return None
+        return reply_parts(header.correlation_id, route.response_header_flexible, response, route.version)
+
+    def _serves(self, header: RequestStart) -> bool:
+        served = self._finder.served(header.api_key)
+        return served is not None and served[0] <= header.api_version <= served[1]
+
+    def _find(self, header: RequestStart) -> Route:
+        key, version = header.api_key, header.api_version
+        served = self._finder.served(key)
+        if served is None:
+            raise NotServed(f"API {key} version {version} is not served on this listener")
+        if not served[0] <= version <= served[1]:
+            raise NotServed(f"{APIS[key].name} version {version} is not served (only {served[0]} to {served[1]})")
+        route = self._routes[key, version] = Route(key, version, self._finder.handler(key))
+        return route
+
+    async def _carry_out(self, route: Route, context: Context, request: Message) -> Message | None:
+        try:
+            return await route.handler.handle(context, request)
+        except Refused as refused:
+            return refusal(route.handler, request, refused, route.response_class)
+        except CloseConnection:
+            raise
+        except Exception:
+            log.exception("%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
+            bug = Refused(Code.UNKNOWN_SERVER_ERROR)
+            return refusal(route.handler, request, bug, route.response_class)
+
+
+def _unknown_api_versions(header: RequestStart, served: tuple[int, int] | None) -> Reply:
+    """The answer to an ApiVersions of a version that is not served: at version 0, with the one range (KIP-511)."""
+    from kpybroker.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
+
+    least, greatest = served or (0, 0)
+    response = ApiVersionsResponse(
+        error_code=Code.UNSUPPORTED_VERSION,
+        api_keys=[ApiVersion(api_key=API_VERSIONS, min_version=least, max_version=greatest)],
+    )
+    return reply_parts(header.correlation_id, False, response, 0)

@@ -1,0 +1,191 @@
+"""The two ends a connection can have: a plain socket (sendfile), or any stream (TLS, simulation).
+
+Both receive into a FrameReader and send a reply: a list of bytes, memoryviews and file regions.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import trio
+
+from kpybroker.storage.region import FileRegion
+from kpybroker.wire.frames import FrameReader
+from kpybroker.wire.primitives import Region
+
+Buffer: TypeAlias = bytes | memoryview
+Part: TypeAlias = Buffer | Region
+"""A reply is a list of these; the one kind of region that a node sends is storage's FileRegion."""
+
+RECEIVE_BYTES = 64 * 1024
+COALESCE_BYTES = 32 * 1024
+"""Parts up to this size in all are joined for one send; larger ones are handed to the kernel as they are."""
+PARTS_MAX = 512
+"""Buffers handed to one sendmsg (IOV_MAX is 1024)."""
+READ_STEP_BYTES = 1024 * 1024
+
+_MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
+"""Linux's; elsewhere a reply costs a packet more."""
+
+
+class PeerGone(Exception):
+    """The peer closed or reset the connection."""
+
+
+class Transport(Protocol):
+    """What a connection needs of its other end."""
+
+    async def receive(self, reader: FrameReader) -> bool:
+        """Wait for bytes and hand them to `reader`; False at the end of the stream (a reset counts as one)."""
+        ...
+
+    async def send(self, parts: Sequence[Part]) -> None:
+        """Send all of `parts`. Raises: PeerGone."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close at once, without a goodbye."""
+        ...
+
+
+class SocketTransport:
+    """A connected TCP socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+
+    async def receive(self, reader: FrameReader) -> bool:
+        """As Transport.receive. Always waits first: a peer that never pauses does not starve the others."""
+        sock = self._socket
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                count = sock.recv_into(reader.room())
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError:
+                return False
+            if count:
+                reader.received(count)
+            return count > 0
+
+    async def send(self, parts: Sequence[Part]) -> None:
+        """As Transport.send: small parts joined, file regions by sendfile."""
+        try:
+            buffers: list[Buffer] = []
+            for part in parts:
+                if isinstance(part, FileRegion):
+                    await self._send_buffers(buffers, _MORE_FOLLOWS)
+                    buffers = []
+                    await self._send_region(part)
+                elif isinstance(part, bytes | memoryview):
+                    buffers.append(part)
+            await self._send_buffers(buffers, 0)
+        except OSError as failure:
+            raise PeerGone(str(failure)) from failure
+
+    async def _send_buffers(self, buffers: list[Buffer], flags: int) -> None:
+        if not buffers:
+            return
+        if len(buffers) == 1 or sum(map(len, buffers)) <= COALESCE_BYTES:
+            await self._send_one(buffers[0] if len(buffers) == 1 else b"".join(buffers), flags)
+            return
+        for start in range(0, len(buffers), PARTS_MAX):
+            await self._send_many(buffers[start : start + PARTS_MAX], flags)
+
+    async def _send_one(self, data: Buffer, flags: int) -> None:
+        try:
+            sent = self._socket.send(data, flags)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
+            await trio.lowlevel.wait_writable(self._socket)
+            try:
+                rest = rest[self._socket.send(rest, flags) :]
+            except (BlockingIOError, InterruptedError):
+                continue
+
+    async def _send_many(self, buffers: list[Buffer], flags: int) -> None:
+        try:
+            sent = self._socket.sendmsg(buffers, (), flags)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        for buffer in buffers:
+            if sent >= len(buffer):
+                sent -= len(buffer)
+            else:
+                await self._send_one(memoryview(buffer)[sent:], flags)
+                sent = 0
+
+    async def _send_region(self, region: FileRegion) -> None:
+        if not region.is_warm():
+            await trio.to_thread.run_sync(region.warm)
+        target, source = self._socket.fileno(), region.fileno()
+        position, remaining = region.position, len(region)
+        while remaining:
+            if region.stale:  # truncated since: its bytes are no longer what was promised
+                raise PeerGone("the log was truncated under a reply")
+            try:
+                count = os.sendfile(target, source, position, remaining)
+            except (BlockingIOError, InterruptedError):
+                await trio.lowlevel.wait_writable(self._socket)
+                continue
+            if count == 0:
+                raise PeerGone(f"{region} is shorter than announced")
+            position += count
+            remaining -= count
+
+    async def aclose(self) -> None:
+        """Close the socket; whoever waits on it is woken with an error."""
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+class StreamTransport:
+    """Any byte stream of trio's: TLS, or an in-memory stream in a test."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self, reader: FrameReader) -> bool:
+        """As Transport.receive."""
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        if data:
+            reader.feed(data)
+        return bool(data)
+
+    async def send(self, parts: Sequence[Part]) -> None:
+        """As Transport.send: regions are read in a worker, a step at a time."""
+        try:
+            for part in parts:
+                if isinstance(part, FileRegion):
+                    await self._send_region(part)
+                elif isinstance(part, bytes | memoryview):
+                    await self._stream.send_all(part)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as failure:
+            raise PeerGone(str(failure)) from failure
+
+    async def _send_region(self, region: FileRegion) -> None:
+        position, end = region.position, region.position + len(region)
+        while position < end:
+            if region.stale:  # truncated since: its bytes are no longer what was promised
+                raise PeerGone("the log was truncated under a reply")
+            data = await trio.to_thread.run_sync(
+                os.pread, region.fileno(), min(end - position, READ_STEP_BYTES), position
+            )
+            if not data:
+                raise PeerGone(f"{region} is shorter than announced")
+            await self._stream.send_all(data)
+            position += len(data)
+
+    async def aclose(self) -> None:
+        """Close without a goodbye."""
+        await trio.aclose_forcefully(self._stream)

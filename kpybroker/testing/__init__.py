@@ -1,0 +1,29 @@
+"""A Kafka broker for a test: in this process, up at once, gone afterwards.
+
+    from kpybroker.testing import Broker
+
+    def test_my_consumer():
+        with Broker() as broker:
+            producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+            ...
+
+From asyncio or trio code: `async with Broker() as broker`. With pytest there is also the fixture `kafka_broker`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kpybroker.testing.broker import Broker
+
+__all__ = ["Broker"]
+
+
+def __getattr__(name: str) -> object:
+    # pytest imports this package with its plug-in in every run: the broker only comes in when it is used.
+    if name == "Broker":
+        from kpybroker.testing.broker import Broker
+
+        return Broker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

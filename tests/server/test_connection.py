@@ -1,0 +1,218 @@
+"""A connection's promises: order, bounded reading, and what the end of the stream does and does not end."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from kpybroker.handlers.context import Client, CloseConnection
+from kpybroker.security.principal import ANONYMOUS
+from kpybroker.server.connection import READ_AHEAD_BYTES, Connection
+from kpybroker.server.dispatch import NotServed
+from kpybroker.server.idle import IdleConnections
+from kpybroker.server.transport import StreamTransport
+from kpybroker.wire.frames import FrameReader
+
+Work = Callable[[bytes, Connection], Awaitable[list[bytes] | None]]
+
+
+class Scripted:
+    """Stands in for the dispatcher: carries out frames with a function of the test."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.seen: list[bytes] = []
+
+    async def answer(self, frame: memoryview, client: Client, connection: Connection) -> list[bytes] | None:
+        self.seen.append(bytes(frame))
+        return await self.work(bytes(frame), connection)
+
+
+def framed(*bodies: bytes) -> bytes:
+    return b"".join(struct.pack(">i", len(body)) + body for body in bodies)
+
+
+async def echo(frame: bytes, connection: Connection) -> list[bytes]:
+    return [framed(frame)]
+
+
+class Peer:
+    """The two ends of a connection that runs in a nursery."""
+
+    def __init__(self, nursery: trio.Nursery, work: Work, idle_s: float = -1) -> None:
+        self.stream, theirs = memory_stream_pair()
+        self.scripted = Scripted(work)
+        self.idle = IdleConnections(idle_s)
+        client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
+        self.connection = Connection(StreamTransport(theirs), client, self.scripted, FrameReader(1_000_000), self.idle)
+        self.ended = trio.Event()
+        nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        await self.connection.run()
+        self.ended.set()
+
+    async def receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size and (more := await self.stream.receive_some(size - len(data))):
+            data += more
+        return data
+
+
+async def test_requests_are_answered_in_order() -> None:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery, echo)
+        requests = framed(b"one", b"two", b"three")
+        await peer.stream.send_all(requests)
+        assert await peer.receive(len(requests)) == requests
+        await peer.stream.aclose()
+        await peer.ended.wait()
+
+
+async def test_what_was_received_before_the_end_is_carried_out() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def no_answer(frame: bytes, connection: Connection) -> None:
+            await trio.lowlevel.checkpoint()
+
+        peer = Peer(nursery, no_answer)
+        await peer.stream.send_all(framed(b"one", b"two") + b"\0\0\0\x09part")
+        await peer.stream.aclose()
+        await peer.ended.wait()
+        assert peer.scripted.seen == [b"one", b"two"]
+
+
+async def test_the_end_of_the_stream_ends_a_wait_and_nothing_else() -> None:
+    async with trio.open_nursery() as nursery:
+        outcomes: list[bool] = []
+        waiting = trio.Event()
+
+        async def wait(frame: bytes, connection: Connection) -> None:
+            waiting.set()
+            outcomes.append(await connection.wait(trio.Event(), 1e6))
+
+        peer = Peer(nursery, wait)
+        await peer.stream.send_all(framed(b"one", b"two"))
+        await waiting.wait()
+        await peer.stream.aclose()
+        await peer.ended.wait()
+        assert peer.scripted.seen == [b"one", b"two"]
+        assert outcomes == [False, False]
+
+
+async def test_an_event_ends_a_wait_and_what_came_meanwhile_is_next() -> None:
+    async with trio.open_nursery() as nursery:
+        event, waiting = trio.Event(), trio.Event()
+
+        async def wait(frame: bytes, connection: Connection) -> list[bytes]:
+            waiting.set()
+            assert await connection.wait(event, 1e6)
+            return [framed(frame)]
+
+        peer = Peer(nursery, wait)
+        await peer.stream.send_all(framed(b"one"))
+        await waiting.wait()
+        await peer.stream.send_all(framed(b"two"))
+        event.set()
+        assert await peer.receive(14) == framed(b"one", b"two")
+        await peer.stream.aclose()
+
+
+@pytest.mark.simulated_time
+async def test_a_wait_has_its_limit() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(frame: bytes, connection: Connection) -> list[bytes]:
+            started = trio.current_time()
+            assert not await connection.wait(trio.Event(), 7)
+            assert trio.current_time() - started == pytest.approx(7)
+            return [framed(frame)]
+
+        peer = Peer(nursery, wait)
+        await peer.stream.send_all(framed(b"one"))
+        assert await peer.receive(7) == framed(b"one")
+        await peer.stream.aclose()
+
+
+async def test_while_connected_is_cancelled_when_the_peer_leaves() -> None:
+    async with trio.open_nursery() as nursery:
+        waiting = trio.Event()
+
+        async def wait(frame: bytes, connection: Connection) -> None:
+            async def join() -> None:
+                waiting.set()
+                await trio.sleep_forever()
+
+            await connection.while_connected(join)
+
+        peer = Peer(nursery, wait)
+        await peer.stream.send_all(framed(b"one"))
+        await waiting.wait()
+        await peer.stream.aclose()
+        await peer.ended.wait()
+
+
+async def test_a_peer_that_pipelines_without_end_is_not_read_without_end() -> None:
+    async with trio.open_nursery() as nursery:
+        waiting = trio.Event()
+
+        async def wait(frame: bytes, connection: Connection) -> None:
+            waiting.set()
+            await connection.wait(trio.Event(), 1e6)
+
+        peer = Peer(nursery, wait)
+        frame = framed(bytes(1000))
+        await peer.stream.send_all(frame)
+        await waiting.wait()
+        for _ in range(200):
+            await peer.stream.send_all(frame)
+        await trio.testing.wait_all_tasks_blocked()
+        assert peer.connection._reader.buffered_bytes <= 2 * READ_AHEAD_BYTES
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("reason", [NotServed("what is that"), CloseConnection()])
+async def test_a_request_without_an_answer_ends_the_connection(reason: Exception) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def refuse(frame: bytes, connection: Connection) -> None:
+            raise reason
+
+        peer = Peer(nursery, refuse)
+        await peer.stream.send_all(framed(b"one", b"two"))
+        await peer.ended.wait()
+        assert peer.scripted.seen == [b"one"]
+        assert await peer.stream.receive_some() == b""
+
+
+async def test_an_absurd_size_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery, echo)
+        await peer.stream.send_all(struct.pack(">i", 1_000_001))
+        await peer.ended.wait()
+    assert "frame of 1000001 bytes" in caplog.text
+    assert "test:1" in caplog.text
+
+
+@pytest.mark.simulated_time
+async def test_an_idle_connection_is_closed_a_busy_one_is_not() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def work(frame: bytes, connection: Connection) -> list[bytes]:
+            await trio.sleep(35)
+            return [framed(frame)]
+
+        peer = Peer(nursery, work, idle_s=10)
+        nursery.start_soon(peer.idle.run)
+        await trio.sleep(5)
+        await peer.stream.send_all(framed(b"one"))
+        assert await peer.receive(7) == framed(b"one")
+        answered = trio.current_time()
+        assert answered == pytest.approx(40)
+        await peer.ended.wait()
+        assert trio.current_time() - answered == pytest.approx(10)
+        nursery.cancel_scope.cancel()
