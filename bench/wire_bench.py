@@ -31,6 +31,8 @@ from kpybroker.wire.schema import Message
 
 Work = Callable[[], Any]
 
+BATCH_BYTES = 16384
+
 
 def topic_id(number: int) -> bytes:
     """A random-looking id; the same in each run."""
@@ -38,7 +40,7 @@ def topic_id(number: int) -> bytes:
 
 
 def produce() -> Message:
-    """What a producer sends that writes to two topics: six batches of 1 KB."""
+    """What a producer sends that writes to two topics: six full batches (`batch.size` is 16 KB unless it is set)."""
     return ProduceRequest(
         transactional_id=None,
         acks=-1,
@@ -46,7 +48,7 @@ def produce() -> Message:
         topic_data=[
             TopicProduceData(
                 topic_id=topic_id(topic),
-                partition_data=[PartitionProduceData(index=index, records=bytes(1024)) for index in range(3)],
+                partition_data=[PartitionProduceData(index=index, records=bytes(BATCH_BYTES)) for index in range(3)],
             )
             for topic in range(2)
         ],
@@ -54,7 +56,7 @@ def produce() -> Message:
 
 
 def fetch() -> Message:
-    """What a consumer gets from ten partitions: 4 KB of each, and an aborted transaction in one."""
+    """What a consumer gets from ten partitions: a batch of each, and an aborted transaction in one of each topic."""
     return FetchResponse(
         throttle_time_ms=0,
         error_code=0,
@@ -70,7 +72,7 @@ def fetch() -> Message:
                         last_stable_offset=1_000_000 + index,
                         log_start_offset=0,
                         aborted_transactions=[AbortedTransaction(producer_id=7, first_offset=99)] if index == 0 else [],
-                        records=bytes(4096),
+                        records=bytes(BATCH_BYTES),
                     )
                     for index in range(5)
                 ],

@@ -62,7 +62,7 @@ CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
 """By the number that offsets.topic.compression.codec has for them."""
 
 
-class StartupFailed(Exception):  # noqa: N818 - what happened, not an error of ours
+class StartupFailed(Exception):
     """The node can't start; the text is one line for whoever started it."""
 
 

@@ -12,7 +12,7 @@ class StorageError(Exception):
     """The base of what this package raises."""
 
 
-class StorageFailed(StorageError):  # noqa: N818 - it says what happened
+class StorageFailed(StorageError):
     """The disk failed: an operation on `path` ended in `error`, or the log had failed before.
 
     What a log holds stays as it was before the operation. Kafka answers KAFKA_STORAGE_ERROR and takes the log
@@ -35,16 +35,16 @@ class StorageFailed(StorageError):  # noqa: N818 - it says what happened
         return self.error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-class DataDirRefused(StorageError):  # noqa: N818 - it says what happened
+class DataDirRefused(StorageError):
     """A data directory that can't be used: in use by another process, of another node or cluster, or with content
     that Kafka too refuses to start on. One line for the user."""
 
 
-class CorruptFile(StorageError):  # noqa: N818 - it says what happened
+class CorruptFile(StorageError):
     """An index, snapshot or checkpoint that makes no sense. It is rebuilt from the log, never fatal by itself."""
 
 
-class OffsetOutOfRange(StorageError):  # noqa: N818 - it says what happened
+class OffsetOutOfRange(StorageError):
     """A read below the log start or above the log end (OFFSET_OUT_OF_RANGE)."""
 
     def __init__(self, offset: int, log_start_offset: int, log_end_offset: int) -> None:
@@ -54,9 +54,9 @@ class OffsetOutOfRange(StorageError):  # noqa: N818 - it says what happened
         self.log_end_offset = log_end_offset
 
 
-class UnexpectedOffset(StorageError):  # noqa: N818 - it says what happened
+class UnexpectedOffset(StorageError):
     """A follower was handed batches that do not follow its log end, or whose offsets do not grow."""
 
 
-class InvalidTransactionState(StorageError):  # noqa: N818 - it says what happened
+class InvalidTransactionState(StorageError):
     """A follower was handed a non-transactional batch of a producer whose transaction is open."""

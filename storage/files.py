@@ -8,7 +8,7 @@ survives the machine. Every failure is a `StorageFailed`.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -164,15 +164,14 @@ class _RealFile:
 
 
 class _RealLock:
-    __slots__ = ("_fd",)
+    __slots__ = ("_fds",)
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fds: list[int]) -> None:
+        self._fds = fds
 
     def release(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)  # which also gives up the POSIX lock
+        while self._fds:
+            os.close(self._fds.pop())  # which also gives up the lock
 
 
 class RealFiles:
@@ -291,18 +290,39 @@ class RealFiles:
                 os.close(fd)
 
     def lock(self, path: StrPath) -> Held:
-        """See `Files.lock`. The JVM's FileChannel.lock is the same kind of lock."""
+        """See `Files.lock`.
+
+        The JVM's FileChannel.lock is the same kind of lock. It knows processes only, and is lost when any descriptor of
+        the file is closed, so a second node in this process is kept out before by a BSD lock on the folder.
+        """
         name = os.fspath(path)
+        folder = os.path.dirname(name)
+        fds: list[int] = []
+        held = _RealLock(fds)
         with _failures_of(name):
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(fd)
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise DataDirRefused(f"{os.path.dirname(name)} is in use by another process") from None
+                fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                free = _try_lock(fcntl.flock, fds[0])
+                if free:
+                    fds.append(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+                    free = _try_lock(fcntl.lockf, fds[1])
+            except OSError:
+                held.release()
                 raise
-        return _RealLock(fd)
+        if not free:
+            held.release()
+            raise DataDirRefused(f"{folder} is in use by another process")
+        return held
+
+
+def _try_lock(lock: Callable[[int, int], object], fd: int) -> bool:
+    try:
+        lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
 
 
 def _write_all(fd: int, data: Buffer) -> None:

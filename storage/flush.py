@@ -12,7 +12,17 @@ class Flush:
     `run` touches only files, no state of the log; whatever it ends in is handed to `Log.end_flush` on the loop.
     """
 
-    __slots__ = ("_files", "_names", "_shared", "directory", "epochs", "generation", "new_folder", "new_names", "offset")
+    __slots__ = (
+        "_files",
+        "_names",
+        "_shared",
+        "directory",
+        "epochs",
+        "generation",
+        "new_folder",
+        "new_names",
+        "offset",
+    )
 
     def __init__(
         self,

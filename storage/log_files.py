@@ -92,7 +92,6 @@ class LogFiles:
             return active
         if active is not None:
             active.settle()
-            active.trim()
         self._write_snapshot(base_offset, sync=False)
         return self._add_segment(base_offset, now_ms)
 
@@ -235,9 +234,8 @@ class LogFiles:
 
     def _settle(self) -> None:
         active = self._segments.active
-        if active is not None and self.log_end_offset > self.recovery_point:
+        if active is not None and active.dirty:
             active.settle()
-            active.trim()
         if len(self._segments):
             self._write_snapshot(self.log_end_offset, sync=False)
             self.flush()

@@ -53,6 +53,7 @@ class Segment:
         "base_offset",
         "bytes_since_index",
         "created_ms",
+        "dirty",
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
@@ -66,6 +67,7 @@ class Segment:
         self._suffix = ""
         self.base_offset = base_offset
         self.created_ms = now_ms
+        self.dirty = False  # grew or was cut since its files last stood for themselves
         self.offset_index = OffsetIndex(files, self.path(OFFSET_INDEX), base_offset)
         self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
         self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
@@ -127,6 +129,7 @@ class Segment:
         self._shared = SharedFile(file)
         self._size = 0
         self._times_known = True
+        self.dirty = True
 
     def open_file(self) -> SharedFile:
         """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
@@ -203,6 +206,7 @@ class Segment:
         """
         position = self._size
         assert self._shared is not None, "only a loaded segment grows"
+        self.dirty = True
         self._shared.file.write_at(position, data)
         self._size = position + len(data)
         return position
@@ -254,20 +258,21 @@ class Segment:
             self.time_index.file.spill()
 
     def settle(self) -> None:
-        """Write its indexes so that the files stand for themselves. Raises: StorageFailed."""
+        """Write its indexes and cut off what was preallocated, so that the files stand for themselves.
+
+        Raises: StorageFailed.
+        """
         self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
         self.write_indexes()
+        shared = self.open_file()
+        if shared.file.size() > self._size:
+            shared.file.truncate(self._size)
+        self.dirty = False
 
     def write_indexes(self) -> None:
         """Write all waiting index entries. Raises: StorageFailed."""
         self.offset_index.file.spill()
         self.time_index.file.spill()
-
-    def trim(self) -> None:
-        """Cut off what was preallocated. Raises: StorageFailed."""
-        assert self._shared is not None
-        if self._shared.file.size() > self._size:
-            self._shared.file.truncate(self._size)
 
     def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
         """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
@@ -342,6 +347,7 @@ class Segment:
         A batch that holds `offset` in its middle goes as a whole, so that may be lower. Raises: StorageFailed.
         """
         found = self.find(offset)
+        self.dirty = True
         end = offset
         if found is not None:
             end = min(offset, first_offset(self.read(*found)))
@@ -362,9 +368,10 @@ class Segment:
 
     def cut(self, size: int) -> None:
         """Cut the log file to `size` bytes, where a batch ends and the indexes too. Raises: StorageFailed."""
-        self.file.truncated()
+        shared = self.open_file()
+        shared.truncated()
         self._forget_recent()
-        self.file.file.truncate(size)
+        shared.file.truncate(size)
         self._size = size
 
     def next_offset(self) -> int:

@@ -25,7 +25,10 @@ def decode(cls: type[MessageT], version: int, data: bytes | memoryview) -> Messa
     Records fields are views of `data`; everything else is copied. Raises: MalformedMessage, also for bytes left over;
     UnsupportedVersion if the message has no such version.
     """
-    decoder = cls.decoders.get(version) or _decoder(cls, version)
+    try:
+        decoder = cls.decoders[version]
+    except KeyError:
+        decoder = _decoder(cls, version)
     try:
         message, end = decoder(data, 0)
     except DECODE_FAULTS as fault:
@@ -39,7 +42,10 @@ def decode(cls: type[MessageT], version: int, data: bytes | memoryview) -> Messa
 
 def decode_prefix(cls: type[MessageT], version: int, data: bytes | memoryview, offset: int = 0) -> tuple[MessageT, int]:
     """The message that begins at `offset`, and the offset after it. Raises: as `decode`."""
-    decoder = cls.decoders.get(version) or _decoder(cls, version)
+    try:
+        decoder = cls.decoders[version]
+    except KeyError:
+        decoder = _decoder(cls, version)
     try:
         decoded: tuple[MessageT, int] = decoder(data, offset)
     except DECODE_FAULTS as fault:
@@ -54,7 +60,10 @@ def encode(message: Message, version: int) -> bytes:
     Raises: UnsupportedVersion if there is no such version, or if it lacks a field that is set to something other than its
     default and may not be dropped; UnencodableMessage for a value of the wrong type or size, and for a file region.
     """
-    encoder = message.encoders.get(version) or _encoder(type(message), version)
+    try:
+        encoder = message.encoders[version]
+    except KeyError:
+        encoder = _encoder(type(message), version)
     try:
         encoded = encoder(message)
     except ENCODE_FAULTS as fault:
@@ -71,7 +80,10 @@ def encode(message: Message, version: int) -> bytes:
 
 def encode_parts(message: Message, version: int) -> list[Part]:
     """As `encode`, in parts: records are passed through as they are, what stands between them is one part each."""
-    encoder = message.encoders.get(version) or _encoder(type(message), version)
+    try:
+        encoder = message.encoders[version]
+    except KeyError:
+        encoder = _encoder(type(message), version)
     try:
         encoded = encoder(message)
     except ENCODE_FAULTS as fault:

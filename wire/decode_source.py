@@ -162,10 +162,10 @@ class _DecoderWriter:
 
     def body(self, cls: type[Message]) -> None:
         """Read the message and return it."""
-        result = self.struct(cls, "")
+        self.struct(cls, "", "whole = {}")
         with self.source.block("if p > limit"):
             self.source.add("wrong('cut short')")
-        self.source.add(f"return {result}, p")
+        self.source.add("return whole, p")
 
     # ---- runs of fixed width ----
 
@@ -237,8 +237,8 @@ class _DecoderWriter:
 
     # ---- structs ----
 
-    def struct(self, cls: type[Struct], path: str) -> str:
-        """Read a struct; returns the expression that builds it (to be used at once, after the reads)."""
+    def struct(self, cls: type[Struct], path: str, use: str) -> None:
+        """Read a struct; `use` is the statement that takes it, with {} for it."""
         values: dict[str, str] = {}
         tagged: list[Field] = []
         for field in fields_of(cls):
@@ -250,19 +250,18 @@ class _DecoderWriter:
             values[field.name] = self.field(field, f"{path}.{field.name}".lstrip("."))
         if not self.flexible:
             self.flush()
-            return constructor_call(self.source, cls, values)
+            self.source.add(use.format(constructor_call(self.source, cls, values)))
+            return
         self.at(f"{path} tags".strip())
-        built = self.source.local("struct")
         count = self.tag_count()
         with self.source.block(f"if {count}"):
             if count != "data[p]":
                 self.source.add("p -= 1")  # back to the count, which may be longer
-            self.tags(cls, tagged, values, built, path)
+            self.tags(cls, tagged, values, use, path)
         with self.source.block("else"):
             if count == "data[p]":
                 self.source.add("p += 1")
-            self.source.add(f"{built} = {constructor_call(self.source, cls, values)}")
-        return built
+            self.source.add(use.format(constructor_call(self.source, cls, values)))
 
     def tag_count(self) -> str:
         """The expression for the number of tagged fields: read with its neighbours, or where it stands, not stepped over."""
@@ -272,13 +271,13 @@ class _DecoderWriter:
         self.flush()
         return count
 
-    def tags(self, cls: type[Struct], tagged: list[Field], values: dict[str, str], built: str, path: str) -> None:
+    def tags(self, cls: type[Struct], tagged: list[Field], values: dict[str, str], use: str, path: str) -> None:
         """Read the tagged fields, their count first, and build the struct with them."""
         add, block = self.source.add, self.source.block
         unknown = self.source.local("unknown")
         if not tagged:
             add(f"{unknown}, p = unknown_tags(data, p, limit)")
-            add(f"{built} = {constructor_call(self.source, cls, values | {'unknown_tags': unknown})}")
+            add(use.format(constructor_call(self.source, cls, values | {"unknown_tags": unknown})))
             return
         found = {field.name: self.source.local(field.name) for field in tagged}
         count, tag, end = self.source.local("count"), self.source.local("tag"), self.source.local("end")
@@ -299,7 +298,7 @@ class _DecoderWriter:
                 add(f"{unknown}.append(({tag}, bytes(data[p:{end}])))")
                 add(f"p = {end}")
         found["unknown_tags"] = f"tuple({unknown})"
-        add(f"{built} = {constructor_call(self.source, cls, values | found)}")
+        add(use.format(constructor_call(self.source, cls, values | found)))
 
     # ---- fields ----
 
@@ -322,12 +321,12 @@ class _DecoderWriter:
         """A struct inside a struct. An optional one is preceded by a byte (in a tag: a varint) that says whether it is there."""
         variable = self.source.local(field.name)
         if not nullable:
-            self.source.add(f"{variable} = {self.struct(cls, path)}")
+            self.struct(cls, path, f"{variable} = {{}}")
             return variable
         there = self.want("b", 1, "there")
         self.flush()
         with self.source.block(f"if {there} {'>' if field.tag is not None else '>='} 0"):
-            self.source.add(f"{variable} = {self.struct(cls, path)}")
+            self.struct(cls, path, f"{variable} = {{}}")
         with self.source.block("else"):
             self.source.add(f"{variable} = None")
         return variable
@@ -359,19 +358,22 @@ class _DecoderWriter:
     def records(self, variable: str, size: str, nullable: bool) -> None:
         """Records with a compact length. They are long: its second byte is read with the first; a tag count follows anyhow."""
         add, block = self.source.add, self.source.block
-        second = self.want("B", 1, "second")
+        second, end = self.want("B", 1, "second"), self.source.local("end")
         self.flush()
-        with block(f"if {size} > 127"):
-            with block(f"if {second} < 128"):
-                add(f"{size} += {second} - 1 << 7")
-            with block("else"):
-                add(f"{size}, p = long_length(data, p - 1, {size})")
+        with block(f"if {size} > 127 and {second} < 128"):
+            add(
+                f"{end} = p + {size} + ({second} << 7) - 129"
+            )  # both bytes say one more than the length, and 128 goes on
+            add(f"{variable} = view[p:{end}]")
+            add(f"p = {end}")
         with block("else"):
             add("p -= 1")
-        with block(f"if {size}"):
-            self.slice(RECORDS, variable, size, True)
-        with block("else"):
-            add(f"{variable} = None" if nullable else "wrong('null where there must be a value')")
+            with block(f"if {size} > 127"):
+                add(f"{size}, p = long_length(data, p, {size})")
+            with block(f"if {size}"):
+                self.slice(RECORDS, variable, size, True)
+            with block("else"):
+                add(f"{variable} = None" if nullable else "wrong('null where there must be a value')")
 
     def length(self, compact: bool, letter: str) -> str:
         """Read a length or its first byte. Compact lengths are one more than what they count; 0 is null."""
@@ -436,31 +438,35 @@ class _DecoderWriter:
         if min_size(element, self.version, self.flexible) == 0 or self.traced:
             with block(f"if {turns} > limit - p"):
                 add(f"wrong(f'an array of {{{turns}}} elements')")
+        if isinstance(element, StructOf):
+            self.structs(element.type, variable, turns, path)
+            return
         add(f"{variable} = []")
-        if (
-            isinstance(element, StructOf)
-            and not self.traced
-            and UniformRuns.suits(element.type, self.version, self.flexible)
-        ):
-            turns = self.uniform_run(element.type, variable, turns)
         with block(f"for _ in range({turns})"):
-            if isinstance(element, StructOf):
-                value = self.struct(element.type, path)
-            else:
-                self.at(path)
-                value = self.blob(element, "element", False, self.flexible)
+            self.at(path)
+            value = self.blob(element, "element", False, self.flexible)
             self.flush()
             add(f"{variable}.append({value})")
 
-    def uniform_run(self, cls: type[Struct], variable: str, turns: str) -> str:
-        """Let elements of one shape be read in bulk; returns how many are left then."""
+    def structs(self, cls: type[Struct], variable: str, turns: str, path: str) -> None:
+        """Read an array of structs one by one; a long one as far as possible in bulk."""
+        add, block = self.source.add, self.source.block
+        each = f"{variable}.append({{}})"
+        if self.traced or not UniformRuns.suits(cls, self.version, self.flexible):
+            add(f"{variable} = []")
+            with block(f"for _ in range({turns})"):
+                self.struct(cls, path, each)
+            return
         left = self.source.local("left")
         runs = self.source.bind("uniform", UniformRuns(cls, self.version, self.flexible))
-        self.source.add(f"{left} = {turns}")
-        with self.source.block(f"if {left} >= {UNIFORM_MIN}"):
-            self.source.add(f"p = {runs}.read(data, p, {left}, {variable})")
-            self.source.add(f"{left} -= len({variable})")
-        return left
+        add(f"{left} = {turns}")
+        with block(f"if {left} >= {UNIFORM_MIN}"):
+            add(f"{variable}, p = {runs}.read(data, p, {left})")
+            add(f"{left} -= len({variable})")
+        with block("else"):
+            add(f"{variable} = []")
+        with block(f"if {left}"), block(f"for _ in range({left})"):
+            self.struct(cls, path, each)
 
     def fixed_elements(self, element: Kind, variable: str, count: str) -> None:
         """An array of numbers or uuids: their size is checked, then they are read at once."""

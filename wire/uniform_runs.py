@@ -26,7 +26,7 @@ COMPILE_AFTER = 64
 Shape = tuple[int, ...]
 """The lengths in an element, in the order of the wire, as they stand there (compact ones are one more)."""
 
-RunReader = Callable[[bytes | memoryview, int, int, list[Any]], int]
+RunReader = Callable[[bytes | memoryview, int, int], tuple[list[Any], int]]
 
 
 class UniformRuns:
@@ -41,10 +41,10 @@ class UniformRuns:
         self._seen: dict[Shape, int] = {}
         self._shape_of = self._compile_shape_of()
         self.read: RunReader = self._look
-        """Append to `out`, which is empty, those of `count` elements at `p` that share the first one's shape, if known.
+        """Read those of `count` elements at `p` that share the first one's shape, if it is known: (elements, next position).
 
-        It returns where the next element begins, and raises IndexError if the input ends within the first element. It is
-        the reader of the shape that was met last: mostly the next array is of the same.
+        Raises IndexError if the input ends within the first element. It is the reader of the shape that was met last:
+        mostly the next array is of the same.
         """
 
     @staticmethod
@@ -53,14 +53,14 @@ class UniformRuns:
         fields = _untagged(cls, version, flexible)
         return bool(fields) and all(field.compact and _suits(field.type) for field in fields)
 
-    def _look(self, data: bytes | memoryview, p: int, count: int, out: list[Any]) -> int:
+    def _look(self, data: bytes | memoryview, p: int, count: int) -> tuple[list[Any], int]:
         """As `read`, when the shape is not that of last time."""
         shape = self._shape_of(data, p)
         reader = self._readers.get(shape) or self._learn(shape, count)
         if reader is None:
-            return p
+            return [], p
         self.read = reader
-        return reader(data, p, count, out)
+        return reader(data, p, count)
 
     def _learn(self, shape: Shape | None, count: int) -> RunReader | None:
         """Note that a shape was seen; its reader once that has been often enough."""
@@ -143,19 +143,28 @@ class UniformRuns:
             layout.constant(b"\0")  # no tagged fields
         targets, checks, packer = layout.finish()
         source.names |= {"iter_unpack": packer.iter_unpack, "StructError": StructError, "look": self._look}
-        with block("def read(data, p, count, out)"):
+        build = constructor_call(source, self._cls, values)
+        size = packer.size
+        with block("def read(data, p, count)"):
             with block("try"):
-                add(f"elements = iter_unpack(data[p:p + count * {packer.size}])")
-            with block("except StructError"):  # what is left of the input is not so many elements of this shape
-                add("return p")
-            with block(f"for {targets} in elements"):
+                add(f"chunk = data[p:p + count * {size}]")
                 if checks:
-                    with block(f"if {checks}"):
-                        with block("if not out"):
-                            add("return look(data, p, count, out)")
+                    add(f"found = [{build} for {targets} in iter_unpack(chunk) if {' and '.join(checks)}]")
+                else:
+                    add(f"found = [{build} for {targets} in iter_unpack(chunk)]")
+            with block("except StructError"):  # what is left of the input is not so many elements of this shape
+                add("return [], p")
+            with block("if len(found) == count"):
+                add(f"return found, p + count * {size}")
+            add("found = []")
+            with block(f"for {targets} in iter_unpack(chunk)"):
+                if checks:
+                    with block(f"if not ({' and '.join(checks)})"):
                         add("break")
-                add(f"out.append({constructor_call(source, self._cls, values)})")
-            add(f"return p + len(out) * {packer.size}")
+                add(f"found.append({build})")
+            with block("if not found"):
+                add("return look(data, p, count)")
+            add(f"return found, p + len(found) * {size}")
         return source.compile("read", f"read {self._cls.__name__} of shape {shape}")
 
 
@@ -178,17 +187,17 @@ class _Layout:
         """Bytes that make the shape."""
         self._fixed += data
 
-    def finish(self) -> tuple[str, str, Packer]:
-        """The variables as targets of a loop, the condition that an element has another shape, and the whole format."""
+    def finish(self) -> tuple[str, list[str], Packer]:
+        """The variables as targets of a loop, the conditions that an element has this shape, and the whole format."""
         self._end_constant()
-        return ", ".join(self._targets) + ",", " or ".join(self._checks), Packer(self._format)
+        return ", ".join(self._targets) + ",", self._checks, Packer(self._format)
 
     def _end_constant(self) -> None:
         """Compare neighbouring bytes as one number."""
         while self._fixed:
             size, letter = next((size, letter) for size, letter in _UNSIGNED if size <= len(self._fixed))
             part, self._fixed = self._fixed[:size], self._fixed[size:]
-            self._checks.append(f"{self._target(letter, 'k')} != {int.from_bytes(part, 'big')}")
+            self._checks.append(f"{self._target(letter, 'k')} == {int.from_bytes(part, 'big')}")
 
     def _target(self, letter: str, stem: str) -> str:
         variable = self._source.local(stem)

@@ -289,7 +289,7 @@ class MetadataLog:
 
     def snapshot_written(self, job: SnapshotJob, now_ms: int) -> None:
         """Take note of a snapshot; drop log and snapshots that are too much or too old. Raises: StorageFailed."""
-        self.snapshots.written(job.id)
+        self.snapshots.written(job.id, self._log.log_start_offset)
         self.prune(now_ms)
 
     def prune(self, now_ms: int) -> None:

@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import trio
@@ -50,6 +50,9 @@ from kpybroker.wire.messages.broker_registration import (
 Change = Callable[[Delta, ClusterImage], None]
 """What a listener is: told what changed and the image after it."""
 
+Worker = Callable[[Callable[[], None]], Awaitable[None]]
+"""Has a function called where it may block, and waits for it: the seam to threads."""
+
 REGISTRATION_VERSION = 4
 """The version of BrokerRegistration that this node's own broker speaks."""
 
@@ -78,6 +81,7 @@ class Cluster:
         policy: SnapshotPolicy,
         clock: Clock,
         ids: Ids,
+        in_worker: Worker,
     ) -> None:
         self.cluster_id = cluster_id
         self.controller = controller
@@ -91,6 +95,7 @@ class Cluster:
         self._policy = policy
         self._clock = clock
         self._ids = ids
+        self._in_worker = in_worker
         self._listeners: list[Change] = []
         self._committed = trio.Event()
         self._counted_bytes = 0
@@ -106,6 +111,7 @@ class Cluster:
         ids: Ids,
         files: Files,
         now_ms: int,
+        in_worker: Worker = trio.to_thread.run_sync,
     ) -> Cluster:
         """Open the metadata of a data folder, formatting it if it is empty. Blocks; `now_ms` is wall time.
 
@@ -158,6 +164,7 @@ class Cluster:
             policy=policy,
             clock=clock,
             ids=ids,
+            in_worker=in_worker,
         )
 
     # What it is
@@ -214,7 +221,7 @@ class Cluster:
             if flush is None:
                 continue
             try:
-                await trio.to_thread.run_sync(flush.run)
+                await self._in_worker(flush.run)
             except StorageFailed as error:
                 self._log.end_flush(flush, error)
                 raise
@@ -242,7 +249,7 @@ class Cluster:
             job = self._log.snapshot_job(self._clock.wall_ms())
             self._policy.taken()
             if job is not None:
-                await trio.to_thread.run_sync(job.run)
+                await self._in_worker(job.run)
                 self._log.snapshot_written(job, self._clock.wall_ms())
 
     def close(self, *, clean: bool) -> None:

@@ -39,7 +39,7 @@ _HEADER_BYTES = 4096
 """Enough for the first batch of a snapshot."""
 
 SUPERSEDED_KEPT = 1
-"""Snapshots kept besides the newest, while the log is whole from its beginning: a slow follower may be reading one."""
+"""Snapshots kept besides the newest and the one at which the log begins: a slow follower may be reading one."""
 
 
 class Loaded(NamedTuple):
@@ -96,13 +96,9 @@ class SnapshotFiles:
 
     def timestamp(self, id_: SnapshotId) -> int:
         """When a snapshot's last record was appended, in ms; 0 if its header can't be read. Raises: StorageFailed."""
-        file = self._files.open(self.path(id_))
+        data = self._files.read_whole(self.path(id_)) or b""  # Kafka's are read-only: they can't be opened for writing
         try:
-            head = file.read_at(0, _HEADER_BYTES)
-        finally:
-            file.close()
-        try:
-            first = next(read_batches(head), None)
+            first = next(read_batches(data[:_HEADER_BYTES]), None)
         except CorruptRecords:
             return 0
         for record in first.records if isinstance(first, ControlBatch) else ():
@@ -110,12 +106,15 @@ class SnapshotFiles:
                 return record.last_contained_log_timestamp
         return 0
 
-    def written(self, id_: SnapshotId) -> None:
-        """Take note of a snapshot that was written; the one before the last is dropped if nothing needs it."""
+    def written(self, id_: SnapshotId, log_start_offset: int) -> None:
+        """Take note of a snapshot that was written; those that it makes useless are dropped. Raises: StorageFailed.
+
+        Kept are the last ones, and that at which the log begins: the log alone does not say what was before it.
+        """
         self.ids = sorted({*self.ids, id_})
-        superseded = [old for old in self.ids if old != BOOTSTRAP][: -1 - SUPERSEDED_KEPT]
-        for old in superseded:
-            self.remove(old)
+        for old in self.ids[: -1 - SUPERSEDED_KEPT]:
+            if old != BOOTSTRAP and old.end_offset != log_start_offset:
+                self.remove(old)
 
     def remove(self, id_: SnapshotId) -> None:
         """Delete a snapshot. Raises: StorageFailed."""

@@ -32,7 +32,7 @@ class PartitionLog:
         """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
         try:
             log = self._partition.log
-        except StorageFailed:
+        except Refused:
             return False
         return log.log_start_offset == log.log_end_offset
 

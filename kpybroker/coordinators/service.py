@@ -54,8 +54,7 @@ from kpybroker.wire.schema import replace
 logger = logging.getLogger(__name__)
 
 INT32_MASK = 0xFFFFFFFF
-INT31_MASK = 0x7FFFFFFF
-HASHES_KEPT = 4096
+PARTITIONS_KEPT = 4096
 
 PROTOCOL_NULLABLE_SINCE = 7
 """The version of JoinGroup whose response may say that there is no protocol."""
@@ -68,12 +67,21 @@ Topics = Iterable[tuple[str, bytes]]
 
 
 def java_hash(text: str) -> int:
-    """Java's String.hashCode, as an unsigned 32-bit number: over UTF-16 units, so also for what needs two of them."""
+    """Java's String.hashCode, a signed 32-bit number: over UTF-16 units, so two for what is beyond 16 bits."""
     data = text.encode("utf-16-le", "surrogatepass")
     result = 0
     for unit in struct.unpack(f"<{len(data) // 2}H", data):
         result = (31 * result + unit) & INT32_MASK
-    return result
+    return result - (1 << 32) if result >> 31 else result
+
+
+def partition_of(group_id: str, partitions: int) -> int:
+    """The partition of `__consumer_offsets`, of so many, that a group lives in.
+
+    Kafka's own absolute value: the one negative number that has no positive counterpart becomes 0.
+    """
+    number = java_hash(group_id)
+    return 0 if number == -(1 << 31) else abs(number) % partitions
 
 
 class Groups:
@@ -95,13 +103,13 @@ class Groups:
         self._tie = count()
         self._earlier = trio.Event()
         self._sleeps_until_s = NEVER
-        self._hash = lru_cache(HASHES_KEPT)(java_hash)
+        self._partition_of = lru_cache(PARTITIONS_KEPT)(partition_of)
 
     # -- where groups live
 
     def partition_for(self, group_id: str) -> int:
         """The partition of `__consumer_offsets` that a group lives in."""
-        return (self._hash(group_id) & INT31_MASK) % self.partitions
+        return self._partition_of(group_id, self.partitions)
 
     def local(self, group_id: str) -> Shard:
         """The shard of a group that this node coordinates.

@@ -15,6 +15,7 @@ import trio
 from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
+from kpybroker.wire.codes import Refused
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
@@ -161,7 +162,7 @@ class Logs:
                 opened = partition.log
                 if opened.retention(self._clock.wall_ms(), partition.high_watermark):
                     partition.log_start_moved()
-            except StorageFailed as failure:
+            except (Refused, StorageFailed) as failure:
                 log.error("retention of %s: %s", partition, failure)
 
     async def _flush(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's

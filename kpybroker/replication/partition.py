@@ -62,9 +62,12 @@ class Partition:
 
     @property
     def log(self) -> Log:
-        """The log, opened at first use. Raises: StorageFailed."""
+        """The log, opened at first use. Raises: Refused(KAFKA_STORAGE_ERROR)."""
         if self._log is None:
-            self._log = self._open_log()
+            try:
+                self._log = self._open_log()
+            except StorageFailed as failure:
+                raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
             self._high_watermark = self._log.log_end_offset
         return self._log
 

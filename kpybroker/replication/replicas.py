@@ -129,8 +129,8 @@ class Replicas:
     def _open(partition: Partition) -> None:
         try:
             _ = partition.log
-        except StorageFailed as failure:
-            log.error("the log of %s cannot be opened: %s", partition, failure)
+        except Refused as refused:
+            log.error("the log of %s cannot be opened: %s", partition, refused.message)
 
     def _configure(self, resource: ConfigResource) -> None:
         if resource.type != ResourceType.TOPIC:

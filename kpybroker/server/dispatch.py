@@ -81,10 +81,7 @@ class Dispatcher:
             request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
         except WireError as malformed:
             raise NotServed(str(malformed)) from None
-        response = await self._carry_out(route, context, request)
-        if response is None:
-            return None
-        return reply_parts(header.correlation_id, route.response_header_flexible, response, route.version)
+        return await _carry_out(route, context, request)
 
     def _serves(self, header: RequestStart) -> bool:
         served = self._finder.served(header.api_key)
@@ -100,17 +97,23 @@ class Dispatcher:
         route = self._routes[key, version] = Route(key, version, self._finder.handler(key))
         return route
 
-    async def _carry_out(self, route: Route, context: Context, request: Message) -> Message | None:
-        try:
-            return await route.handler.handle(context, request)
-        except Refused as refused:
-            return refusal(route.handler, request, refused, route.response_class)
-        except CloseConnection:
-            raise
-        except Exception:
-            log.exception("%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
-            bug = Refused(Code.UNKNOWN_SERVER_ERROR)
-            return refusal(route.handler, request, bug, route.response_class)
+
+async def _carry_out(route: Route, context: Context, request: Message) -> Reply | None:
+    try:
+        response = await route.handler.handle(context, request)
+        return None if response is None else _encoded(route, context, response)
+    except Refused as refused:
+        return _encoded(route, context, refusal(route.handler, request, refused, route.response_class))
+    except CloseConnection:
+        raise
+    except Exception:
+        log.exception("%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
+        bug = Refused(Code.UNKNOWN_SERVER_ERROR)
+        return _encoded(route, context, refusal(route.handler, request, bug, route.response_class))
+
+
+def _encoded(route: Route, context: Context, response: Message) -> Reply:
+    return reply_parts(context.correlation_id, route.response_header_flexible, response, route.version)
 
 
 def _unknown_api_versions(header: RequestStart, served: tuple[int, int] | None) -> Reply:

@@ -60,7 +60,12 @@ class Broker:
     @property
     def port(self) -> int:
         """The port that it listens on. Raises: RuntimeError unless it is running."""
-        return self._running().ports[0]
+        return self.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of all listeners for clients, in the order of `listeners`. Raises: as `port`."""
+        return self._running().ports
 
     @property
     def data_dir(self) -> Path:

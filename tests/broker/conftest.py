@@ -79,19 +79,25 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture
-def connect(broker: Broker) -> Iterator[Callable[[], Client]]:
-    """Makes connections to the broker; they are closed when the test ends."""
+def connect_to() -> Iterator[Callable[[int], Client]]:
+    """Makes connections to a port; they are closed when the test ends."""
     clients: list[Client] = []
 
-    def connect() -> Client:
-        clients.append(Client(broker.port))
+    def connect_to(port: int) -> Client:
+        clients.append(Client(port))
         return clients[-1]
 
-    yield connect
+    yield connect_to
     for client in clients:
         client.close()
 
 
 @pytest.fixture
-def client(connect: Callable[[], Client]) -> Client:
+def connect(broker: Broker, connect_to: Callable[[int], Client]) -> Callable[..., Client]:
+    """Makes connections to the broker, or to another port."""
+    return lambda port=None: connect_to(broker.port if port is None else port)
+
+
+@pytest.fixture
+def client(connect: Callable[..., Client]) -> Client:
     return connect()

@@ -54,7 +54,9 @@ def batch(*values: bytes, **options: Any) -> bytes:
     return build_batch([Record(timestamp=NOW_MS + index, value=value) for index, value in enumerate(values)], **options)
 
 
-def produce_request(records: bytes | None, *, topic: str = "t", index: int = 0, acks: int = -1, **more: Any) -> ProduceRequest:
+def produce_request(
+    records: bytes | None, *, topic: str = "t", index: int = 0, acks: int = -1, **more: Any
+) -> ProduceRequest:
     partition = PartitionProduceData(index=index, records=records)
     return ProduceRequest(
         acks=acks, timeout_ms=5000, topic_data=[TopicProduceData(name=topic, partition_data=[partition])], **more
@@ -86,9 +88,7 @@ def values(data: PartitionData) -> list[bytes | None]:
     from kpybroker.wire.records.batch import split
 
     records = bytes(data.records or b"")
-    return [
-        record.value for position, _ in split(records) for record in read_records(records, position)
-    ]
+    return [record.value for position, _ in split(records) for record in read_records(records, position)]
 
 
 @pytest.fixture
@@ -129,7 +129,9 @@ def test_topic_ids(client: Any) -> None:
         max_wait_ms=0,
         min_bytes=1,
         topics=[
-            FetchTopic(topic_id=each, partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1000)])
+            FetchTopic(
+                topic_id=each, partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1000)]
+            )
             for each in (wanted, b"\7" * 16)
         ],
     )
@@ -149,7 +151,9 @@ def test_topic_ids(client: Any) -> None:
         pytest.param({"records": None}, Code.INVALID_RECORD, id="no records"),
         pytest.param({"records": batch(b"a") + batch(b"b")}, Code.INVALID_RECORD, id="two batches"),
         pytest.param({"records": batch(b"a")[:-1] + b"b"}, Code.CORRUPT_MESSAGE, id="a wrong checksum"),
-        pytest.param({"records": batch(b"a", codec="zstd"), "version": 6}, Code.UNSUPPORTED_COMPRESSION_TYPE, id="zstd"),
+        pytest.param(
+            {"records": batch(b"a", codec="zstd"), "version": 6}, Code.UNSUPPORTED_COMPRESSION_TYPE, id="zstd"
+        ),
         pytest.param({"records": batch(bytes(1_048_600))}, Code.MESSAGE_TOO_LARGE, id="too large"),
         pytest.param(
             {"records": batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0, transactional=True)},
@@ -333,14 +337,19 @@ def test_no_partition_starves(broker: Broker, client: Any) -> None:
     served: set[int] = set()
     for epoch in range(1, 8):
         served |= {
-            data.partition_index for topic in response.responses for data in topic.partitions if len(data.records or b"")
+            data.partition_index
+            for topic in response.responses
+            for data in topic.partitions
+            if len(data.records or b"")
         }
         again = fetch_request(session_id=response.session_id, session_epoch=epoch, max_bytes=5000)
         response = client.ask(again, FetchResponse, 12)
     assert served == set(range(8))
 
 
-def list_offsets(client: Any, timestamp: int, version: int = 11, index: int = 0, **more: Any) -> ListOffsetsPartitionResponse:
+def list_offsets(
+    client: Any, timestamp: int, version: int = 11, index: int = 0, **more: Any
+) -> ListOffsetsPartitionResponse:
     partition = ListOffsetsPartition(partition_index=index, timestamp=timestamp)
     options = {"replica_id": -1, "isolation_level": 0, "timeout_ms": 1000} | more
     request = ListOffsetsRequest(topics=[ListOffsetsTopic(name="t", partitions=[partition])], **options)
@@ -383,7 +392,10 @@ def test_list_offsets_errors(client: Any) -> None:
     assert list_offsets(client, -1, index=5).error_code == Code.UNKNOWN_TOPIC_OR_PARTITION
     partition = ListOffsetsPartition(partition_index=0, timestamp=-1)
     request = ListOffsetsRequest(
-        replica_id=-1, topics=[ListOffsetsTopic(name="t", partitions=[partition, partition])], timeout_ms=1, isolation_level=0
+        replica_id=-1,
+        topics=[ListOffsetsTopic(name="t", partitions=[partition, partition])],
+        timeout_ms=1,
+        isolation_level=0,
     )
     answers = client.ask(request, ListOffsetsResponse, 10).topics[0].partitions
     assert [answer.error_code for answer in answers] == [Code.INVALID_REQUEST] * 2
@@ -393,9 +405,7 @@ def test_offset_for_leader_epoch(client: Any) -> None:
     produce(client, batch(b"a", b"b"))
 
     def ask(leader_epoch: int, current: int = -1, index: int = 0) -> tuple[int, int, int]:
-        partition = OffsetForLeaderPartition(
-            partition=index, leader_epoch=leader_epoch, current_leader_epoch=current
-        )
+        partition = OffsetForLeaderPartition(partition=index, leader_epoch=leader_epoch, current_leader_epoch=current)
         request = OffsetForLeaderEpochRequest(topics=[OffsetForLeaderTopic(topic="t", partitions=[partition])])
         answer = client.ask(request, OffsetForLeaderEpochResponse, 4).topics[0].partitions[0]
         return answer.error_code, answer.leader_epoch, answer.end_offset

@@ -24,9 +24,7 @@ API_VERSIONS = ApiVersionsRequest(client_software_name="test", client_software_v
 
 
 def header(key: int, version: int, header_version: int = 1) -> bytes:
-    request = RequestHeader(
-        request_api_key=key, request_api_version=version, correlation_id=7, client_id="test"
-    )
+    request = RequestHeader(request_api_key=key, request_api_version=version, correlation_id=7, client_id="test")
     return encode(request, header_version)
 
 
@@ -109,7 +107,9 @@ def test_pipelined_requests_are_answered_in_order(client: Any) -> None:
         assert client.receive(ApiVersionsResponse, version).api_keys
 
 
-def test_a_peer_that_comes_and_goes_leaves_nothing(broker: Broker, client: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_peer_that_comes_and_goes_leaves_nothing(
+    broker: Broker, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         for data in (b"", b"\0", b"\0\0\0\x64abc"):
             with socket.create_connection(("localhost", broker.port)) as peer:

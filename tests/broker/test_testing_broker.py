@@ -27,7 +27,8 @@ def test_it_is_gone_when_the_test_fails() -> None:
             assert broker.data_dir.is_dir()
             raise LookupError
 
-    pytest.raises(LookupError, failing)
+    with pytest.raises(LookupError):
+        failing()
     assert not seen[0].exists()
     assert threads() == []
 

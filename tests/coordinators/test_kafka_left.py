@@ -15,7 +15,7 @@ from kpybroker.coordinators.loading import load
 from kpybroker.coordinators.machines.events import FetchOffsets, ListGroups
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.machines.shard import GroupShard
-from kpybroker.coordinators.service import INT31_MASK, java_hash
+from kpybroker.coordinators.service import partition_of
 from kpybroker.wire.messages.list_groups import ListGroupsResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 
@@ -78,6 +78,6 @@ async def test_groups_and_offsets(name: str, settings: GroupSettings) -> None:
         group_id: (group["type"].lower(), group["protocol"], group["state"]) for group_id, group in shown.items()
     }
     for group_id, group in shown.items():
-        shard = shards[(java_hash(group_id) & INT31_MASK) % len(shards)]
+        shard = shards[partition_of(group_id, len(shards))]
         assert group_id in listed(shard)
         assert fetched(shard, group_id) == shown_by_kafka(group)

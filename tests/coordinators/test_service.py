@@ -12,7 +12,7 @@ import trio
 
 from kpybroker.clock import SimulatedClock
 from kpybroker.coordinators.machines.settings import GroupSettings
-from kpybroker.coordinators.service import Groups, java_hash
+from kpybroker.coordinators.service import Groups, java_hash, partition_of
 from kpybroker.coordinators.shards import ShardState
 from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused
@@ -106,18 +106,18 @@ async def offset_of(groups: Groups, group_id: str = GROUP) -> int:
         ("console-consumer-12345", 158455506),
         ("café", 3045921),
         ("😀", 1772899),
-        ("polygenelubricants", 1 << 31),
+        ("polygenelubricants", -(1 << 31)),
+        ("group-848", -1484198802),
     ],
 )
 def test_java_hash(group_id: str, number: int) -> None:
     assert java_hash(group_id) == number
 
 
-def test_a_hash_of_minus_two_to_the_31_is_partition_zero(settings: GroupSettings) -> None:
-    # Math.abs would leave it negative; Kafka clears the sign bit instead.
-    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)
-    assert groups.partition_for("polygenelubricants") == 0
-    assert groups.partition_for("a") == 97 % 50
+def test_partitions_of_groups() -> None:
+    assert partition_of("a", 50) == 97 % 50
+    assert partition_of("group-848", 3) == 0, "as Kafka has put it"
+    assert partition_of("polygenelubricants", 7) == 0, "Math.abs of the least number would be negative"
 
 
 async def test_a_group_elsewhere(settings: GroupSettings) -> None:
@@ -204,6 +204,18 @@ async def test_a_session_ends_on_time(settings: GroupSettings, make_log: Callabl
         assert (await groups.describe_groups([GROUP], version=6))[0].group_state == "Stable"
         await trio.sleep(0.2)
         assert (await groups.describe_groups([GROUP], version=6))[0].group_state == "Empty"
+
+
+async def test_a_deadline_put_off_while_the_service_sleeps(
+    settings: GroupSettings, make_log: Callable[..., Any]
+) -> None:
+    async with running(settings) as groups:
+        groups.lead(groups.partition_for(GROUP), make_log())
+        member_id = await stable_member(groups)
+        await trio.sleep(5)
+        await groups.heartbeat(HeartbeatRequest(group_id=GROUP, generation_id=1, member_id=member_id))
+        await trio.sleep(10.1)
+        assert groups.local(GROUP).machine.classic[GROUP].state == "Empty"
 
 
 async def test_an_earlier_deadline_wakes_the_sleeper(settings: GroupSettings, make_log: Callable[..., Any]) -> None:

@@ -27,7 +27,7 @@ class Scripted:
         self.work = work
         self.seen: list[bytes] = []
 
-    async def answer(self, frame: memoryview, client: Client, connection: Connection) -> list[bytes] | None:
+    async def answer(self, frame: memoryview, client: Client, connection: Connection) -> list[bytes] | None:  # noqa: ARG002
         self.seen.append(bytes(frame))
         return await self.work(bytes(frame), connection)
 

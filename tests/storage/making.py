@@ -49,7 +49,9 @@ def sequenced(producer_id: int, epoch: int, sequence: int, *values: bytes, **kwa
     return batch(*values, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence, **kwargs)
 
 
-def marker(producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = 0, timestamp: int = NOW) -> bytearray:
+def marker(
+    producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = 0, timestamp: int = NOW
+) -> bytearray:
     """A transaction marker as a coordinator writes it."""
     key = (0).to_bytes(2, "big") + int(commit).to_bytes(2, "big")
     value = (0).to_bytes(2, "big") + coordinator_epoch.to_bytes(4, "big")
@@ -63,9 +65,12 @@ def append(log: Log, *values: bytes, epoch: int = 0, now_ms: int = NOW, timestam
     return log.append_as_leader(batch(*values, timestamp=timestamp), leader_epoch=epoch, now_ms=now_ms)
 
 
-def end_transaction(log: Log, producer_id: int, epoch: int, *, commit: bool, **kwargs):
+def end_transaction(log: Log, producer_id: int, epoch: int, *, commit: bool, leader_epoch: int = 0, **kwargs):
     return log.append_as_leader(
-        marker(producer_id, epoch, commit=commit, **kwargs), leader_epoch=0, now_ms=NOW, origin=Origin.COORDINATOR
+        marker(producer_id, epoch, commit=commit, **kwargs),
+        leader_epoch=leader_epoch,
+        now_ms=NOW,
+        origin=Origin.COORDINATOR,
     )
 
 
@@ -80,9 +85,7 @@ def read_all(log: Log, start: int | None = None) -> list[tuple[int, bytes | None
         data = result.region.read()
         result.region.release()
         for _, header in iter_headers(data):
-            found += [
-                (record.offset, record.value) for record in iter_records(data) if record.offset >= offset
-            ]
+            found += [(record.offset, record.value) for record in iter_records(data) if record.offset >= offset]
             assert header.last_offset >= offset
             offset = header.last_offset + 1
 

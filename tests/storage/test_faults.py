@@ -38,9 +38,7 @@ class Story:
             return None
 
     def live(self) -> None:
-        self.log = self.attempt(
-            lambda: Log.create(FOLDER, topic_id=TOPIC_ID, config=SETTINGS, files=self.disk)
-        )
+        self.log = self.attempt(lambda: Log.create(FOLDER, topic_id=TOPIC_ID, config=SETTINGS, files=self.disk))
         if self.log is None:
             return
         for number in range(12):
@@ -96,16 +94,21 @@ def operations_of_a_life() -> int:
 LIFE = operations_of_a_life()
 
 
-def check(log: Log, story: Story, *, from_offset: int = 0, below: int | None = None) -> None:
-    """Everything acknowledged (below an offset) that the log's start hasn't passed is there, and nothing twice."""
+def check(log: Log, story: Story, *, below: int | None = None) -> None:
+    """Everything acknowledged that the log's start hasn't passed is there, and nothing twice.
+
+    `below`: what was synced, after a power failure. Unsynced batches before the next segment's file may be missing then
+    (a gap is also what compaction leaves, so recovery, like Kafka's, does not take it for damage).
+    """
     found = read_all(log)
     offsets = [offset for offset, _ in found]
     assert offsets == sorted(set(offsets))
     there = dict(found)
     for offset, value in story.acknowledged.items():
-        if max(log.log_start_offset, from_offset) <= offset and (below is None or offset < below):
+        if log.log_start_offset <= offset and (below is None or offset < below):
             assert there.get(offset) == value, offset
-    assert offsets[-1:] == [log.log_end_offset - 1] or not offsets
+    if below is None and offsets:
+        assert offsets[-1] == log.log_end_offset - 1
 
 
 def lived(order) -> Story:

@@ -44,7 +44,7 @@ class TestOffsetIndex:
         index = offset_index(disk, ENTRIES[:2])
         assert not disk.exists(PATH)
         index.file.spill()
-        assert disk.content(PATH).hex() == "0000000a00001004" "0000001400002008"
+        assert disk.content(PATH).hex() == "0000000a000010040000001400002008"
         loaded = OffsetIndex(disk, PATH, 100)
         loaded.load(20_000)
         assert loaded.entries == ENTRIES[:2]
@@ -52,9 +52,7 @@ class TestOffsetIndex:
         loaded.file.spill()
         assert (len(disk.content(PATH)), loaded.last_offset) == (24, 130)
 
-    @pytest.mark.parametrize(
-        ("offset", "left"), [(100, 0), (110, 0), (111, 1), (120, 1), (121, 2), (130, 2), (131, 3)]
-    )
+    @pytest.mark.parametrize(("offset", "left"), [(100, 0), (110, 0), (111, 1), (120, 1), (121, 2), (130, 2), (131, 3)])
     @pytest.mark.parametrize("written", [0, 1, 3])
     def test_truncate(self, disk, offset, left, written):
         index = offset_index(disk, ENTRIES[:written])
@@ -89,8 +87,8 @@ class TestOffsetIndex:
         "content",
         [
             pytest.param("0000000a", id="half an entry"),
-            pytest.param("0000000a00001004" "0000000a00002008", id="the same offset twice"),
-            pytest.param("0000000a00001004" "0000000b00001004", id="the same position twice"),
+            pytest.param("0000000a000010040000000a00002008", id="the same offset twice"),
+            pytest.param("0000000a000010040000000b00001004", id="the same position twice"),
             pytest.param("ffffffffffffffff", id="below the base offset"),
             pytest.param("0000000a00005000", id="behind the end of the log"),
         ],
@@ -131,7 +129,7 @@ class TestTimeIndex:
 
     def test_the_file(self, disk):
         time_index(disk, [(1000, 110), (2000, 120)]).file.spill()
-        assert disk.content(PATH).hex() == "00000000000003e80000000a" "00000000000007d000000014"
+        assert disk.content(PATH).hex() == "00000000000003e80000000a00000000000007d000000014"
         disk.put(PATH, disk.content(PATH) + bytes(120))
         loaded = TimeIndex(disk, PATH, 100)
         loaded.load()
@@ -147,8 +145,8 @@ class TestTimeIndex:
         "content",
         [
             pytest.param("00000000000003e800", id="part of an entry"),
-            pytest.param("00000000000003e80000000a" "00000000000003e800000014", id="the same timestamp twice"),
-            pytest.param("00000000000003e80000000a" "00000000000007d000000009", id="offsets that fall"),
+            pytest.param("00000000000003e80000000a00000000000003e800000014", id="the same timestamp twice"),
+            pytest.param("00000000000003e80000000a00000000000007d000000009", id="offsets that fall"),
             pytest.param("ffffffffffffffff00000001", id="a negative timestamp"),
         ],
     )
@@ -195,7 +193,7 @@ class TestTxnIndex:
 
     def test_the_file(self, disk):
         self.index(disk, FIRST)
-        assert disk.content(PATH).hex() == "0000" f"{1:016x}{100:016x}{110:016x}{105:016x}"
+        assert disk.content(PATH).hex() == f"0000{1:016x}{100:016x}{110:016x}{105:016x}"
         assert TxnIndex(disk, PATH, 100, exists=True).entries == [FIRST]
 
     @pytest.mark.parametrize(

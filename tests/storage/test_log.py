@@ -432,9 +432,7 @@ class TestFollower:
     def test_transactions_are_followed(self, make_log):
         leader, log = make_log(), None
         for sequence in range(2):
-            leader.append_as_leader(
-                sequenced(9, 0, sequence, b"x", transactional=True), leader_epoch=1, now_ms=NOW
-            )
+            leader.append_as_leader(sequenced(9, 0, sequence, b"x", transactional=True), leader_epoch=1, now_ms=NOW)
         end_transaction(leader, 9, 0, commit=False)
         data = leader.read(0, bytes_max=1 << 20, end_offset=3).region.read()
         leader.close()
@@ -445,7 +443,9 @@ class TestFollower:
         assert log.producers.active[9].transaction_start is None
         with pytest.raises(InvalidTransactionState):
             log.append_as_follower(
-                build_batch([Record()], base_offset=3, producer_id=9, producer_epoch=0, base_sequence=2, transactional=True)
+                build_batch(
+                    [Record()], base_offset=3, producer_id=9, producer_epoch=0, base_sequence=2, transactional=True
+                )
                 + build_batch([Record()], base_offset=4, producer_id=9, producer_epoch=0, base_sequence=3),
                 now_ms=NOW,
             )

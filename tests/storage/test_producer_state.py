@@ -184,7 +184,7 @@ def test_expiry():
 
 class TestSnapshots:
     def test_the_file(self):
-        assert encode([]).hex() == "0001" "48674bc7" "00000000"
+        assert encode([]).hex() == "000148674bc700000000"
         assert decode(encode([])) == []
 
     def test_only_the_last_batch_is_kept(self):
@@ -256,5 +256,10 @@ class TestSnapshots:
 
     def test_listing(self, disk):
         self.make(disk, 10)
-        names = [*disk.names("/data"), "x.snapshot", "00000000000000000020.snapshot.deleted", "00000000000000000001.log"]
+        names = [
+            *disk.names("/data"),
+            "x.snapshot",
+            "00000000000000000020.snapshot.deleted",
+            "00000000000000000001.log",
+        ]
         assert ProducerSnapshots(disk, "/data", names).offsets == [10]

@@ -133,16 +133,21 @@ class TestProducers:
         log = make_log(SEGMENTS)
         for sequence in range(5):
             log.append_as_leader(sequenced(1, 0, sequence, b"x" * 40), leader_epoch=0, now_ms=NOW)
-            log.append_as_leader(
-                sequenced(2, 3, sequence, b"y" * 40, transactional=True), leader_epoch=0, now_ms=NOW
-            )
+            log.append_as_leader(sequenced(2, 3, sequence, b"y" * 40, transactional=True), leader_epoch=0, now_ms=NOW)
         end_transaction(log, 2, 3, commit=False)
         log.append_as_leader(sequenced(3, 0, 0, b"z", transactional=True), leader_epoch=0, now_ms=NOW)
         return log
 
     def state(self, log):
         return {
-            producer_id: (p.epoch, p.coordinator_epoch, p.last_sequence, p.last_offset, p.last_timestamp, p.transaction_start)
+            producer_id: (
+                p.epoch,
+                p.coordinator_epoch,
+                p.last_sequence,
+                p.last_offset,
+                p.last_timestamp,
+                p.transaction_start,
+            )
             for producer_id, p in log.producers.active.items()
         }
 

@@ -55,7 +55,8 @@ class TestCheckpoints:
         assert checkpoints.read_partition_metadata(text + b"\n") == "AAAAAAAAAAAAAAAAAAAAAQ"
 
     @pytest.mark.parametrize(
-        "text", [b"", b"version: 0", b"version: x\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ", b"version: 0\ntopic_id: short", b"\xff"]
+        "text",
+        [b"", b"version: 0", b"version: x\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ", b"version: 0\ntopic_id: short", b"\xff"],
     )
     def test_partition_metadata_that_makes_no_sense(self, text):
         with pytest.raises(CorruptFile):
@@ -104,7 +105,16 @@ class TestLeaderEpochs:
 
     @pytest.mark.parametrize(
         ("epoch", "answer"),
-        [(-1, (-1, -1)), (0, (0, 10)), (1, (1, 20)), (2, (1, 20)), (3, (3, 30)), (4, (3, 30)), (7, (7, 99)), (8, (-1, -1))],
+        [
+            (-1, (-1, -1)),
+            (0, (0, 10)),
+            (1, (1, 20)),
+            (2, (1, 20)),
+            (3, (3, 30)),
+            (4, (3, 30)),
+            (7, (7, 99)),
+            (8, (-1, -1)),
+        ],
     )
     def test_end_offset_for(self, epoch, answer):
         assert LeaderEpochs([(1, 10), (3, 20), (7, 30)]).end_offset_for(epoch, 99) == answer

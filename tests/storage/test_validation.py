@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import pytest
 from hypothesis import given
@@ -168,6 +169,18 @@ def test_log_append_time(codec: Any) -> None:
     assert [record.timestamp for record in read_records(validated.records)] == [NOW_MS]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_wrong_max_timestamp_is_put_right(codec: Any) -> None:
+    batch = produced(Record(timestamp=NOW_MS), Record(timestamp=NOW_MS - 9), codec=codec, max_timestamp=NOW_MS + 1)
+    batch[21] = 0x01  # attributes without a meaning, which are lost on the way
+    batch[17:21] = _crc(batch)
+    validated = place(batch)
+    header = read_header(validated.records)
+    check_crc(validated.records, 0, header)
+    assert header.max_timestamp == validated.max_timestamp == NOW_MS
+    assert header.attributes == CODECS.index(codec)
+
+
 def test_an_incomplete_batch_behind_it_is_left_out() -> None:
     batch = produced()
     assert len(place(batch + batch[:30]).records) == len(batch)
@@ -325,7 +338,9 @@ def test_an_old_magic() -> None:
 
 def test_control_records_of_our_own() -> None:
     batch = produced(control=True, producer_id=5, producer_epoch=0)
-    assert place(batch, settings(codec="gzip"), from_client=False).last_offset == 1000
+    validated = place(batch, settings(codec="gzip"), from_client=False)
+    assert (validated.last_offset, validated.rebuilt) == (1000, False)
+    assert read_header(validated.records).is_control
     assert refused(batch, settings(codec="gzip")).code is Code.INVALID_RECORD
 
 
@@ -377,6 +392,7 @@ def test_more_than_may_come_out(target: Any, monkeypatch: pytest.MonkeyPatch) ->
 # Anything
 
 
+@hypothesis.settings(deadline=None)
 @given(data=st.data())
 def test_damage_is_refused_or_gives_a_batch(data: st.DataObject) -> None:
     codec = data.draw(st.sampled_from(CODECS))

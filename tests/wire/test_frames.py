@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpybroker.wire.errors import WireError
@@ -26,6 +26,7 @@ def drain(reader: FrameReader) -> list[bytes]:
     return frames
 
 
+@settings(deadline=None)
 @given(SIZES, st.sampled_from([1, 3, 1000, 10_000, 64 * 1024, 200_000]))
 def test_received_in_pieces(sizes: list[int], piece: int) -> None:
     if piece < 1000 and sum(sizes) > 100_000:

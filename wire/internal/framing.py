@@ -41,7 +41,7 @@ WRITE_VERSIONS: dict[str, int] = {
     "AccessControlEntryRecord": 0,
     "RemoveAccessControlEntryRecord": 0,
     "NoOpRecord": 0,
-    "ZkMigrationRecord": 0,
+    "ZkMigrationStateRecord": 0,
     "RemoveUserScramCredentialRecord": 0,
     "BeginTransactionRecord": 0,
     "EndTransactionRecord": 0,

@@ -220,6 +220,8 @@ class NoOpRecord(Message):
 
 @message(key=21, versions="0", flexible="0+")
 class ZkMigrationStateRecord(Message):
+    """State of the migration from ZooKeeper; of the past."""
+
     zk_migration_state: Int8
 
 

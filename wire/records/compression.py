@@ -147,7 +147,7 @@ def _gzip_member(data: memoryview, position: int) -> Generator[bytes, None, int]
             if chunk:
                 yield chunk
             pending = member.unconsumed_tail
-            if not pending and len(chunk) < CHUNK_BYTES:
+            if not pending:
                 break
     return position - len(member.unused_data)
 

@@ -59,7 +59,7 @@ async def handle(ctx: Context, request: MetadataRequest) -> MetadataResponse:
 def refuse(request: MetadataRequest, refused: Refused) -> MetadataResponse:
     """The same error for every topic; from v13 on for the whole as well."""
     topics = [
-        MetadataResponseTopic(error_code=refused.code, name=topic.name, topic_id=topic.topic_id, partitions=[])
+        MetadataResponseTopic(error_code=refused.code, name=topic.name or "", topic_id=topic.topic_id, partitions=[])
         for topic in request.topics or ()
     ]
     return MetadataResponse(brokers=[], topics=topics, error_code=refused.code)

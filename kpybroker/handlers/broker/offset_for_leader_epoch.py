@@ -32,7 +32,7 @@ async def handle(ctx: Context, request: OffsetForLeaderEpochRequest) -> OffsetFo
                 partitions=[_end_of_epoch(ctx, topic.topic, partition, replica) for partition in topic.partitions],
             )
             for topic in request.topics
-        ]
+        ],
     )
 
 
@@ -49,7 +49,7 @@ def refuse(request: OffsetForLeaderEpochRequest, refused: Refused) -> OffsetForL
                 ],
             )
             for topic in request.topics
-        ]
+        ],
     )
 
 

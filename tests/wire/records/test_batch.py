@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpybroker.wire.errors import CorruptRecords, RecordsFault
@@ -224,6 +224,7 @@ def read_everything(data: bytes | bytearray) -> None:
         check_crc(data, position, header)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_flipped_bits_give_records_or_the_one_error(valid_batches: list[bytes], data: st.DataObject) -> None:
     damaged = bytearray(data.draw(st.sampled_from(valid_batches)))
@@ -232,6 +233,7 @@ def test_flipped_bits_give_records_or_the_one_error(valid_batches: list[bytes], 
     assert fault_of(lambda: read_everything(damaged)) in (None, *RecordsFault)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_gives_batches_or_the_one_error(noise: bytes) -> None:
     assert fault_of(lambda: read_everything(noise)) in (None, *RecordsFault)

@@ -110,6 +110,20 @@ def test_refused(batch: bytes, kind: RecordsFault) -> None:
     assert raised.value.kind is kind
 
 
+@pytest.mark.parametrize(("magic", "offsets"), [(0, [40, 41, 42]), (1, [0, 1, 2])])
+def test_offsets_inside(magic: int, offsets: list[int]) -> None:
+    data = build_message_set(records(magic), magic=magic, codec="gzip")
+    inner = compression.decompress("gzip", data[26 if magic == 0 else 34 :])
+    assert [header.base_offset for _, header in iter_headers(inner)] == offsets
+
+
+def test_the_outer_log_append_time_holds_for_what_is_inside() -> None:
+    data = bytearray(wrapped(build_message_set(records(1), magic=1), offset=42))
+    assert [record.timestamp for record in iter_records(data)] == [7, 9, 8]
+    data[17] |= LOG_APPEND_TIME
+    assert [record.timestamp for record in iter_records(data)] == [5, 5, 5]
+
+
 def test_an_incomplete_record_inside_is_left_out() -> None:
     inner = build_message_set(records(1), magic=1)
     assert len(read_records(wrapped(inner[:-3], offset=0))) == 2

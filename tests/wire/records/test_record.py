@@ -1,7 +1,7 @@
 """Single records: what goes in comes out, and the edges of their numbers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpybroker.wire.records.batch import build_batch, read_header, read_records
@@ -23,6 +23,7 @@ RECORDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RECORDS, st.sampled_from(["none", "gzip", "snappy", "lz4", "zstd"]))
 def test_written_and_read(records: list[Record], codec: str) -> None:
     batch = build_batch(records, base_offset=100, codec=codec)  # type: ignore[arg-type]
@@ -31,6 +32,7 @@ def test_written_and_read(records: list[Record], codec: str) -> None:
     assert read_header(batch).max_timestamp == max(record.timestamp for record in records)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**31), 2**31 - 1))
 def test_varint(number: int) -> None:
     encoded = varint(number)
@@ -40,6 +42,7 @@ def test_varint(number: int) -> None:
             read_varint(encoded[:end], 0)
 
 
+@settings(deadline=None)
 @given(INT64)
 def test_varlong(number: int) -> None:
     encoded = varint(number)
@@ -66,6 +69,7 @@ def test_varints_of_too_many_bytes() -> None:
         read_varlong(b"\x80" * 10 + b"\x00", 0)
 
 
+@settings(deadline=None)
 @given(INT64, INT64)
 def test_timestamps_at_any_distance(timestamp: int, base: int) -> None:
     assert wrapped_int64(base + wrapped_int64(timestamp - base)) == timestamp

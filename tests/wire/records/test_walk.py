@@ -59,6 +59,7 @@ SHAPES = {
     "timestamps of one, two and three bytes": uniform(500, step_ms=40),
     "timestamps going back": [Record(timestamp=500 - index, value=b"v") for index in range(400)],
     "negative timestamps": [Record(timestamp=-5 - index, value=b"v") for index in range(200)],
+    "timestamps on both sides": [Record(timestamp=(-1) ** index * (900 - index), value=b"v") for index in range(200)],
     "timestamps out of order": [Record(timestamp=(index * 37) % 64, value=b"v") for index in range(200)],
     "two-byte timestamps out of order": [
         Record(timestamp=64 + (index * 997) % 8000, value=b"v") for index in range(200)
@@ -101,6 +102,22 @@ def test_shapes_in_chunks(name: str, size: int) -> None:
     assert [(head.offset_delta, head.timestamp, head.key_size >= 0) for head in heads] == facts(records)
 
 
+@pytest.mark.parametrize("step_ms", [0, 40])
+@pytest.mark.parametrize("key", [None, b"key"])
+def test_each_byte_of_a_record_within_a_run(step_ms: int, key: bytes | None) -> None:
+    """Whatever a byte of one record becomes, the run does not hide it."""
+    records = uniform(200, step_ms=step_ms, key=key, value=b"v")
+    whole = encoded(records)
+    starts = [len(encoded(records[:index])) for index in (40, 41, 120, 121)]
+    for start, end in (starts[:2], starts[2:]):
+        for place in range(start, end):
+            for flip in (1, 2, 0x80, 0xFF):
+                data = bytearray(whole)
+                data[place] ^= flip
+                same_as_the_careful_reader(bytes(data), 200)
+                same_as_the_careful_stream(bytes(data), 200, [])
+
+
 def test_uniform_runs_are_found() -> None:
     data = encoded(uniform(200, step_ms=1))
     taken, stride, highest, null_keys = walk_module._uniform_run(data, 0, 0, 200)
@@ -115,7 +132,7 @@ def test_uniform_runs_are_found() -> None:
     flips=st.lists(st.integers(0, 10**9), max_size=3),
     sizes=st.lists(st.integers(1, 4000), max_size=6),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_damaged_records(counts: list[tuple[int, int, bool]], step_ms: int, flips: list[int], sizes: list[int]) -> None:
     records: list[Record] = []
     for count, size, has_key in counts:

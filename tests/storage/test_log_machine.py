@@ -1,0 +1,195 @@
+"""A log against a model: a list of records. Any sequence of operations, with clean and unclean stops in between."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kpybroker.storage.log import Log
+from kpybroker.wire.records.batch import iter_headers, iter_records
+
+from .faulty_files import FaultyFiles
+from .making import NOW, TOPIC_ID, append, config, end_transaction, read_all, sequenced
+
+FOLDER = "/data/t-0"
+
+
+class LogMachine(RuleBasedStateMachine):
+    """The model: batches as (first offset, [values], leader epoch, timestamp), and per producer its next sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = FaultyFiles()
+        self.disk.make_folder("/data")
+        self.batches: list[tuple[int, list[bytes], int, int]] = []
+        self.start = self.end = 0
+        self.epoch = 0
+        self.sequences: dict[int, int] = {}
+        self.now = NOW
+
+    @initialize(
+        segment_bytes=st.sampled_from([200, 500, 1 << 20]),
+        index_interval_bytes=st.sampled_from([0, 100, 4096]),
+        preallocate=st.booleans(),
+    )
+    def create(self, **changes) -> None:
+        self.config = config(retention_ms=50, segment_ms=200, **changes)
+        self.log = Log.create(FOLDER, topic_id=TOPIC_ID, config=self.config, files=self.disk)
+
+    def _reopen(self, *, clean: bool) -> None:
+        if not clean:
+            self.disk = self.disk.killed()
+        self.log = Log.open(
+            FOLDER,
+            config=self.config,
+            files=self.disk,
+            clean=clean,
+            recovery_point=self.log.recovery_point,
+            log_start_offset=self.start,
+            now_ms=self.now,
+        )
+
+    def _appended(self, first_offset: int, values: list[bytes], timestamp: int) -> None:
+        assert first_offset == self.end
+        self.batches.append((self.end, values, self.epoch, timestamp))
+        self.end += len(values)
+
+    @rule(values=st.lists(st.binary(max_size=40), min_size=1, max_size=3), step=st.integers(0, 60))
+    def append(self, values, step) -> None:
+        self.now += step
+        appended = append(self.log, *values, epoch=self.epoch, timestamp=self.now, now_ms=self.now)
+        self._appended(appended.first_offset, values, self.now)
+
+    @rule(producer_id=st.integers(1, 3), value=st.binary(max_size=40))
+    def append_idempotent(self, producer_id, value) -> None:
+        sequence = self.sequences.get(producer_id, 0)
+        records = sequenced(producer_id, 0, sequence, value, timestamp=self.now)
+        appended = self.log.append_as_leader(records, leader_epoch=self.epoch, now_ms=self.now)
+        assert not appended.duplicate
+        self._appended(appended.first_offset, [value], self.now)
+        self.sequences[producer_id] = sequence + 1
+        again = self.log.append_as_leader(
+            sequenced(producer_id, 0, sequence, value, timestamp=self.now), leader_epoch=self.epoch, now_ms=self.now
+        )
+        assert (again.duplicate, again.first_offset) == (True, appended.first_offset)
+
+    @rule(commit=st.booleans(), value=st.binary(max_size=40))
+    def transaction(self, commit, value) -> None:
+        sequence = self.sequences.get(9, 0)
+        records = sequenced(9, 0, sequence, value, timestamp=self.now, transactional=True)
+        self.log.append_as_leader(records, leader_epoch=self.epoch, now_ms=self.now)
+        first = self.end
+        self._appended(self.end, [value], self.now)
+        self.log.producers.replicated_to(self.end)
+        assert self.log.first_unstable_offset == first
+        self.sequences[9] = sequence + 1
+        appended = end_transaction(self.log, 9, 0, commit=commit, timestamp=self.now, leader_epoch=self.epoch)
+        self._appended(self.end, [None], self.now)
+        assert appended.last_offset + 1 == self.end
+        aborted = self.log.aborted_transactions(first, self.end)
+        assert [txn.first_offset for txn in aborted] == ([] if commit else [first])
+
+    @rule()
+    def next_epoch(self) -> None:
+        self.epoch += 1
+
+    @rule()
+    def roll(self) -> None:
+        self.log.roll(self.now)
+
+    @rule()
+    def flush(self) -> None:
+        self.log.flush()
+        assert self.log.recovery_point == self.end
+
+    @rule(data=st.data())
+    def truncate(self, data) -> None:
+        offset = data.draw(st.integers(self.start, self.end))
+        before = self.log.generation
+        end = self.log.truncate_to(offset, now_ms=self.now)
+        if offset < self.end:
+            assert self.log.generation == before + 1
+            cut = [batch for batch in self.batches if batch[0] + len(batch[1]) > offset]
+            self.end = min(offset, cut[0][0]) if cut else offset
+            self.batches = self.batches[: len(self.batches) - len(cut)]
+        assert end == self.end
+        self.start = min(self.start, end)
+        self.sequences = {
+            producer_id: producer.last_sequence + 1 for producer_id, producer in self.log.producers.active.items()
+        }
+
+    @rule(data=st.data())
+    def delete_records(self, data) -> None:
+        self.start = data.draw(st.integers(self.start, self.end))
+        self.log.increment_log_start_offset(self.start)
+
+    @rule(step=st.integers(0, 100))
+    def retention(self, step) -> None:
+        self.now += step
+        self.log.retention(self.now, self.end)
+        assert self.log.log_start_offset >= self.start
+        self.start = self.log.log_start_offset
+        self.log.purge(self.now + 10**6)
+
+    @rule()
+    def stop_cleanly(self) -> None:
+        self.log.close()
+        self._reopen(clean=True)
+
+    @rule()
+    def kill(self) -> None:
+        self._reopen(clean=False)
+
+    @precondition(lambda self: self.end > self.start)
+    @rule(data=st.data(), bytes_max=st.integers(1, 2000))
+    def read(self, data, bytes_max) -> None:
+        offset = data.draw(st.integers(self.start, self.end - 1))
+        end = data.draw(st.integers(offset, self.end))
+        result = self.log.read(offset, bytes_max=bytes_max, end_offset=end)
+        if result.region is None:  # the end lies at the offset, or in its batch
+            assert not any(offset < first + len(values) <= end for first, values, *_ in self.batches)
+            return
+        content = result.region.read()
+        assert len(content) == len(result.region)
+        batches = list(iter_headers(content))
+        assert batches
+        assert batches[0][1].base_offset <= offset <= batches[0][1].last_offset
+        assert len(content) <= max(bytes_max, batches[0][1].length)
+        model = {first: values for first, values, *_ in self.batches}
+        for position, header in batches:
+            if not header.is_control:
+                values = [record.value for record in iter_records(content, position)]
+                assert values == model[header.base_offset]
+
+    @invariant()
+    def it_is_what_the_model_says(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        log = self.log
+        assert (log.log_start_offset, log.log_end_offset) == (self.start, self.end)
+        expected = [
+            (first + at, value)
+            for first, values, *_ in self.batches
+            for at, value in enumerate(values)
+            if first + at >= self.start
+        ]
+        found = read_all(log)
+        assert [offset for offset, _ in found] == [offset for offset, _ in expected]
+        for (_, value), (_, wanted) in zip(found, expected, strict=True):
+            assert wanted is None or value == wanted
+        assert log.recovery_point <= log.log_end_offset
+        assert log.size_bytes == sum(self.disk.size(f"{FOLDER}/{base:020d}.log") for base in log.base_offsets[:-1]) + (
+            log._segments.active.size if log._segments.active else 0
+        )
+
+    @invariant()
+    def epochs_are_those_of_the_batches(self) -> None:
+        if hasattr(self, "log"):
+            entries = self.log.epochs.entries
+            assert entries == sorted(entries)
+            for first, _, epoch, _ in self.batches:
+                if first >= self.start:
+                    assert self.log.epochs.epoch_of(first) == epoch
+
+
+LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLog = LogMachine.TestCase
