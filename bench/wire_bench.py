@@ -1,11 +1,13 @@
 """How fast the wire codecs are, beside those of kio and kafka-python, in one run: `python bench/wire_bench.py`.
 
-The three take turns, so that a busy machine hurts all of them alike; each figure is the median of its turns. Before any
-clock starts, all must agree byte for byte: what one encodes the others decode and encode again to the same bytes.
+The three take turns, so that a busy machine hurts all of them alike; each figure is the median of its turns. The cycle
+collector is off, as in `timeit`: what it would find is the other codecs' modules. Before any clock starts, all must agree
+byte for byte: what one encodes the others decode and encode again to the same bytes.
 Ratios are theirs over ours: above 1, kpybroker is faster.
 """
 
 import argparse
+import gc
 import io
 import statistics
 import sys
@@ -193,12 +195,14 @@ def median_ns(works: list[Work], turns: int, turn_ms: float) -> list[float]:
         work()
         counts.append(max(1, int(turn_ms * 1e6 / (perf_counter_ns() - start + 1))))
     times: list[list[float]] = [[] for _ in works]
+    gc.disable()
     for _ in range(turns):
         for work, count, found in zip(works, counts, times, strict=True):
             start = perf_counter_ns()
             for _ in range(count):
                 work()
             found.append((perf_counter_ns() - start) / count)
+    gc.enable()
     return [statistics.median(found) for found in times]
 
 
@@ -213,8 +217,8 @@ ROWS: list[tuple[str, Callable[[], Message], int]] = [
 def main() -> int:
     """Print the table; 1 if any row is not faster than both."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--turns", type=int, default=21)
-    options.add_argument("--turn-ms", type=float, default=20.0)
+    options.add_argument("--turns", type=int, default=101)
+    options.add_argument("--turn-ms", type=float, default=5.0)
     chosen = options.parse_args()
     print("| message | bytes | | kpybroker ns | kio ns | kafka-python ns | kio / ours | kafka-python / ours |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

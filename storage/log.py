@@ -427,6 +427,7 @@ class Log(LogFiles):
             self.log_start_offset = min(end, self.log_start_offset)
             self._snapshots.remove_outside(self.log_start_offset, end)
             self._cut_at(end)
+            self._write_epochs(sync=False)
             recovery.load_producers(self._segments, self._snapshots, self.producers, self.log_start_offset, end, now_ms)
         except StorageFailed as error:
             self._failure = error
@@ -443,6 +444,7 @@ class Log(LogFiles):
             self.log_start_offset = offset
             self._cut_at(offset)
             self.producers.clear(offset)
+            self._write_epochs(sync=False)
             self._add_segment(offset, now_ms)
         except StorageFailed as error:
             self._failure = error

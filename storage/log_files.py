@@ -240,9 +240,12 @@ class LogFiles:
             self._write_snapshot(self.log_end_offset, sync=False)
             self.flush()
         if self.epochs.unwritten and self.epochs.entries:
-            version, text = self.epochs.text()
-            self._files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", text)
-            self.epochs.written(version)
+            self._write_epochs(sync=True)
+
+    def _write_epochs(self, *, sync: bool) -> None:
+        version, text = self.epochs.text()
+        self._files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", text, sync=sync)
+        self.epochs.written(version)
 
     def move_to(self, directory: StrPath) -> None:
         """Rename the log's folder, open files and all; `-delete` names come from `names.doomed_folder`.

@@ -75,7 +75,7 @@ def recover_segment(
     segment.reset_indexes()
     segment.txn_index.reset()
     end, size = segment.base_offset, segment.size
-    valid = 0
+    valid, newest = 0, -1
     try:
         for position, header, batch in scan(shared.file, 0, size, whole=True):
             check_crc(batch, 0, header)
@@ -83,9 +83,7 @@ def recover_segment(
                 raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.base_offset} comes again before {end}")
             if segment.fits(header.last_offset):  # a segment from before Kafka 2.0 may reach further than its index
                 segment.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
-            epoch = header.partition_leader_epoch
-            if epoch >= 0 and header.magic >= 2 and (epochs.latest is None or epoch > epochs.latest):
-                epochs.assign(epoch, header.base_offset)
+            newest = _take_epoch(epochs, header, newest)
             if header.producer_id >= 0:
                 _apply(segment, producers, header, batch)
             end = header.last_offset + 1
@@ -95,6 +93,19 @@ def recover_segment(
     segment.settle()
     producers.end_offset = end
     return end, valid
+
+
+def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:
+    """Correct the epochs where a batch contradicts them: the file may be older than the last truncation.
+
+    `newest` is the greatest epoch of the batches before; it, or this batch's, is returned.
+    """
+    epoch = header.partition_leader_epoch
+    if epoch < newest or epoch < 0 or header.magic < 2:
+        return newest
+    if epochs.epoch_of(header.base_offset) != epoch:
+        epochs.assign(epoch, header.base_offset)
+    return epoch
 
 
 def _apply(segment: Segment, producers: ProducerStates, header: BatchHeader, batch: memoryview) -> None:
@@ -154,13 +165,12 @@ def find_epochs(segments: Segments, epochs: LeaderEpochs, end: int) -> None:
 
     Raises: StorageFailed.
     """
+    newest = -1
     try:
         for segment in segments.between(0, end):
             for _, header in segment.headers():
                 if header.base_offset >= end:
                     return
-                epoch = header.partition_leader_epoch
-                if epoch >= 0 and header.magic >= 2 and (epochs.latest is None or epoch > epochs.latest):
-                    epochs.assign(epoch, header.base_offset)
+                newest = _take_epoch(epochs, header, newest)
     except CorruptRecords as error:
         _log.warning("leader epochs are incomplete: %s", error)

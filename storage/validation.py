@@ -45,11 +45,14 @@ from kpybroker.wire.records.record import Record, wrapped_int64
 from kpybroker.wire.records.walk import UNORDERED_MAX, Head, Walked, stream_heads, too_many_unordered, walk, walk_stream
 
 DECOMPRESSED_BYTES_MAX = 1 << 30
-"""Bytes that may come out of one produced batch; the largest that a producer would make of 1 MiB is a tenth of it."""
+"""Bytes that may come out of one produced batch that is kept as it is; they pass by, a chunk at a time."""
+
+REBUILT_BYTES_MAX = compression.BYTES_MAX
+"""The same for a batch that is compressed anew: a single record may be all of them, and is held in memory."""
 
 _INT64_MAX = 2**63 - 1
 
-_CODES = {
+CODE_OF_FAULT = {
     RecordsFault.CORRUPT: Code.CORRUPT_MESSAGE,
     RecordsFault.INVALID: Code.INVALID_RECORD,
     RecordsFault.UNREADABLE: Code.UNKNOWN_SERVER_ERROR,
@@ -57,6 +60,7 @@ _CODES = {
     RecordsFault.TRUNCATED: Code.INVALID_RECORD,
     RecordsFault.TOO_LARGE: Code.MESSAGE_TOO_LARGE,
 }
+"""What a producer is answered for each kind of unreadable batch."""
 
 
 class ValidationConfig(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -130,7 +134,7 @@ def validate(
             produced.check_header()
         return produced.finish()
     except CorruptRecords as error:
-        raise RecordsRefused(_CODES[error.kind], error.why) from None
+        raise RecordsRefused(CODE_OF_FAULT[error.kind], error.why) from None
 
 
 class _Produced:
@@ -301,7 +305,7 @@ class _Accepted:
         produced = self._produced
         base_offset = produced.header.base_offset
         consecutive = True
-        for index, record in enumerate(iter_records(produced.batch, bytes_max=DECOMPRESSED_BYTES_MAX)):
+        for index, record in enumerate(iter_records(produced.batch, bytes_max=REBUILT_BYTES_MAX)):
             consecutive &= record.offset == base_offset + index
             if index > UNORDERED_MAX and produced.source != "none" and not consecutive:
                 raise too_many_unordered()

@@ -356,15 +356,22 @@ class _DecoderWriter:
         return variable
 
     def records(self, variable: str, size: str, nullable: bool) -> None:
-        """Records with a compact length. They are long: its second byte is read with the first; a tag count follows anyhow."""
+        """Records with a compact length. They are long: so is it, and its second byte is read with the first."""
         add, block = self.source.add, self.source.block
         second, end = self.want("B", 1, "second"), self.source.local("end")
         self.flush()
+        third = self.source.local("third")
+        value = f"{variable} = view[p:{end}]"
         with block(f"if {size} > 127 and {second} < 128"):
             add(
                 f"{end} = p + {size} + ({second} << 7) - 129"
-            )  # both bytes say one more than the length, and 128 goes on
-            add(f"{variable} = view[p:{end}]")
+            )  # without the first byte's top bit, and what compact adds
+            add(value)
+            add(f"p = {end}")
+        with block(f"elif {size} > 127 and ({third} := data[p]) < 128"):
+            add("p += 1")
+            add(f"{end} = p + {size} + ({second} << 7) + ({third} << 14) - 16513")
+            add(value)
             add(f"p = {end}")
         with block("else"):
             add("p -= 1")

@@ -98,7 +98,7 @@ class RecordsFault(StrEnum):
     UNDECOMPRESSABLE = "undecompressable"
     """The compressed stream is damaged or ends early: UNKNOWN_SERVER_ERROR."""
     TRUNCATED = "truncated"
-    """The buffer ends before the batch does: CORRUPT_MESSAGE."""
+    """The buffer ends before the batch does; from a producer no batch at all: INVALID_RECORD."""
     TOO_LARGE = "too large"
     """Decompressing would go over the limit that the caller set: MESSAGE_TOO_LARGE."""
 

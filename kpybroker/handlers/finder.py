@@ -33,8 +33,9 @@ class Handler(Protocol):
 
     handle: Callable[[Context, Message], Awaitable[Message | None]]
     """Carry a request out; None is no answer at all (Produce with acks=0)."""
-    refuse: Callable[[Message, Refused], Message]
-    """The response to a request declined as a whole; only where a response has no error code of its own at the top."""
+    refuse: Callable[[Message, int, Refused], Message]
+    """The response to a request (of that version) declined as a whole; only where a response needs more than an error
+    code of its own at the top."""
 
 
 class HandlerFinder:

@@ -30,6 +30,6 @@ class InProcessController:
         try:
             response = await handler.handle(ctx, request)
         except Refused as refused:
-            return refusal(handler, request, refused, APIS[request.API_KEY].response_class())
+            return refusal(handler, request, ctx.version, refused, APIS[request.API_KEY].response_class())
         assert response is not None, f"{type(request).__name__} has no answer"
         return response

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kpybroker.wire.primitives import ZERO_UUID
 from kpybroker.wire.schema import ArrayOf, Kind, fields_of
 
@@ -16,20 +18,25 @@ _EMPTY: dict[str, object] = {"string": "", "bytes": b"", "records": b"", "bool":
 """The value of a field that has none to tell, by its type; numbers are 0."""
 
 
-def refusal(handler: Handler, request: Message, refused: Refused, response_class: type[Message]) -> Message:
+def refusal(
+    handler: Handler, request: Message, version: int, refused: Refused, response_class: type[Message]
+) -> Message:
     """The API's response that says no: in its handler's own form, else its error code and empty otherwise."""
     own_form = getattr(handler, "refuse", None)
     if own_form is not None:
-        response: Message = own_form(request, refused)
+        response: Message = own_form(request, version, refused)
         return response
     values: dict[str, object] = {}
+    required = {field.name for field in msgspec.structs.fields(response_class) if field.required}  # type: ignore[arg-type]
     for field in fields_of(response_class):
         if field.name == "error_code":
             values[field.name] = refused.code
         elif field.name == "error_message":
             values[field.name] = refused.message
+        elif field.name not in required:
+            continue
         elif isinstance(field.type, ArrayOf):
             values[field.name] = []
-        elif isinstance(field.type, Kind) and field.tag is None:
+        elif isinstance(field.type, Kind):
             values[field.name] = _EMPTY.get(field.type.name, 0)
     return response_class(**values)  # type: ignore[arg-type]

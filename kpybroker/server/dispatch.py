@@ -103,13 +103,13 @@ async def _carry_out(route: Route, context: Context, request: Message) -> Reply 
         response = await route.handler.handle(context, request)
         return None if response is None else _encoded(route, context, response)
     except Refused as refused:
-        return _encoded(route, context, refusal(route.handler, request, refused, route.response_class))
+        return _encoded(route, context, refusal(route.handler, request, route.version, refused, route.response_class))
     except CloseConnection:
         raise
     except Exception:
         log.exception("%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
         bug = Refused(Code.UNKNOWN_SERVER_ERROR)
-        return _encoded(route, context, refusal(route.handler, request, bug, route.response_class))
+        return _encoded(route, context, refusal(route.handler, request, route.version, bug, route.response_class))
 
 
 def _encoded(route: Route, context: Context, response: Message) -> Reply:

@@ -76,7 +76,7 @@ def test_every_refusal_has_a_response() -> None:
         if isinstance(request, ProduceRequest) and request.acks == 0:
             continue  # has no answer
         handler, refused = finder.handler(api.key), Refused(Code.UNKNOWN_SERVER_ERROR)
-        response = refusal(handler, request, refused, api.response_class())
+        response = refusal(handler, request, version, refused, api.response_class())
         assert encode(response, version), (name, version)
         count += 1
     assert count > 500

@@ -4,7 +4,7 @@ It knows what was synced. `crash` gives the disk as it may look after a power fa
 of the rest some prefix; of names in a folder those that were synced, or any later state. `killed` gives it as it looks
 after `kill -9`: everything that was written is there.
 
-Every changing operation has a number, counted from 1; a fault happens at the one it was ordered for. `trace` lists them.
+Every changing operation has a number, counted from 1; a fault happens at the one ordered. `trace` lists them.
 """
 
 import errno

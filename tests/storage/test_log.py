@@ -108,7 +108,7 @@ class TestRead:
         for number in range(4):
             append(log, b"x" * 100 * (number + 1))
             sizes.append(log.size_bytes - sum(sizes))
-        everything = dict(end_offset=4)
+        everything = {"end_offset": 4}
         assert len(log.read(0, bytes_max=1, **everything).region) == sizes[0]
         assert len(log.read(0, bytes_max=sizes[0] + 5, **everything).region) == sizes[0] + 5
         assert len(log.read(2, bytes_max=1 << 20, **everything).region) == sizes[2] + sizes[3]
@@ -162,7 +162,7 @@ class TestRead:
             append(log, b"%d" % number, b"again")
         for offset in range(1400):
             region = log.read(offset, bytes_max=1, end_offset=1400).region
-            (first, second) = read_records(region.read())
+            (first, _) = read_records(region.read())
             assert (first.offset, first.value) == (offset // 2 * 2, b"%d" % (offset // 2))
 
     def test_a_gap_is_read_over(self, make_log):

@@ -14,16 +14,17 @@ FOLDER = "/data/t-0"
 
 
 class LogMachine(RuleBasedStateMachine):
-    """The model: batches as (first offset, [values], leader epoch, timestamp), and per producer its next sequence."""
+    """The model: batches as (first offset, values, leader epoch, producer), and per producer its next sequence."""
 
     def __init__(self) -> None:
         super().__init__()
         self.disk = FaultyFiles()
         self.disk.make_folder("/data")
-        self.batches: list[tuple[int, list[bytes], int, int]] = []
+        self.batches: list[tuple[int, list[bytes | None], int, int]] = []
         self.start = self.end = 0
         self.epoch = 0
         self.sequences: dict[int, int] = {}
+        self.open: int | None = None  # where producer 9's transaction began
         self.now = NOW
 
     @initialize(
@@ -47,17 +48,36 @@ class LogMachine(RuleBasedStateMachine):
             log_start_offset=self.start,
             now_ms=self.now,
         )
+        self._take_producers()
 
-    def _appended(self, first_offset: int, values: list[bytes], timestamp: int) -> None:
+    def _take_producers(self) -> None:
+        """The log went back or was read again. With all batches there, what it knows is the model's, else a part."""
+        known = self.log.producers.active
+        sequences = {producer_id: producer.last_sequence + 1 for producer_id, producer in known.items()}
+        opened = known[9].transaction_start if 9 in known else None
+        if self.start == 0:
+            model: dict[int, int] = {}
+            model_open = None
+            for first, values, _, producer_id in self.batches:
+                if values == [None]:
+                    model_open = None
+                elif producer_id:
+                    model[producer_id] = model.get(producer_id, 0) + 1
+                    if producer_id == 9 and model_open is None:
+                        model_open = first
+            assert (sequences, opened) == (model, model_open)
+        self.sequences, self.open = sequences, opened
+
+    def _appended(self, first_offset: int, values: list[bytes | None], producer_id: int = 0) -> None:
         assert first_offset == self.end
-        self.batches.append((self.end, values, self.epoch, timestamp))
+        self.batches.append((self.end, values, self.epoch, producer_id))
         self.end += len(values)
 
     @rule(values=st.lists(st.binary(max_size=40), min_size=1, max_size=3), step=st.integers(0, 60))
     def append(self, values, step) -> None:
         self.now += step
         appended = append(self.log, *values, epoch=self.epoch, timestamp=self.now, now_ms=self.now)
-        self._appended(appended.first_offset, values, self.now)
+        self._appended(appended.first_offset, values)
 
     @rule(producer_id=st.integers(1, 3), value=st.binary(max_size=40))
     def append_idempotent(self, producer_id, value) -> None:
@@ -65,7 +85,7 @@ class LogMachine(RuleBasedStateMachine):
         records = sequenced(producer_id, 0, sequence, value, timestamp=self.now)
         appended = self.log.append_as_leader(records, leader_epoch=self.epoch, now_ms=self.now)
         assert not appended.duplicate
-        self._appended(appended.first_offset, [value], self.now)
+        self._appended(appended.first_offset, [value], producer_id)
         self.sequences[producer_id] = sequence + 1
         again = self.log.append_as_leader(
             sequenced(producer_id, 0, sequence, value, timestamp=self.now), leader_epoch=self.epoch, now_ms=self.now
@@ -77,15 +97,15 @@ class LogMachine(RuleBasedStateMachine):
         sequence = self.sequences.get(9, 0)
         records = sequenced(9, 0, sequence, value, timestamp=self.now, transactional=True)
         self.log.append_as_leader(records, leader_epoch=self.epoch, now_ms=self.now)
-        first = self.end
-        self._appended(self.end, [value], self.now)
+        first = self.open if self.open is not None else self.end
+        self._appended(self.end, [value], 9)
         self.log.producers.replicated_to(self.end)
-        assert self.log.first_unstable_offset == first
+        assert self.log.first_unstable_offset == max(first, self.start)
         self.sequences[9] = sequence + 1
         appended = end_transaction(self.log, 9, 0, commit=commit, timestamp=self.now, leader_epoch=self.epoch)
-        self._appended(self.end, [None], self.now)
-        assert appended.last_offset + 1 == self.end
-        aborted = self.log.aborted_transactions(first, self.end)
+        self._appended(appended.first_offset, [None])
+        self.open = None
+        aborted = self.log.aborted_transactions(self.end - 1, self.end)
         assert [txn.first_offset for txn in aborted] == ([] if commit else [first])
 
     @rule()
@@ -113,9 +133,7 @@ class LogMachine(RuleBasedStateMachine):
             self.batches = self.batches[: len(self.batches) - len(cut)]
         assert end == self.end
         self.start = min(self.start, end)
-        self.sequences = {
-            producer_id: producer.last_sequence + 1 for producer_id, producer in self.log.producers.active.items()
-        }
+        self._take_producers()
 
     @rule(data=st.data())
     def delete_records(self, data) -> None:

@@ -382,7 +382,8 @@ def test_offsets_out_of_order(codec: Any) -> None:
 
 @pytest.mark.parametrize("target", ["producer", "gzip"])
 def test_more_than_may_come_out(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kpybroker.storage.validation.DECOMPRESSED_BYTES_MAX", 1 << 20)
+    for limit in ("DECOMPRESSED_BYTES_MAX", "REBUILT_BYTES_MAX"):
+        monkeypatch.setattr(f"kpybroker.storage.validation.{limit}", 1 << 20)
     fine = produced(Record(value=bytes((1 << 20) - 100)), codec="zstd")
     assert place(fine, settings(codec=target)).count == 1
     bomb = produced(Record(value=bytes(1 << 21)), codec="zstd")

@@ -251,45 +251,38 @@ class _Seen:
         highest, lowest, null_keys = self.highest, self.lowest, self.null_keys
         try:
             while index < stop:
-                end = data[start]
-                position = start + 1
+                end, position = data[start], start + 1
                 if end > 127:
                     byte = data[position]
                     if byte > 127:
                         end, position = _wide(data, start)
                     else:
-                        end += (byte << 7) - 128
-                        position += 1
+                        end, position = end + (byte << 7) - 128, position + 1
                 if end & 1:
                     break
                 end = position + (end >> 1)
-                raw = data[position + 1]
-                position += 2
+                raw, position = data[position + 1], position + 2
                 if raw > 127:
                     byte = data[position]
                     if byte > 127:
                         raw, position = _wide(data, position - 1)
                     else:
-                        raw += (byte << 7) - 128
-                        position += 1
+                        raw, position = raw + (byte << 7) - 128, position + 1
                 if not raw & 1:
                     if raw > highest:
                         highest = raw
                 elif raw > lowest:
                     lowest = raw
-                raw = data[position]
-                position += 1
+                raw, position = data[position], position + 1
                 if raw > 127:
                     byte = data[position]
                     if byte > 127:
                         raw, position = _wide(data, position - 1)
                     else:
-                        raw += (byte << 7) - 128
-                        position += 1
+                        raw, position = raw + (byte << 7) - 128, position + 1
                 if raw != index + index:
                     self.consecutive = False
-                raw = data[position]
-                position += 1
+                raw, position = data[position], position + 1
                 if raw == 1:
                     null_keys = True
                 else:
@@ -298,15 +291,13 @@ class _Seen:
                     if raw & 1:
                         break
                     position += raw >> 1
-                raw = data[position]
-                position += 1
+                raw, position = data[position], position + 1
                 if raw > 127:
                     byte = data[position]
                     if byte > 127:
                         raw, position = _wide(data, position - 1)
                     else:
-                        raw += (byte << 7) - 128
-                        position += 1
+                        raw, position = raw + (byte << 7) - 128, position + 1
                 if not raw & 1:
                     position += raw >> 1
                 elif raw != 1:

@@ -21,7 +21,7 @@ async def handle(ctx: Context, request: DeleteGroupsRequest) -> DeleteGroupsResp
     return DeleteGroupsResponse(throttle_time_ms=0, results=results)
 
 
-def refuse(request: DeleteGroupsRequest, refused: Refused) -> DeleteGroupsResponse:
+def refuse(request: DeleteGroupsRequest, version: int, refused: Refused) -> DeleteGroupsResponse:  # noqa: ARG001
     """The same error for every group."""
     return DeleteGroupsResponse(
         throttle_time_ms=0, results=[_result(group, refused.code) for group in request.groups_names]

@@ -28,7 +28,7 @@ async def handle(ctx: Context, request: DescribeGroupsRequest) -> DescribeGroups
     return DescribeGroupsResponse(groups=refused + described)
 
 
-def refuse(request: DescribeGroupsRequest, refused: Refused) -> DescribeGroupsResponse:
+def refuse(request: DescribeGroupsRequest, version: int, refused: Refused) -> DescribeGroupsResponse:  # noqa: ARG001
     """The same error for every group."""
     return DescribeGroupsResponse(groups=[_error(group, refused.code) for group in request.groups])
 

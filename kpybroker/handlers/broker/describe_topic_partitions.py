@@ -53,7 +53,7 @@ async def handle(ctx: Context, request: DescribeTopicPartitionsRequest) -> Descr
     return DescribeTopicPartitionsResponse(throttle_time_ms=0, topics=topics + refused, next_cursor=next_cursor)
 
 
-def refuse(request: DescribeTopicPartitionsRequest, refused: Refused) -> DescribeTopicPartitionsResponse:
+def refuse(request: DescribeTopicPartitionsRequest, version: int, refused: Refused) -> DescribeTopicPartitionsResponse:  # noqa: ARG001
     """The same error for every topic."""
     return DescribeTopicPartitionsResponse(
         throttle_time_ms=0,

@@ -53,15 +53,14 @@ async def handle(ctx: Context, request: FindCoordinatorRequest) -> FindCoordinat
     return FindCoordinatorResponse(coordinators=coordinators)
 
 
-def refuse(request: FindCoordinatorRequest, refused: Refused) -> FindCoordinatorResponse:
+def refuse(request: FindCoordinatorRequest, version: int, refused: Refused) -> FindCoordinatorResponse:
     """The same error for every key."""
-    message = refused.why or refused.code.message
+    message = refused.message
+    if version < MANY_KEYS_SINCE:
+        return FindCoordinatorResponse(
+            error_code=refused.code, error_message=message, node_id=NOBODY, host="", port=NOBODY
+        )
     return FindCoordinatorResponse(
-        error_code=refused.code,
-        error_message=message,
-        node_id=NOBODY,
-        host="",
-        port=NOBODY,
         coordinators=[
             Coordinator(key=key, node_id=NOBODY, host="", port=NOBODY, error_code=refused.code, error_message=message)
             for key in request.coordinator_keys

@@ -35,6 +35,6 @@ async def handle(ctx: Context, request: InitProducerIdRequest) -> InitProducerId
     return InitProducerIdResponse(throttle_time_ms=0, error_code=Code.NONE, producer_id=producer_id, producer_epoch=0)
 
 
-def refuse(request: InitProducerIdRequest, refused: Refused) -> InitProducerIdResponse:  # noqa: ARG001
+def refuse(request: InitProducerIdRequest, version: int, refused: Refused) -> InitProducerIdResponse:  # noqa: ARG001
     """An error and no id."""
     return InitProducerIdResponse(throttle_time_ms=0, error_code=refused.code, producer_id=NONE, producer_epoch=NONE)

@@ -32,7 +32,7 @@ async def handle(ctx: Context, request: JoinGroupRequest) -> JoinGroupResponse:
     )
 
 
-def refuse(request: JoinGroupRequest, refused: Refused) -> JoinGroupResponse:
+def refuse(request: JoinGroupRequest, version: int, refused: Refused) -> JoinGroupResponse:  # noqa: ARG001
     """An error, and nothing joined."""
     return JoinGroupResponse(
         error_code=refused.code,

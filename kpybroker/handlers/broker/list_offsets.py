@@ -60,7 +60,7 @@ async def handle(ctx: Context, request: ListOffsetsRequest) -> ListOffsetsRespon
     return ListOffsetsResponse(topics=[_topic(ctx, request, topic, repeated) for topic in request.topics])
 
 
-def refuse(request: ListOffsetsRequest, refused: Refused) -> ListOffsetsResponse:
+def refuse(request: ListOffsetsRequest, version: int, refused: Refused) -> ListOffsetsResponse:  # noqa: ARG001
     """The same error for every partition."""
     return ListOffsetsResponse(
         topics=[

@@ -56,7 +56,7 @@ async def handle(ctx: Context, request: MetadataRequest) -> MetadataResponse:
     )
 
 
-def refuse(request: MetadataRequest, refused: Refused) -> MetadataResponse:
+def refuse(request: MetadataRequest, version: int, refused: Refused) -> MetadataResponse:  # noqa: ARG001
     """The same error for every topic; from v13 on for the whole as well."""
     topics = [
         MetadataResponseTopic(error_code=refused.code, name=topic.name or "", topic_id=topic.topic_id, partitions=[])

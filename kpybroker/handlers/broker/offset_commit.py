@@ -49,7 +49,7 @@ async def handle(ctx: Context, request: OffsetCommitRequest) -> OffsetCommitResp
     return replace(response, topics=_merged(refused, response.topics)) if refused else response
 
 
-def refuse(request: OffsetCommitRequest, refused: Refused) -> OffsetCommitResponse:
+def refuse(request: OffsetCommitRequest, version: int, refused: Refused) -> OffsetCommitResponse:  # noqa: ARG001
     """The same error for every partition."""
     return OffsetCommitResponse(topics=[_answer(topic, topic.partitions, refused.code) for topic in request.topics])
 

@@ -39,24 +39,10 @@ async def handle(ctx: Context, request: OffsetFetchRequest) -> OffsetFetchRespon
     return _response(ctx.version, groups)
 
 
-def refuse(request: OffsetFetchRequest, refused: Refused) -> OffsetFetchResponse:
-    """The same error for every group, in the forms of all versions."""
-    return OffsetFetchResponse(
-        error_code=refused.code,
-        topics=[
-            OffsetFetchResponseTopic(
-                name=topic.name,
-                partitions=[
-                    OffsetFetchResponsePartition(
-                        partition_index=index, committed_offset=NO_OFFSET, metadata="", error_code=refused.code
-                    )
-                    for index in topic.partition_indexes
-                ],
-            )
-            for topic in request.topics or ()
-        ],
-        groups=[_group_error(group, refused.code) for group in request.groups],
-    )
+def refuse(request: OffsetFetchRequest, version: int, refused: Refused) -> OffsetFetchResponse:
+    """The same error for every group."""
+    groups = [_group_error(group, refused.code, version) for group in _groups(version, request)]
+    return _response(version, groups)
 
 
 def _groups(version: int, request: OffsetFetchRequest) -> list[OffsetFetchRequestGroup]:
@@ -130,9 +116,7 @@ def _topic_error(topic: OffsetFetchRequestTopics, code: Code) -> OffsetFetchResp
     )
 
 
-def _group_error(
-    group: OffsetFetchRequestGroup, code: Code, version: int = MANY_GROUPS_SINCE
-) -> OffsetFetchResponseGroup:
+def _group_error(group: OffsetFetchRequestGroup, code: Code, version: int) -> OffsetFetchResponseGroup:
     """An error of a group; before there was a place for it, it stands at each of its partitions."""
     topics = []
     if version < GROUP_ERROR_SINCE:

@@ -36,7 +36,7 @@ async def handle(ctx: Context, request: OffsetForLeaderEpochRequest) -> OffsetFo
     )
 
 
-def refuse(request: OffsetForLeaderEpochRequest, refused: Refused) -> OffsetForLeaderEpochResponse:
+def refuse(request: OffsetForLeaderEpochRequest, version: int, refused: Refused) -> OffsetForLeaderEpochResponse:  # noqa: ARG001
     """The same error for every partition."""
     return OffsetForLeaderEpochResponse(
         throttle_time_ms=0,

@@ -49,7 +49,7 @@ Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int]]"
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
     """Append, wait for acks=all, answer; no answer at all to acks=0."""
     if request.acks not in (-1, 0, 1):
-        return refuse(request, Refused(Code.INVALID_REQUIRED_ACKS))
+        return refuse(request, ctx.version, Refused(Code.INVALID_REQUIRED_ACKS))
     produce = _Produce(ctx, request)
     responses = [produce.topic(topic) for topic in request.topic_data]
     if produce.waits:
@@ -61,7 +61,7 @@ async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | Non
     return ProduceResponse(responses=responses, node_endpoints=produce.endpoints)
 
 
-def refuse(request: ProduceRequest, refused: Refused) -> ProduceResponse:
+def refuse(request: ProduceRequest, version: int, refused: Refused) -> ProduceResponse:  # noqa: ARG001
     """The same error for every partition."""
     if request.acks == 0:
         raise CloseConnection(f"Produce with acks=0: {refused}")
