@@ -1,9 +1,9 @@
 """Bytes to messages and back, at any version of the message.
 
-The declarations (`schema.py`) are not interpreted: the first use of a (message, version, direction) writes Python source
-for just that, straight down the fields (`decode_source.py`, `encode_source.py`), compiles it and keeps it on the class.
-The fast code does not know where it is; when it fails, a second rendering of the same declaration, which does, runs once
-more over the same input to say which field at which byte is wrong.
+The declarations (`schema.py`) are not interpreted: the first use of a (message, version, direction) writes Python
+source for just that, straight down the fields (`decode_source.py`, `encode_source.py`), compiles it and keeps it on
+the class. The fast code does not know where it is; when it fails, a second rendering of the same declaration, which
+does, runs once more over the same input to say which field at which byte is wrong.
 """
 
 from collections.abc import Callable
@@ -57,8 +57,8 @@ def decode_prefix(cls: type[MessageT], version: int, data: bytes | memoryview, o
 def encode(message: Message, version: int) -> bytes:
     """The bytes of `message` at `version`.
 
-    Raises: UnsupportedVersion if there is no such version, or if it lacks a field that is set to something other than its
-    default and may not be dropped; UnencodableMessage for a value of the wrong type or size, and for a file region.
+    Raises: UnsupportedVersion if there is no such version, or if it lacks a field that is set to something other than
+    its default and may not be dropped; UnencodableMessage for a value of the wrong type or size, and for a file region.
     """
     try:
         encoder = message.encoders[version]

@@ -1,7 +1,7 @@
 """Kafka's error codes, and the exception that carries one.
 
-The texts are what Kafka's broker answers where a response has an error message and nothing better is known: clients show
-them to people, and tools match on them, so they are Kafka's to the letter.
+The texts are what Kafka's broker answers where a response has an error message and nothing better is known: clients
+show them to people, and tools match on them, so they are Kafka's to the letter.
 """
 
 from enum import IntEnum

@@ -2,13 +2,13 @@
 
     def decode(data, p): ... return message, p
 
-The fields are read in the order of the wire. Fields of fixed width, and the length byte(s) of whatever follows them, are
-collected into a run and read by one `unpack_from`; arrays of structs become loops, nested structs stand inline.
+The fields are read in the order of the wire. Fields of fixed width, and the length byte(s) of whatever follows them,
+are collected into a run and read by one `unpack_from`; arrays of structs become loops, nested structs stand inline.
 
-What keeps bad input from hurting: `p` never moves back, and every read behind the end raises (an index, `unpack_from`) or
-gives fewer bytes than asked (a slice), which the next read or the last check of `p` against the end finds. So a length is
-never believed before that many bytes are there: loops over an array read at least a byte a turn; where that isn't so (an
-array of integers, of uuids, of structs without fields) the count is checked first.
+What keeps bad input from hurting: `p` never moves back, and every read behind the end raises (an index,
+`unpack_from`) or gives fewer bytes than asked (a slice), which the next read or the last check of `p` against the end
+finds. So a length is never believed before that many bytes are there: loops over an array read at least a byte a
+turn; where that isn't so (an array of integers, of uuids, of structs without fields) the count is checked first.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from struct import Struct as Packer
 from typing import Any, NamedTuple
 
 from kpybroker.wire.codec import DECODE_FAULTS
+from kpybroker.wire.decode_steps import long_length, long_text, next_tag, unknown_tags, wrong
 from kpybroker.wire.errors import MalformedMessage
-from kpybroker.wire.primitives import STRING_BYTES_MAX, read_uvarint, read_uvarint_rest
+from kpybroker.wire.primitives import read_uvarint
 from kpybroker.wire.schema import RECORDS, ArrayOf, Field, Kind, Message, Struct, StructOf, fields_of
 from kpybroker.wire.source import MANY, Source, constant, constructor_call, min_size, short_unpackers
 from kpybroker.wire.uniform_runs import UNIFORM_MIN, UniformRuns
@@ -58,49 +59,12 @@ def _traced_decoder(cls: type[Message], version: int) -> Decoder:
 def _compile(cls: type[Message], version: int, *, traced: bool) -> Decoder:
     writer = _DecoderWriter(version, version in cls.FLEXIBLE, traced)
     source = writer.source
-    source.names |= {"uvarint": read_uvarint, "long_length": _long_length, "long_text": _long_text, "wrong": _wrong}
-    source.names |= {"unknown_tags": _unknown_tags, "next_tag": _next_tag, "Located": _Located, "FAULTS": DECODE_FAULTS}
+    source.names |= {
+        step.__name__: step for step in (read_uvarint, long_length, long_text, next_tag, unknown_tags, wrong)
+    }
+    source.names |= {"Located": _Located, "FAULTS": DECODE_FAULTS}
     writer.whole_message(cls)
     return source.compile("decode", f"decode {cls.__name__} v{version}")
-
-
-def _long_length(data: bytes | memoryview, p: int, n: int) -> tuple[int, int]:
-    """The rest of a compact length whose first byte is 0 (null, which the field can't be) or has more to come."""
-    if n == 0:
-        raise MalformedMessage("null where there must be a value", offset=p)
-    return read_uvarint_rest(data, p, n)
-
-
-def _long_text(data: bytes | memoryview, p: int, n: int) -> tuple[int, int]:
-    """As `_long_length`, for a string."""
-    n, p = _long_length(data, p, n)
-    if n > STRING_BYTES_MAX + 1:
-        raise MalformedMessage(f"a string of {n - 1} bytes (limit {STRING_BYTES_MAX})", offset=p)
-    return n, p
-
-
-def _next_tag(data: bytes | memoryview, p: int, limit: int) -> tuple[int, int, int]:
-    """Number of the tagged field at `p`, where it ends, and where its value begins."""
-    tag, p = read_uvarint(data, p)
-    size, p = read_uvarint(data, p)
-    if p + size > limit:
-        raise MalformedMessage("a tagged field goes on behind the end")
-    return tag, p + size, p
-
-
-def _unknown_tags(data: bytes | memoryview, p: int, limit: int) -> tuple[tuple[tuple[int, bytes], ...], int]:
-    """The tagged fields of a struct of which we know none, and where they end."""
-    count, p = read_uvarint(data, p)
-    found = []
-    for _ in range(count):
-        tag, end, p = _next_tag(data, p, limit)
-        found.append((tag, bytes(data[p:end])))
-        p = end
-    return tuple(found), p
-
-
-def _wrong(why: str) -> None:
-    raise MalformedMessage(why)
 
 
 def has_records(cls: type[Struct], version: int) -> bool:
@@ -129,7 +93,10 @@ def _width(run: list[tuple[str, int, str]]) -> int:
 
 
 class _DecoderWriter:
-    """Renders declarations as decoder source. `traced`: note field and position before each read, and read one by one."""
+    """Renders declarations as decoder source. `traced`.
+
+    Note field and position before each read, and read one by one.
+    """
 
     def __init__(self, version: int, flexible: bool, traced: bool) -> None:
         self.source = Source()
@@ -264,7 +231,10 @@ class _DecoderWriter:
             self.source.add(use.format(constructor_call(self.source, cls, values)))
 
     def tag_count(self) -> str:
-        """The expression for the number of tagged fields: read with its neighbours, or where it stands, not stepped over."""
+        """The expression for the number of tagged fields.
+
+        Read with its neighbours, or where it stands, not stepped over.
+        """
         if not self._run:
             return "data[p]"
         count = self.want("B", 1, "tags")
@@ -284,7 +254,7 @@ class _DecoderWriter:
         for field in tagged:
             add(f"{found[field.name]} = {constant(self.source, field.zero)}")
         add(f"{unknown} = []")
-        add(f"{count}, p = uvarint(data, p)")
+        add(f"{count}, p = read_uvarint(data, p)")
         with block(f"for _ in range({count})"):
             add(f"{tag}, {end}, p = next_tag(data, p, limit)")
             for number, field in enumerate(tagged):
@@ -318,7 +288,7 @@ class _DecoderWriter:
                 return self.blob(kind, field.name, nullable, compact)
 
     def nested(self, cls: type[Struct], field: Field, path: str, nullable: bool) -> str:
-        """A struct inside a struct. An optional one is preceded by a byte (in a tag: a varint) that says whether it is there."""
+        """A struct inside a struct. An optional one is preceded by a byte (in a tag: a varint): is it there?"""
         variable = self.source.local(field.name)
         if not nullable:
             self.struct(cls, path, f"{variable} = {{}}")

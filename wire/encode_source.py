@@ -3,8 +3,8 @@
     def encode(m): ... return b"".join(out)        without records: the bytes
     def encode(m): ... return parts                with records: what stands between them, and they themselves
 
-Fields of fixed width, the length bytes of what follows and empty tag sections are collected into a run and written by one
-`pack`; arrays of structs become loops, nested structs stand inline.
+Fields of fixed width, the length bytes of what follows and empty tag sections are collected into a run and written by
+one `pack`; arrays of structs become loops, nested structs stand inline.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kpybroker.wire.decode_source import has_records
 from kpybroker.wire.errors import UnencodableMessage, UnsupportedVersion
 from kpybroker.wire.primitives import STRING_BYTES_MAX, uvarint
 from kpybroker.wire.schema import ArrayOf, Field, Kind, Message, Struct, StructOf, fields_of
-from kpybroker.wire.source import MANY, short_packers, Source
+from kpybroker.wire.source import MANY, Source, short_packers
 
 Encoder = Callable[[Any], Any]
 
@@ -219,7 +219,7 @@ class _EncoderWriter:
                 self.blob(kind, value, nullable, compact)
 
     def nested(self, cls: type[Struct], field: Field, value: str, path: str, nullable: bool) -> None:
-        """A struct inside a struct. An optional one is preceded by a byte (in a tag: a varint) that says whether it is there."""
+        """A struct inside a struct. An optional one is preceded by a byte (in a tag: a varint): is it there?"""
         holder = self.source.local(field.name)
         self.source.add(f"{holder} = {value}")
         if not nullable:

@@ -19,8 +19,9 @@ class WireError(Exception):
 class MalformedMessage(WireError):
     """Bytes that are not what they should be: cut short, a length that cannot be, text that is not UTF-8.
 
-    `message` and `version` say what was being read ("" and -1: a frame, no message yet), `field` is the path to the field
-    in the declaration's names ("topics.partitions.index"), `offset` counts bytes from the start of the buffer (-1: unknown).
+    `message` and `version` say what was being read ("" and -1: a frame, no message yet), `field` is the path to the
+    field in the declaration's names ("topics.partitions.index"), `offset` counts bytes from the start of the buffer
+    (-1: unknown).
     """
 
     def __init__(self, why: str, *, message: str = "", version: int = -1, field: str = "", offset: int = -1) -> None:

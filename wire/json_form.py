@@ -1,8 +1,9 @@
 """Messages as Kafka's canonical JSON, both ways; equal to what Java's generated converters write and read.
 
-Names are camelCase in the order of the declaration. A field that the version lacks, and a tagged field at its default, are
-left out. bytes and records are base64, uuids base64url without padding, everything else is what JSON has for it. Java
-leaves unknown tagged fields out; here they stand beside the JSON as a list of {"path", "tag", "data" in hex}.
+Names are camelCase in the order of the declaration. A field that the version lacks, and a tagged field at its
+default, are left out. bytes and records are base64, uuids base64url without padding, everything else is what JSON has
+for it. Java leaves unknown tagged fields out; here they stand beside the JSON as a list of {"path", "tag", "data" in
+hex}.
 """
 
 from binascii import Error as BinasciiError
@@ -33,8 +34,8 @@ def to_json(message: Message, version: int) -> dict[str, Any]:
 def from_json(cls: type[MessageT], version: int, value: Any, unknown_tags: Any = ()) -> MessageT:
     """The message that a JSON object is at `version`, with `unknown_tags` as `unknown_tags_of` gives them.
 
-    Raises: UnsupportedVersion; JsonMismatch for a value of the wrong type or out of range, for a name that is no field, and
-    for a field without which the version can't be.
+    Raises: UnsupportedVersion; JsonMismatch for a value of the wrong type or out of range, for a name that is no
+    field, and for a field without which the version can't be.
     """
     _check_version(cls, version)
     tags = _tags_by_path(unknown_tags)
@@ -45,7 +46,10 @@ def from_json(cls: type[MessageT], version: int, value: Any, unknown_tags: Any =
 
 
 def unknown_tags_of(message: Message, version: int) -> list[dict[str, Any]]:
-    """The tagged fields that the declaration doesn't know: where (the path to their struct), number and bytes in hex."""
+    """The tagged fields that the declaration doesn't know.
+
+    Where (the path to their struct), number and bytes in hex.
+    """
     found = _unknown_tags(message, version, "")
     return [{"path": path, "tag": tag, "data": data.hex()} for path, tags in found for tag, data in tags]
 

@@ -14,14 +14,14 @@ A field reads: name, type, what is special about it, default. The order of the d
     T | None                               may be null, in every version that has the field, or in Nullable("7+") only
     Since(3), Versions("3-7")              the versions that have the field (left out: all those of its struct)
     Tag(0, since=12)                       a tagged field (KIP-482), there since version 12
-    IGNORABLE                              lost without complaint when a version can't carry it; others then refuse to encode
+    IGNORABLE                              dropped by versions that lack it; set, any other field then refuses to encode
     JsonName("kRaftVersion")               the name in Kafka's JSON, where camelCase of ours differs
     NEVER_COMPACT                          keeps its old encoding in flexible versions
 
-Classes are frozen `msgspec.Struct`s without a cycle collector's header, used as plain containers; `wire/codec.py` turns the
-declaration into code at the first use of a version. Type checkers see keyword-only fields and callers keep to that. At
-run time the constructor is positional (required fields first), because generated code calls it so: keywords cost about
-10 ns more a field where they are not in the order of the fields.
+Classes are frozen `msgspec.Struct`s without a cycle collector's header, used as plain containers; `wire/codec.py`
+turns the declaration into code at the first use of a version. Type checkers see keyword-only fields and callers keep
+to that. At run time the constructor is positional (required fields first), because generated code calls it so:
+keywords cost about 10 ns more a field where they are not in the order of the fields.
 """
 
 import sys
@@ -226,14 +226,15 @@ else:
     class Struct(msgspec.Struct, metaclass=_StructMeta):
         """A nested struct of a message.
 
-        `unknown_tags` are the tagged fields that the declaration doesn't know, as (tag, bytes): kept, and written again.
+        `unknown_tags` are the tagged fields that the declaration doesn't know, as (tag, bytes): kept, and written
+        again.
         """
 
     class Message(Struct):
         """A whole message: a request, a response, a header, a record of an internal log.
 
-        API_KEY (the API, or the type of a record; -1: neither), VERSIONS and FLEXIBLE (those with compact lengths and tags)
-        are set by `message`. `decoders` and `encoders` hold what was compiled so far, by version.
+        API_KEY (the API, or the type of a record; -1: neither), VERSIONS and FLEXIBLE (those with compact lengths and
+        tags) are set by `message`. `decoders` and `encoders` hold what was compiled so far, by version.
         """
 
 
@@ -242,7 +243,7 @@ StructT = TypeVar("StructT", bound=Struct)
 
 
 def message(*, versions: str, flexible: str = "none", key: int = -1) -> Callable[[type[MessageT]], type[MessageT]]:
-    """Say of a Message class which versions it has, from which they are flexible (KIP-482), and its API key or record type."""
+    """Say of a Message class which versions it has, which are flexible (KIP-482), and its API key or record type."""
 
     def declare(cls: type[MessageT]) -> type[MessageT]:
         cls.API_KEY = key

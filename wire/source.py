@@ -41,7 +41,10 @@ class Source:
         return name
 
     def unpacker(self, layout: str) -> str:
-        """The global name of `unpack_from` for a big-endian layout. Bound once: looking it up costs as much as the call."""
+        """The global name of `unpack_from` for a big-endian layout. Bound once.
+
+        Looking it up costs as much as the call.
+        """
         name = f"unpack_{layout.replace('?', '_bool_')}"
         self.names.setdefault(name, Packer(">" + layout).unpack_from)
         return name
@@ -60,7 +63,10 @@ class Source:
 
 
 def constructor_call(source: Source, cls: type[Struct], values: dict[str, str]) -> str:
-    """The call that builds a struct from the expressions of its fields; defaults are left to it where they come last."""
+    """The call that builds a struct from the expressions of its fields.
+
+    Defaults are left to it where they come last.
+    """
     fields = {field.name: field for field in fields_of(cls)}
     names = constructor_fields(cls)
     while names and names[-1] not in values:

@@ -1,10 +1,10 @@
 """Reading arrays of structs that all look alike: the partitions of a commit, of a topic's metadata.
 
-Most arrays of many elements are of one *shape*: the same strings empty, as many integers in each list, no tagged field.
-Then all elements have the same size and layout, and one `iter_unpack` reads them, three times as fast as field by field.
-The code for a shape is written when enough elements of it have been seen; each element's lengths are compared with the
-shape's, and what differs is left, with all that follows it, to the ordinary code. Shapes come from the peer, so there is
-a limit to how many are kept.
+Most arrays of many elements are of one *shape*: the same strings empty, as many integers in each list, no tagged
+field. Then all elements have the same size and layout, and one `iter_unpack` reads them, three times as fast as field
+by field. The code for a shape is written when enough elements of it have been seen; each element's lengths are
+compared with the shape's, and what differs is left, with all that follows it, to the ordinary code. Shapes come from
+the peer, so there is a limit to how many are kept.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class UniformRuns:
         self._seen: dict[Shape, int] = {}
         self._shape_of = self._compile_shape_of()
         self.read: RunReader = self._look
-        """Read those of `count` elements at `p` that share the first one's shape, if it is known: (elements, next position).
+        """Read those of `count` elements at `p` that share the first one's shape, if known: (elements, next position).
 
         Raises IndexError if the input ends within the first element. It is the reader of the shape that was met last:
         mostly the next array is of the same.

@@ -1,8 +1,8 @@
 """`kpybroker wire`: look at, and make, the bytes of Kafka's protocol.
 
-JSON lines in, JSON lines out, one for one. A line is {"message", "version", "hex"} or {"message", "version", "json"}, with
-"unknown_tags" where there are any and "prefix" for records of internal logs (checked, never part of "hex"); whatever else
-it has is passed through. A line that can't be done becomes {"error": why}.
+JSON lines in, JSON lines out, one for one. A line is {"message", "version", "hex"} or {"message", "version", "json"},
+with "unknown_tags" where there are any and "prefix" for records of internal logs (checked, never part of "hex");
+whatever else it has is passed through. A line that can't be done becomes {"error": why}.
 """
 
 import json

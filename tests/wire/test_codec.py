@@ -33,7 +33,10 @@ def test_there_are_vectors_of_everything(vectors: tuple[Vector, ...]) -> None:
 
 
 def test_vectors_both_ways(vectors: tuple[Vector, ...]) -> None:
-    """Bytes to message to the same bytes; to the same JSON; and from the JSON to an equal message and the same bytes."""
+    """Bytes to message to the same bytes; to the same JSON.
+
+    And from the JSON to an equal message and the same bytes.
+    """
     for vector in vectors:
         cls, version, data = message_class(vector["message"]), vector["version"], bytes.fromhex(vector["hex"])
         message = decode(cls, version, data)
@@ -199,6 +202,9 @@ def heartbeat(**changes: Any) -> HeartbeatRequest:
     return replace(HeartbeatRequest(group_id="g", generation_id=1, member_id="m"), **changes)
 
 
+CREATABLE = CreatableTopic(name="t", num_partitions=1, replication_factor=1, assignments=[], configs=[])
+
+
 @pytest.mark.parametrize(
     ("message", "version", "kind", "field"),
     [
@@ -215,7 +221,7 @@ def heartbeat(**changes: Any) -> HeartbeatRequest:
         pytest.param(heartbeat(member_id="\ud800"), 4, UnencodableMessage, "member_id", id="half a character"),
         pytest.param(
             CreateTopicsRequest(
-                topics=[CreatableTopic(name="t", num_partitions=1, replication_factor=1, assignments=None, configs=[])],  # type: ignore[arg-type]
+                topics=[replace(CREATABLE, assignments=None)],
                 timeout_ms=1,
             ),
             7,
@@ -346,7 +352,10 @@ def partition(index: int, replicas: int, tags: tuple[tuple[int, bytes], ...] = (
 
 @pytest.mark.parametrize("version", [8, 12])
 def test_shapes(version: int) -> None:
-    """Elements of one shape, of several, with odd ones in between; read again and again, so that shapes become known."""
+    """Elements of one shape, of several, with odd ones in between.
+
+    Read again and again, so that shapes become known.
+    """
     tagged = ((3, b"x"),) if version == 12 else ()
     messages = [
         metadata([partition(index, 3) for index in range(100)]),

@@ -57,8 +57,8 @@ def test_the_path_into_arrays() -> None:
     assert str(caught.value) == "topicData[0].partitionData[1].records: not base64"
     with pytest.raises(JsonMismatch, match="topicData: an array is needed, not an object"):
         from_json(ProduceRequest, 9, value | {"topicData": {}})
+    topics = [{"topicId": "x", "partitionData": []}]
     with pytest.raises(JsonMismatch, match=r"topicData\[0\].topicId: not an id"):
-        topics = [{"topicId": "x", "partitionData": []}]
         from_json(ProduceRequest, 13, value | {"topicData": topics})
 
 

@@ -46,7 +46,7 @@ def test_an_api(row: dict[str, Any]) -> None:
         assert api.request_header_version(version) == row["request_header"][str(version)]
         assert api.response_header_version(version) == row["response_header"][str(version)]
     for cls in (api.request_class(), api.response_class()):
-        assert cls.API_KEY == api.key
+        assert api.key == cls.API_KEY
         assert (cls.VERSIONS.start, cls.VERSIONS.stop - 1) == api.schema
         assert cls.__module__ == f"kpybroker.wire.messages.{api.snake_name}"
 

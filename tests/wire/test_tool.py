@@ -12,7 +12,7 @@ from kpybroker.tools.wire import wire
 
 Vectors = tuple[dict[str, Any], ...]
 
-HEARTBEAT = {
+HEARTBEAT: dict[str, Any] = {
     "message": "HeartbeatRequest",
     "version": 4,
     "json": {"groupId": "g", "generationId": 1, "memberId": "m", "groupInstanceId": None},
@@ -88,12 +88,12 @@ def test_bad_lines(command: str, line: bytes, why: str) -> None:
         pytest.param("decode", {"hex": "é"}, '"hex" is not hex', id="not ASCII"),
         pytest.param("decode", {"hex": 12}, '"hex" is not hex', id="hex of another type"),
         pytest.param("decode", {"hex": ""}, "HeartbeatRequest v4 group_id at byte 0: cut short", id="no bytes"),
-        pytest.param("decode", {"hex": HEARTBEAT["hex"] + "00"}, "HeartbeatRequest v4 at byte 10", id="left over"),  # type: ignore[operator]
+        pytest.param("decode", {"hex": HEARTBEAT["hex"] + "00"}, "HeartbeatRequest v4 at byte 10", id="left over"),
         pytest.param("encode", {"json": []}, "an object is needed, not an array", id="json of another type"),
         pytest.param("encode", {"json": {}}, "field 'groupId' is missing", id="empty json"),
         pytest.param(
             "encode", {"json": HEARTBEAT["json"] | {"groupId": "\ud800"}}, "HeartbeatRequest v4 group_id", id="half"
-        ),  # type: ignore[operator]
+        ),
         pytest.param("encode", {"unknown_tags": 1}, "unknown_tags: ", id="tags of another type"),
         pytest.param("decode", {"prefix": "00"}, '"prefix" is not that of HeartbeatRequest v4', id="prefix"),
     ],

@@ -4,8 +4,8 @@
     coordinators' logs   key: int16 type, then the message at version 0; value: int16 version, then the message.
     control records      value: the message alone, at the version its `version` field says (see records/control).
 
-Types are the API_KEY of the declarations. Writing never takes the newest version there is: a JVM replica halts on a record
-that it cannot read, so WRITE_VERSIONS alone decides.
+Types are the API_KEY of the declarations. Writing never takes the newest version there is: a JVM replica halts on a
+record that it cannot read, so WRITE_VERSIONS alone decides.
 """
 
 from functools import cache
@@ -106,7 +106,7 @@ def write_version(record: Message) -> int:
 
 
 def _registration_change_version(record: Message) -> int:
-    """0 fences and unfences, 1 also says that a broker shuts down, 2 its log directories, 3 which of them are cordoned."""
+    """0 fences and unfences, 1 also says that a broker shuts down, 2 its log directories, 3 which are cordoned."""
     from kpybroker.wire.internal.metadata_records import BrokerRegistrationChangeRecord
 
     assert isinstance(record, BrokerRegistrationChangeRecord)
@@ -139,8 +139,8 @@ def encode_metadata_record(record: Message) -> bytes:
 def decode_metadata_record(value: bytes | memoryview) -> Message:
     """The metadata record in `value`.
 
-    Raises: UnknownRecord for a type or version that we don't know; MalformedMessage for another frame, for bytes that are
-    not such a record, and for bytes left over.
+    Raises: UnknownRecord for a type or version that we don't know; MalformedMessage for another frame, for bytes that
+    are not such a record, and for bytes left over.
     """
     try:
         frame, position = read_uvarint(value, 0)
@@ -162,7 +162,10 @@ def encode_key(key: Message) -> bytes:
 
 
 def encode_versioned(message: Message) -> bytes:
-    """Version and message: the value of a coordinator's record, and what else is stored so. Raises: UnencodableMessage."""
+    """Version and message: the value of a coordinator's record and other things stored so. Raises.
+
+    UnencodableMessage.
+    """
     version = write_version(message)
     return version.to_bytes(2, "big") + encode(message, version)
 
@@ -186,7 +189,9 @@ def decode_group_record(key: bytes | memoryview, value: bytes | memoryview | Non
     return _decode_pair(_GROUP_MODULES, key, value)
 
 
-def decode_transaction_record(key: bytes | memoryview, value: bytes | memoryview | None) -> tuple[Message, Message | None]:
+def decode_transaction_record(
+    key: bytes | memoryview, value: bytes | memoryview | None
+) -> tuple[Message, Message | None]:
     """Key and value of a record of __transaction_state. Raises: as `decode_group_record`."""
     return _decode_pair(("transaction_records",), key, value)
 

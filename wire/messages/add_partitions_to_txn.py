@@ -1,4 +1,4 @@
-"""AddPartitionsToTxn (API 24): take partitions into a transaction, or (between brokers, KIP-890) verify that they are in it."""
+"""AddPartitionsToTxn (API 24): take partitions into a transaction, or verify that they are in it (KIP-890)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""AlterConfigs (API 33): replace the whole dynamic configuration of a resource; IncrementalAlterConfigs is the better way."""
+"""AlterConfigs (API 33): replace all dynamic configs of a resource; IncrementalAlterConfigs is better."""
 
 from kpybroker.wire.schema import Int8, Int16, Int32, Message, Struct, message
 

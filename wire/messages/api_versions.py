@@ -1,4 +1,4 @@
-"""ApiVersions (API 18): what the node speaks, and which features the cluster has; the first request of every client (KIP-35, KIP-584)."""
+"""ApiVersions (API 18): what a node speaks and which features it has; a client's first request (KIP-35, KIP-584)."""
 
 from typing import Annotated
 

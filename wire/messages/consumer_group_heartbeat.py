@@ -1,4 +1,4 @@
-"""ConsumerGroupHeartbeat (API 68): the one request by which a member joins, stays in and leaves a KIP-848 consumer group."""
+"""ConsumerGroupHeartbeat (API 68): join, stay in and leave a KIP-848 consumer group."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""DescribeConfigs (API 32): the configuration of topics, brokers and groups, with its sources and documentation (KIP-133)."""
+"""DescribeConfigs (API 32): configs of topics, brokers and groups, with sources and documentation (KIP-133)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""DescribeQuorum (API 55): state of the metadata quorum: leader, voters, observers and how far they are (KIP-595, KIP-836)."""
+"""DescribeQuorum (API 55): the metadata quorum: leader, voters, observers, how far they are (KIP-595, KIP-836)."""
 
 from typing import Annotated
 

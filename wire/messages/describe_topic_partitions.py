@@ -1,4 +1,4 @@
-"""DescribeTopicPartitions (API 75): topics and their partitions, page by page, with eligible leader replicas (KIP-966)."""
+"""DescribeTopicPartitions (API 75): topics and partitions, page by page, with eligible leader replicas (KIP-966)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""ReadShareGroupStateSummary (API 87): read start offsets of a share group's partitions without their batches (KIP-932)."""
+"""ReadShareGroupStateSummary (API 87): start offsets of a share group's partitions, without batches (KIP-932)."""
 
 from typing import Annotated
 

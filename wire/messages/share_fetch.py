@@ -1,4 +1,4 @@
-"""ShareFetch (API 78): acquire and read records as a member of a share group, and acknowledge earlier ones (KIP-932)."""
+"""ShareFetch (API 78): acquire and read records in a share group, acknowledge earlier ones (KIP-932)."""
 
 from typing import Annotated
 

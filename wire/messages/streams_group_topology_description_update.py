@@ -1,4 +1,4 @@
-"""StreamsGroupTopologyDescriptionUpdate (API 93): a member sends the description of its topology to the coordinator (KIP-1071)."""
+"""StreamsGroupTopologyDescriptionUpdate (API 93): a member describes its topology (KIP-1071)."""
 
 from kpybroker.wire.schema import Int8, Int16, Int32, Message, Struct, message
 

@@ -113,7 +113,7 @@ def _eligible(partition: PartitionImage, target: _Target, rules: Rules, unclean:
     if len(target.isr) >= rules.min_insync_replicas:
         return ()
     candidates = dict.fromkeys((*target.elr, *partition.isr))
-    return tuple(replica for replica in candidates if replica not in target.isr and True)
+    return tuple(replica for replica in candidates if replica not in target.isr and replica != unclean)
 
 
 def _elect(partition: PartitionImage, target: _Target, rules: Rules) -> _Election:

@@ -50,11 +50,15 @@ class JoinGroup(msgspec.Struct, frozen=True):
 
 
 class SyncGroup(msgspec.Struct, frozen=True):
+    """A SyncGroup request."""
+
     request: SyncGroupRequest
     token: Token
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
+    """A Heartbeat request."""
+
     request: HeartbeatRequest
     token: Token
 
@@ -83,6 +87,8 @@ class FetchOffsets(msgspec.Struct, frozen=True):
 
 
 class DeleteOffsets(msgspec.Struct, frozen=True):
+    """An OffsetDelete request whose topics all exist."""
+
     request: OffsetDeleteRequest
     token: Token
 

@@ -1,0 +1,172 @@
+"""Making a log durable: what is synced, in which order, and what a worker thread may meet."""
+
+import threading
+
+import pytest
+
+from kpybroker.storage.files import RealFiles
+from kpybroker.storage.log import Log
+
+from .making import NOW, TOPIC_ID, append, config, sequenced, values
+
+FOLDER = "/data/t-0"
+
+
+def synced(disk, since):
+    return [path.removeprefix(f"{FOLDER}/") for what, path in disk.trace[since:] if what.startswith("sync")]
+
+
+def test_what_the_first_flush_syncs(disk, make_log):
+    log = make_log()
+    append(log, b"a")
+    before = len(disk.trace)
+    assert not [entry for entry in disk.trace if entry[0].startswith("sync")]  # appends never sync
+    flush = log.begin_flush()
+    assert (flush.offset, log.recovery_point) == (1, 0)
+    flush.run()
+    assert log.recovery_point == 0
+    log.end_flush(flush)
+    assert log.recovery_point == 1
+    assert synced(disk, before) == [
+        "00000000000000000000.log",
+        "00000000000000000000.index",
+        "00000000000000000000.timeindex",
+        "partition.metadata",
+        "leader-epoch-checkpoint.flush",
+        FOLDER,
+        "/data",
+    ]
+    assert log.begin_flush() is None
+
+
+def test_a_second_flush_syncs_what_changed(disk, make_log):
+    log = make_log()
+    append(log, b"a")
+    log.flush()
+    append(log, b"b")
+    before = len(disk.trace)
+    log.flush()
+    assert synced(disk, before) == [f"00000000000000000000.{suffix}" for suffix in ("log", "index", "timeindex")]
+
+
+def test_a_roll_makes_the_old_segment_due(disk, make_log):
+    log = make_log(config(segment_bytes=150))
+    append(log, b"x" * 50)
+    assert log.flush_due(NOW) is None
+    append(log, b"x" * 50)
+    assert log.flush_due(NOW) == 1
+    before = len(disk.trace)
+    log.flush(1)
+    assert log.recovery_point == 1
+    assert "00000000000000000001.log" not in synced(disk, before)
+    assert log.flush_due(NOW) is None
+
+
+def test_flush_ms(make_log):
+    log = make_log(config(flush_ms=1000))
+    assert log.flush_due(NOW) is None
+    append(log, b"a", now_ms=NOW)
+    append(log, b"b", now_ms=NOW + 900)
+    assert log.flush_due(NOW + 999) is None
+    assert log.flush_due(NOW + 1000) == 2
+    log.flush()
+    assert log.flush_due(NOW + 5000) is None
+
+
+def test_flush_messages(disk, make_log):
+    log = make_log(config(flush_messages=3))
+    append(log, b"a", b"b")
+    assert log.recovery_point == 0
+    append(log, b"c")
+    assert log.recovery_point == 3
+    assert ("sync", f"{FOLDER}/00000000000000000000.log") in disk.trace
+
+
+def test_the_producer_snapshot_of_a_roll_is_synced(disk, make_log):
+    log = make_log(config(segment_bytes=200))
+    for sequence in range(3):
+        log.append_as_leader(sequenced(5, 0, sequence, b"x" * 60), leader_epoch=0, now_ms=NOW)
+    log.flush()
+    assert ("sync", f"{FOLDER}/00000000000000000002.snapshot") in disk.trace
+
+
+class TestMeanwhile:
+    """The loop goes on while a worker syncs."""
+
+    def test_appends(self, make_log):
+        log = make_log()
+        append(log, b"a")
+        flush = log.begin_flush()
+        append(log, b"b")
+        flush.run()
+        log.end_flush(flush)
+        assert (log.recovery_point, log.log_end_offset) == (1, 2)
+
+    def test_truncation(self, make_log):
+        log = make_log()
+        append(log, b"a", epoch=1)
+        append(log, b"b", epoch=2)
+        flush = log.begin_flush()
+        log.truncate_to(1, now_ms=NOW)
+        append(log, b"c", epoch=3)
+        flush.run()
+        log.end_flush(flush)
+        assert log.recovery_point == 0  # what was synced is not what is there
+        log.close()
+        assert values(log) == [b"a", b"c"]
+
+    def test_the_epochs_file_ends_up_right(self, disk, make_log, reopen):
+        log = make_log()
+        append(log, b"a", epoch=1)
+        append(log, b"b", epoch=2)
+        flush = log.begin_flush()
+        log.truncate_to(1, now_ms=NOW)
+        flush.run()  # the worker's older text overwrites the newer one
+        log.end_flush(flush)
+        assert disk.content(f"{FOLDER}/leader-epoch-checkpoint") == b"0\n2\n1 0\n2 1\n"
+        log.close()
+        assert disk.content(f"{FOLDER}/leader-epoch-checkpoint") == b"0\n1\n1 0\n"
+        assert reopen(disk, clean=True, recovery_point=1).epochs.entries == [(1, 0)]
+
+    def test_retention_and_closing(self, make_log):
+        log = make_log(config(segment_bytes=150, retention_ms=0, file_delete_delay_ms=0))
+        for number in range(4):
+            append(log, b"x" * 50, timestamp=NOW + number)
+        flush = log.begin_flush()
+        log.retention(NOW + 10**6, 4)
+        log.purge(NOW + 10**6)
+        log.close(clean=False)
+        flush.run()
+        log.end_flush(flush)
+        assert log.recovery_point == 4
+
+    def test_in_a_thread_on_real_files(self, tmp_path):
+        settings = config(segment_bytes=50_000, index_interval_bytes=1000)
+        log = Log.create(tmp_path / "t-0", topic_id=TOPIC_ID, config=settings, files=RealFiles(sync=True))
+        for round_ in range(10):
+            for number in range(30):
+                append(log, b"%d-%d" % (round_, number) * 10)
+            flush = log.begin_flush()
+            worker = threading.Thread(target=flush.run)
+            worker.start()
+            for number in range(30):
+                append(log, b"%d-%d" % (round_, number) * 10)
+            worker.join()
+            log.end_flush(flush)
+        assert log.recovery_point == 570
+        assert len(values(log)) == 600
+        log.close()
+        assert log.recovery_point == 600
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_clean_close_syncs_before_it_returns(disk, make_log, rolled):
+    log = make_log()
+    append(log, b"a")
+    if rolled:
+        log.roll(NOW)
+    log.close()
+    assert log.recovery_point == log.log_end_offset == 1
+    names = {path for what, path in disk.trace if what == "sync"}
+    assert f"{FOLDER}/00000000000000000000.log" in names
+    assert f"{FOLDER}/00000000000000000001.snapshot" in names
