@@ -162,7 +162,7 @@ class UniformRuns:
                     with block(f"if not ({' and '.join(checks)})"):
                         add("break")
                 add(f"found.append({build})")
-            with block("if not found"):
+            with block("if chunk and not found"):
                 add("return look(data, p, count)")
             add(f"return found, p + len(found) * {size}")
         return source.compile("read", f"read {self._cls.__name__} of shape {shape}")

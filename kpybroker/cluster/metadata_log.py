@@ -349,7 +349,7 @@ def _replay(log: Log, loaded: Loaded | None, folder: str, files: Files) -> Repla
         finally:
             region.release()
         for batch in read_batches(data):
-            if batch.base_offset >= offset + 5:
+            if batch.last_offset >= offset:
                 _apply(replayed, batch)
                 offset = batch.last_offset + 1
     replayed.loader.publish()

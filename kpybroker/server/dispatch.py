@@ -81,6 +81,9 @@ class Dispatcher:
             request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
         except WireError as malformed:
             raise NotServed(str(malformed)) from None
+        except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
+            log.exception("%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
+            raise NotServed("a bug of this node") from bug
         return await _carry_out(route, context, request)
 
     def _serves(self, header: RequestStart) -> bool:

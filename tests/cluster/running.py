@@ -42,7 +42,9 @@ async def inline(call):
     call()
 
 
-def open_cluster(disk, *, of=EMBEDDED, adopt=True, seed=None, in_worker=trio.to_thread.run_sync) -> tuple[DataDir, Cluster]:
+def open_cluster(
+    disk, *, of=EMBEDDED, adopt=True, seed=None, in_worker=trio.to_thread.run_sync
+) -> tuple[DataDir, Cluster]:
     data_dir = DataDir(PATH, disk)
     try:
         cluster = Cluster.open(

@@ -91,16 +91,16 @@ WELL = [(Code.NONE, None)]
             [config(TOPIC, "t", "leader.replication.throttled.replicas", "0:1")],
             id="append to the default",
         ),
-        pytest.param(
-            (TOPIC, "t", [("cleanup.policy", SUBTRACT, "compact")]), [], id="subtract what is not there"
-        ),
+        pytest.param((TOPIC, "t", [("cleanup.policy", SUBTRACT, "compact")]), [], id="subtract what is not there"),
         pytest.param(
             (TOPIC, "t", [("min.insync.replicas", SET, "1")]),
             [config(TOPIC, "t", "min.insync.replicas", "1"), rec.ClearElrRecord(topic_name="t")],
             id="another min.insync.replicas clears eligible leaders",
         ),
         pytest.param(
-            (BROKER, "1", [("log.retention.ms", SET, "7")]), [config(BROKER, "1", "log.retention.ms", "7")], id="a broker's"
+            (BROKER, "1", [("log.retention.ms", SET, "7")]),
+            [config(BROKER, "1", "log.retention.ms", "7")],
+            id="a broker's",
         ),
         pytest.param(
             (BROKER, "", [("min.insync.replicas", SET, "1")]),
@@ -113,7 +113,9 @@ WELL = [(Code.NONE, None)]
             id="a group's",
         ),
         pytest.param(
-            (METRICS, "m", [("interval.ms", SET, "60000")]), [config(METRICS, "m", "interval.ms", "60000")], id="metrics"
+            (METRICS, "m", [("interval.ms", SET, "60000")]),
+            [config(METRICS, "m", "interval.ms", "60000")],
+            id="metrics",
         ),
     ],
 )
@@ -165,8 +167,16 @@ def test_changing(resource, records):
             Code.INVALID_REQUEST,
             "Invalid value x for configuration log.retention.ms: Not a number of type LONG",
         ),
-        ((BROKER, "2", [("log.retention.ms", SET, "1")]), Code.INVALID_REQUEST, "Unexpected broker id, expected 1, but received 2"),
-        ((BROKER, "x", [("log.retention.ms", SET, "1")]), Code.INVALID_REQUEST, "Node id must be an integer, but it is: x"),
+        (
+            (BROKER, "2", [("log.retention.ms", SET, "1")]),
+            Code.INVALID_REQUEST,
+            "Unexpected broker id, expected 1, but received 2",
+        ),
+        (
+            (BROKER, "x", [("log.retention.ms", SET, "1")]),
+            Code.INVALID_REQUEST,
+            "Node id must be an integer, but it is: x",
+        ),
         (
             (BROKER, "1", [("min.insync.replicas", SET, "1")]),
             Code.INVALID_CONFIG,
@@ -179,7 +189,11 @@ def test_changing(resource, records):
         ),
         ((8, "1", [("kafka.log", SET, "DEBUG")]), Code.INVALID_REQUEST, "Unknown resource type 8"),
         ((99, "1", [("a", SET, "b")]), Code.INVALID_REQUEST, "Unknown resource type 99"),
-        ((GROUP, "", [("consumer.session.timeout.ms", SET, "50000")]), Code.INVALID_REQUEST, "Default group resources are not allowed."),
+        (
+            (GROUP, "", [("consumer.session.timeout.ms", SET, "50000")]),
+            Code.INVALID_REQUEST,
+            "Default group resources are not allowed.",
+        ),
     ],
 )
 def test_what_can_not_be_changed(resource, code, why):
@@ -201,9 +215,17 @@ def test_without_elr_min_insync_replicas_is_a_setting_like_any_other():
 @pytest.mark.parametrize(
     ("resource", "code", "why"),
     [
-        ((TOPIC, "t", [("retention.ms", SET, None)]), Code.INVALID_REQUEST, "Null value not supported for the operation"),
+        (
+            (TOPIC, "t", [("retention.ms", SET, None)]),
+            Code.INVALID_REQUEST,
+            "Null value not supported for the operation",
+        ),
         ((BROKER, "2", [("log.retention.ms", SET, "1")]), Code.BROKER_ID_NOT_REGISTERED, "No node with id 2 found."),
-        ((BROKER, "x", [("log.retention.ms", SET, "1")]), Code.INVALID_REQUEST, "Unable to parse broker name as a base 10 number."),
+        (
+            (BROKER, "x", [("log.retention.ms", SET, "1")]),
+            Code.INVALID_REQUEST,
+            "Unable to parse broker name as a base 10 number.",
+        ),
         ((BROKER, "-1", [("log.retention.ms", SET, "1")]), Code.INVALID_REQUEST, "Invalid negative broker ID."),
         ((99, "1", [("a", SET, "b")]), Code.UNSUPPORTED_VERSION, "Unknown resource type 99."),
     ],
@@ -216,7 +238,7 @@ def test_cordoned_folders():
     image = apply(IMAGE, config(BROKER, "1", "cordoned.log.dirs", "/a,/b"))
     more = (BROKER, "1", [("cordoned.log.dirs", SET, "/a,/c")])
     fewer = (BROKER, "1", [("cordoned.log.dirs", SET, "/b")])
-    assert change(fewer, caller=DIRECT, image=image)[1][0][1] is None or "subset" not in change(fewer, caller=DIRECT, image=image)[1][0][1]
+    assert change(fewer, caller=DIRECT, image=image) == ([config(BROKER, "1", "cordoned.log.dirs", "/b")], WELL)
     records, [(code, why)] = change(more, caller=DIRECT, image=image)
     assert (records, code) == ([], Code.INVALID_CONFIG)
     assert "must be a subset of the current configuration value" in why
@@ -246,14 +268,18 @@ def test_all_of_a_resource_or_nothing():
 
 def test_rights():
     nobody = only()
-    assert change((TOPIC, "t", [("segment.ms", SET, "9")]), caller=nobody)[1] == [(Code.TOPIC_AUTHORIZATION_FAILED, None)]
+    assert change((TOPIC, "t", [("segment.ms", SET, "9")]), caller=nobody)[1] == [
+        (Code.TOPIC_AUTHORIZATION_FAILED, None)
+    ]
     assert change((BROKER, "1", [("log.retention.ms", SET, "7")]), caller=nobody)[1] == [
         (Code.CLUSTER_AUTHORIZATION_FAILED, None)
     ]
     assert change((GROUP, "g", [("consumer.session.timeout.ms", SET, "50000")]), caller=nobody)[1] == [
         (Code.GROUP_AUTHORIZATION_FAILED, None)
     ]
-    owner = only((Operation.ALTER_CONFIGS, Resource.TOPIC, "t"), (Operation.ALTER_CONFIGS, Resource.CLUSTER, CLUSTER_NAME))
+    owner = only(
+        (Operation.ALTER_CONFIGS, Resource.TOPIC, "t"), (Operation.ALTER_CONFIGS, Resource.CLUSTER, CLUSTER_NAME)
+    )
     assert change((TOPIC, "t", [("segment.ms", SET, "9")]), caller=owner)[1] == WELL
     assert change((BROKER, "1", [("log.retention.ms", SET, "7")]), caller=owner)[1] == WELL
 

@@ -14,7 +14,9 @@ from .test_service import METADATA, metadata_log
 
 NAMES = st.sampled_from(["a", "b", "a.b", "a_b", "not valid"])
 REQUESTS = st.one_of(
-    st.tuples(st.just("create"), NAMES, st.integers(0, 3), st.sampled_from([(), (("retention.ms", "5"),), (("x", "y"),)])),
+    st.tuples(
+        st.just("create"), NAMES, st.integers(0, 3), st.sampled_from([(), (("retention.ms", "5"),), (("x", "y"),)])
+    ),
     st.tuples(st.just("create"), NAMES, st.integers(1, 2), st.just((("min.insync.replicas", "1"),))),
     st.tuples(st.just("delete"), NAMES),
     st.tuples(st.just("grow"), NAMES, st.integers(0, 5)),
@@ -100,5 +102,9 @@ def test_any_history(runs):
     trio.run(play)
     for delta, image in told:
         assert delta.after is image
-        assert {topic.id for topic in delta.topics_created()} == set(image.topics.by_id) - set(delta.before.topics.by_id)
-        assert {topic.id for topic in delta.topics_deleted()} == set(delta.before.topics.by_id) - set(image.topics.by_id)
+        assert {topic.id for topic in delta.topics_created()} == set(image.topics.by_id) - set(
+            delta.before.topics.by_id
+        )
+        assert {topic.id for topic in delta.topics_deleted()} == set(delta.before.topics.by_id) - set(
+            image.topics.by_id
+        )

@@ -114,7 +114,9 @@ def test_without_elr_the_last_one_in_sync_stays_that():
             id="another cluster",
         ),
         pytest.param(cluster(), {}, Code.DUPLICATE_BROKER_REGISTRATION, None, id="the former incarnation lives"),
-        pytest.param(LEFT, {"is_migrating_zk_broker": True}, Code.BROKER_ID_NOT_REGISTERED, None, id="a ZooKeeper broker"),
+        pytest.param(
+            LEFT, {"is_migrating_zk_broker": True}, Code.BROKER_ID_NOT_REGISTERED, None, id="a ZooKeeper broker"
+        ),
         pytest.param(
             LEFT, {"log_dirs": []}, Code.INVALID_REGISTRATION, "No directories specified in request", id="no directory"
         ),
@@ -175,7 +177,11 @@ def test_fencing_and_unfencing_moves_leaders():
     image = apply(cluster(broker(1), broker(2)), *topic(1, "t", [1, 2], [2, 1]), *topic(2, "alone", [1]))
     fenced = apply(image, *fence(state(image), 1))
     assert fenced.brokers[1].fenced
-    both, other, alone = fenced.partition(topic_id(1), 0), fenced.partition(topic_id(1), 1), fenced.partition(topic_id(2), 0)
+    both, other, alone = (
+        fenced.partition(topic_id(1), 0),
+        fenced.partition(topic_id(1), 1),
+        fenced.partition(topic_id(2), 0),
+    )
     assert (both.leader, both.isr, both.leader_epoch) == (2, (2,), 1)
     assert (other.leader, other.isr, other.leader_epoch) == (2, (2,), 0)
     assert (alone.leader, alone.isr, alone.elr, alone.last_known_elr) == (-1, (), (1,), (1,))
@@ -220,9 +226,14 @@ def test_heartbeats_of_a_fenced_broker(fields, told, kinds):
     ("fields", "told", "kinds"),
     [
         pytest.param({}, (True, False, False), [], id="well"),
-        pytest.param({"fence_me": True}, (True, True, False), ["BrokerRegistrationChangeRecord"], id="wants to be fenced"),
         pytest.param(
-            {"fence_me": True, "stop": True}, (True, True, True), ["BrokerRegistrationChangeRecord"], id="fenced and gone"
+            {"fence_me": True}, (True, True, False), ["BrokerRegistrationChangeRecord"], id="wants to be fenced"
+        ),
+        pytest.param(
+            {"fence_me": True, "stop": True},
+            (True, True, True),
+            ["BrokerRegistrationChangeRecord"],
+            id="fenced and gone",
         ),
         pytest.param({"stop": True}, (True, True, True), ["BrokerRegistrationChangeRecord"], id="leads nothing: stops"),
     ],

@@ -101,7 +101,9 @@ ASSIGNED = "The manual partition assignment includes "
     ("given", "code", "why"),
     [
         pytest.param(
-            wanted(partitions=0), Code.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.",
+            wanted(partitions=0),
+            Code.INVALID_PARTITIONS,
+            "Number of partitions was set to an invalid non-positive value.",
             id="no partitions",
         ),
         pytest.param(
@@ -272,7 +274,9 @@ def test_rights():
         -1,
     )
     assert (yours.error_code, yours.error_message) == (Code.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-    may_all = only((Operation.CREATE, Resource.CLUSTER, CLUSTER_NAME), (Operation.DESCRIBE_CONFIGS, Resource.TOPIC, "a"))
+    may_all = only(
+        (Operation.CREATE, Resource.CLUSTER, CLUSTER_NAME), (Operation.DESCRIBE_CONFIGS, Resource.TOPIC, "a")
+    )
     (made,) = decide(wanted("a"), caller=may_all).response.topics
     assert made.configs
 
@@ -288,7 +292,9 @@ def test_old_versions_are_not_told_of_configs():
     ("topics", "why"),
     [
         pytest.param(
-            [wanted("a", 6000), wanted("b", 4001)], "Excessively large number of partitions per request.", id="partitions"
+            [wanted("a", 6000), wanted("b", 4001)],
+            "Excessively large number of partitions per request.",
+            id="partitions",
         ),
         pytest.param([wanted("a", 10_000)], "Unable to perform excessively large batch operation.", id="records"),
     ],

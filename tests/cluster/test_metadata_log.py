@@ -397,7 +397,7 @@ def test_formatting_again_after_a_crash_in_the_middle():
         disk.fail_from = last_operation
         try:
             format_(DataDir("/data", disk), disk)
-        except Exception:  # noqa: BLE001 - the disk died, wherever that was
+        except Exception:
             pass
         disk = disk.killed()
         format_(DataDir("/data", disk), disk)
@@ -424,9 +424,7 @@ def test_formatting_again_after_a_crash_in_the_middle():
         (
             b'{"leaderId":-1,"leaderEpoch":9,"votedId":2,"votedDirectoryId":"gWJBXrfYQ0mhtxUMHMBQsA","data_version":1}',
             QuorumState(
-                ElectionState(
-                    epoch=9, voted_id=2, voted_directory_id=uuid_from_text("gWJBXrfYQ0mhtxUMHMBQsA")
-                )
+                ElectionState(epoch=9, voted_id=2, voted_directory_id=uuid_from_text("gWJBXrfYQ0mhtxUMHMBQsA"))
             ),
         ),
     ],

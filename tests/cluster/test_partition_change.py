@@ -36,9 +36,7 @@ def record(**fields):
         pytest.param({}, rules(), None, None, id="nothing to do"),
         pytest.param({}, rules(alive=(1, 3)), [1, 3], record(isr=[1, 3]), id="a follower goes: no new epoch"),
         pytest.param({}, rules(alive=(2, 3)), [2, 3], record(isr=[2, 3], leader=2), id="the leader goes"),
-        pytest.param(
-            {}, rules(alive=(3,)), [3], record(isr=[3], leader=3), id="the first live one in sync leads"
-        ),
+        pytest.param({}, rules(alive=(3,)), [3], record(isr=[3], leader=3), id="the first live one in sync leads"),
         pytest.param(
             {},
             rules(alive=(3,), min_isr=2),
@@ -78,6 +76,13 @@ def record(**fields):
             id="several last known ones are an old ELR: nobody is elected",
         ),
         pytest.param(
+            {"isr": [], "leader": -1, "eligible_leader_replicas": [2], "last_known_elr": [3]},
+            rules(alive=(3,), min_isr=2),
+            None,
+            None,
+            id="somebody eligible is away: the last known leader waits for it",
+        ),
+        pytest.param(
             {"isr": [], "leader": -1, "last_known_elr": [3]},
             rules(alive=(2,), unclean=True),
             None,
@@ -106,7 +111,11 @@ def record(**fields):
             id="without ELR the last one stays in the ISR",
         ),
         pytest.param(
-            {"isr": [1], "leader": -1}, rules(alive=(1,), elr=False), None, record(leader=1), id="and leads when it is back"
+            {"isr": [1], "leader": -1},
+            rules(alive=(1,), elr=False),
+            None,
+            record(leader=1),
+            id="and leads when it is back",
         ),
         pytest.param(
             {"isr": [1], "leader": 1, "eligible_leader_replicas": [2]},

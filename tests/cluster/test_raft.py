@@ -22,7 +22,9 @@ OTHER = Voter(id=2, directory_id=directory(2), endpoints=())
 
 
 def raft(kraft_version=1, voters=(ME,), **fields):
-    return Raft(**{"node_id": 1, "directory_id": directory(1), "kraft_version": kraft_version, "voters": voters, **fields})
+    return Raft(
+        **{"node_id": 1, "directory_id": directory(1), "kraft_version": kraft_version, "voters": voters, **fields}
+    )
 
 
 def started(epoch=0, log_end=0, log_epoch=0, log_has_voters=False):
@@ -34,7 +36,9 @@ def started(epoch=0, log_end=0, log_epoch=0, log_has_voters=False):
     [
         pytest.param(1, started(), 1, True, id="the first time"),
         pytest.param(1, started(epoch=4, log_end=90, log_epoch=4, log_has_voters=True), 5, False, id="again"),
-        pytest.param(1, started(epoch=0, log_end=90, log_epoch=4, log_has_voters=True), 5, False, id="quorum-state lost"),
+        pytest.param(
+            1, started(epoch=0, log_end=90, log_epoch=4, log_has_voters=True), 5, False, id="quorum-state lost"
+        ),
         pytest.param(1, started(epoch=7, log_end=90, log_epoch=4, log_has_voters=True), 8, False, id="log behind"),
         pytest.param(1, started(epoch=4, log_end=90, log_epoch=4), 5, True, id="a log without voters"),
         pytest.param(0, started(), 1, False, id="voters from the configuration"),

@@ -107,7 +107,12 @@ def test_names_that_metrics_confuse_are_kept_together():
         pytest.param(change(leader=-1), {"leader": -1, "leader_epoch": 1}, id="no leader"),
         pytest.param(change(leader_recovery_state=1), {"leader_recovery_state": 1}, id="recovering"),
         pytest.param(
-            change(replicas=[1, 2, 3], adding_replicas=[3], removing_replicas=[1], directories=[directory(i) for i in (1, 2, 3)]),
+            change(
+                replicas=[1, 2, 3],
+                adding_replicas=[3],
+                removing_replicas=[1],
+                directories=[directory(i) for i in (1, 2, 3)],
+            ),
             {
                 "replicas": (1, 2, 3),
                 "adding_replicas": (3,),
@@ -142,7 +147,9 @@ def test_clear_elr():
     assert one.topics.by_name["b"] is image.topics.by_name["b"]
     everywhere = apply(image, rec.ClearElrRecord(topic_name=""))
     assert everywhere.partition(topic_id(2), 0).last_known_elr == ()
-    created_just_now = apply(cluster(), *topic(1, "a", [1], eligible_leader_replicas=[1]), rec.ClearElrRecord(topic_name="a"))
+    created_just_now = apply(
+        cluster(), *topic(1, "a", [1], eligible_leader_replicas=[1]), rec.ClearElrRecord(topic_name="a")
+    )
     assert created_just_now.partition(A, 0).elr == ()
 
 
@@ -205,7 +212,8 @@ def test_features():
 
 
 @pytest.mark.parametrize(
-    ("name", "level"), [("metadata.version", 31), ("metadata.version", 6), ("transaction.version", 3), ("new.version", 1)]
+    ("name", "level"),
+    [("metadata.version", 31), ("metadata.version", 6), ("transaction.version", 3), ("new.version", 1)],
 )
 def test_a_feature_level_that_we_do_not_know(name, level):
     with pytest.raises(UnsupportedFeature, match=f"{name} at level {level}"):
@@ -264,8 +272,12 @@ def test_records_that_mean_nothing_any_more():
         pytest.param(topic(1, "other", [1])[0], "exists already", id="a topic id twice"),
         pytest.param(topic(2, "a", [1])[0], "exists already", id="a topic name twice"),
         pytest.param(partition(topic_id(2), 0, [1]), "no topic", id="a partition of no topic"),
-        pytest.param(rec.PartitionChangeRecord(partition_id=1, topic_id=A), "no partition 1", id="a change of no partition"),
-        pytest.param(rec.PartitionChangeRecord(partition_id=0, topic_id=topic_id(2)), "no topic", id="a change of no topic"),
+        pytest.param(
+            rec.PartitionChangeRecord(partition_id=1, topic_id=A), "no partition 1", id="a change of no partition"
+        ),
+        pytest.param(
+            rec.PartitionChangeRecord(partition_id=0, topic_id=topic_id(2)), "no topic", id="a change of no topic"
+        ),
         pytest.param(change(directories=[directory(1)]), "1 directories for 2 replicas", id="directories short"),
         pytest.param(rec.RemoveTopicRecord(topic_id=topic_id(2)), "no topic", id="removal of no topic"),
         pytest.param(rec.ClearElrRecord(topic_name="b"), "no topic 'b'", id="elr of no topic"),
@@ -273,7 +285,9 @@ def test_records_that_mean_nothing_any_more():
         pytest.param(rec.UnfenceBrokerRecord(id=1, epoch=9), "with epoch 9", id="another epoch"),
         pytest.param(rec.UnregisterBrokerRecord(broker_id=1, broker_epoch=9), "with epoch 9", id="another epoch again"),
         pytest.param(
-            rec.BrokerRegistrationChangeRecord(broker_id=1, broker_epoch=10, fenced=2), "unknown changes", id="a new kind"
+            rec.BrokerRegistrationChangeRecord(broker_id=1, broker_epoch=10, fenced=2),
+            "unknown changes",
+            id="a new kind",
         ),
         pytest.param(rec.UnregisterControllerRecord(controller_id=3), "not registered", id="no controller"),
         pytest.param(rec.RemoveAccessControlEntryRecord(id=A), "no access control entry", id="no acl"),

@@ -353,7 +353,12 @@ async def test_a_transaction_that_nobody_ended_is_aborted():
     async with running(disk) as cluster:
         assert "x" not in cluster.image.topics.by_name
         assert await create(cluster, "x") == [0]
-    aborts = [record for batch in metadata_log(disk) for record in batch.records if isinstance(record, rec.AbortTransactionRecord)]
+    aborts = [
+        record
+        for batch in metadata_log(disk)
+        for record in batch.records
+        if isinstance(record, rec.AbortTransactionRecord)
+    ]
     assert [record.reason for record in aborts] == ["Controller failover"]
 
 

@@ -45,7 +45,11 @@ def delete(*topics, names=(), caller=CALLER, of=None):
         pytest.param([("a", ZERO_UUID)], [], [A], {("a", A): (Code.NONE, None)}, id="by name"),
         pytest.param([(None, B)], [], [B], {("b", B): (Code.NONE, None)}, id="by id"),
         pytest.param(
-            [(None, A), ("b", ZERO_UUID)], [], [A, B], {("a", A): (Code.NONE, None), ("b", B): (Code.NONE, None)}, id="both"
+            [(None, A), ("b", ZERO_UUID)],
+            [],
+            [A, B],
+            {("a", A): (Code.NONE, None), ("b", B): (Code.NONE, None)},
+            id="both",
         ),
         pytest.param(
             [], ["x"], [], {("x", ZERO_UUID): (Code.UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC)}, id="an unknown name"
@@ -111,7 +115,8 @@ def test_who_may_not_see_a_topic_learns_nothing():
 
 
 @pytest.mark.parametrize(
-    ("version", "code"), [(1, Code.INVALID_REQUEST), (3, Code.TOPIC_DELETION_DISABLED), (6, Code.TOPIC_DELETION_DISABLED)]
+    ("version", "code"),
+    [(1, Code.INVALID_REQUEST), (3, Code.TOPIC_DELETION_DISABLED), (6, Code.TOPIC_DELETION_DISABLED)],
 )
 def test_deletion_turned_off(version, code):
     with pytest.raises(Refused) as raised:
@@ -139,7 +144,10 @@ def more(name, count, assignments=None):
 def test_growing():
     records, results = grow(more("b", 3))
     assert results == {"b": (Code.NONE, None)}
-    assert [(record.topic_id, record.partition_id, len(record.replicas)) for record in records] == [(B, 1, 1), (B, 2, 1)]
+    assert [(record.topic_id, record.partition_id, len(record.replicas)) for record in records] == [
+        (B, 1, 1),
+        (B, 2, 1),
+    ]
     assert sorted(apply(IMAGE, *records).topics.by_name["b"].partitions) == [0, 1, 2]
     assert grow(more("b", 3), validate_only=True) == ([], results)
 

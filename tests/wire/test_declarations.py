@@ -38,6 +38,7 @@ def declared_type(field: Field) -> str:
             return cls.__name__
         case Kind(name=name):
             return name
+    raise AssertionError(field)
 
 
 def spec_default(spec: dict[str, Any], kind: str) -> Any:

@@ -108,6 +108,7 @@ def test_not_a_number() -> None:
     record = ClientQuotaRecord(entity=[], key="k", value=math.nan, remove=False)
     assert to_json(record, 0)["value"] == "NaN"
     assert math.isnan(from_json(ClientQuotaRecord, 0, to_json(record, 0)).value)
+    wrong: Any
     for wrong in ("nan", "1.0", [], 10**400):
         with pytest.raises(JsonMismatch):
             from_json(ClientQuotaRecord, 0, to_json(record, 0) | {"value": wrong})
