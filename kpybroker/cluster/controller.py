@@ -4,13 +4,14 @@ Deciding, appending and applying are one step of the loop with nothing in betwee
 is the order in which they happen, and each is decided on what those before it did. Only the answer waits: until the
 records are committed, and for a request that changed nothing, until everything it may have seen is.
 
-A request that was cancelled while it waited is carried out all the same.
+A request that was cancelled while it waited is carried out all the same. What decides about topics and configs is
+imported when it is first asked: a node that starts needs none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import trio
 
@@ -18,28 +19,26 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.features import KRAFT_VERSION
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.activation import activation_records, registration_of_controller
-from kpybroker.cluster.machines.alter_configs import alter_configs, incremental_alter_configs
 from kpybroker.cluster.machines.brokers import BrokerSession, fence, heartbeat, register_broker
-from kpybroker.cluster.machines.create_partitions import create_partitions
-from kpybroker.cluster.machines.create_topics import create_topics
 from kpybroker.cluster.machines.decision import Caller, Decision, Settings, State
-from kpybroker.cluster.machines.delete_topics import delete_topics
 from kpybroker.cluster.machines.producer_ids import allocate_producer_ids
 from kpybroker.cluster.metadata_log import MetadataLog
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
-from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
-from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
-from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
-from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
-from kpybroker.wire.messages.incremental_alter_configs import (
-    IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
-)
+
+if TYPE_CHECKING:
+    from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+    from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+    from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+    from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+    from kpybroker.wire.messages.incremental_alter_configs import (
+        IncrementalAlterConfigsRequest,
+        IncrementalAlterConfigsResponse,
+    )
 
 R = TypeVar("R")
 
@@ -73,6 +72,8 @@ class Controller:
 
     async def create_topics(self, request: CreateTopicsRequest, caller: Caller) -> CreateTopicsResponse:
         """Create topics, or with validate_only only check them. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.create_topics import create_topics
+
         topic_ids = [self._ids.uuid() for _ in request.topics]
         seed = self._ids.randrange(_SEEDS)
         return await self._carry_out(
@@ -81,10 +82,14 @@ class Controller:
 
     async def delete_topics(self, request: DeleteTopicsRequest, caller: Caller) -> DeleteTopicsResponse:
         """Delete topics. Raises: Refused(TOPIC_DELETION_DISABLED, POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.delete_topics import delete_topics
+
         return await self._carry_out(lambda state: delete_topics(state, request, caller))
 
     async def create_partitions(self, request: CreatePartitionsRequest, caller: Caller) -> CreatePartitionsResponse:
         """Add partitions to topics. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.create_partitions import create_partitions
+
         seed = self._ids.randrange(_SEEDS)
         return await self._carry_out(lambda state: create_partitions(state, request, caller, seed=seed))
 
@@ -92,10 +97,14 @@ class Controller:
         self, request: IncrementalAlterConfigsRequest, caller: Caller
     ) -> IncrementalAlterConfigsResponse:
         """Change single dynamic configs. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.alter_configs import incremental_alter_configs
+
         return await self._carry_out(lambda state: incremental_alter_configs(state, request, caller))
 
     async def alter_configs(self, request: AlterConfigsRequest, caller: Caller) -> AlterConfigsResponse:
         """Replace the dynamic configs of resources. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.alter_configs import alter_configs
+
         return await self._carry_out(lambda state: alter_configs(state, request, caller))
 
     async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:

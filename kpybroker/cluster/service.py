@@ -38,6 +38,7 @@ from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
+from kpybroker.storage.meta_properties import MetaProperties
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
 from kpybroker.wire.messages.broker_registration import (
@@ -140,15 +141,6 @@ class Cluster:
             files=files,
             now_ms=now_ms,
         )
-        settings = Settings(
-            node_id=meta.node_id,
-            cluster_id=meta.cluster_id,
-            num_partitions=config.num_partitions,
-            default_replication_factor=config.default_replication_factor,
-            min_insync_replicas=config.min_insync_replicas,
-            delete_topic_enable=config.delete_topic_enable,
-            rules=NodeConfigRules(config),
-        )
         policy = SnapshotPolicy(
             record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
             interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
@@ -156,7 +148,7 @@ class Cluster:
         )
         return cls(
             log,
-            Controller(log, settings, clock, ids),
+            Controller(log, _settings(config, meta), clock, ids),
             cluster_id=meta.cluster_id,
             directory_id=directory_id,
             bootstrap=bootstrap_records(data_dir.path, files),
@@ -343,6 +335,18 @@ def _controller_endpoint(config: BrokerConfig) -> tuple[str, str, int]:
         return LONE_CONTROLLER
     first = told[0]
     return first.name, "localhost" if first.wildcard else first.host, first.port or LONE_CONTROLLER[2]
+
+
+def _settings(config: BrokerConfig, meta: MetaProperties) -> Settings:
+    return Settings(
+        node_id=meta.node_id,
+        cluster_id=meta.cluster_id,
+        num_partitions=config.num_partitions,
+        default_replication_factor=config.default_replication_factor,
+        min_insync_replicas=config.min_insync_replicas,
+        delete_topic_enable=config.delete_topic_enable,
+        rules=NodeConfigRules(config),
+    )
 
 
 def _log_config(config: BrokerConfig) -> MetadataLogConfig:

@@ -33,7 +33,7 @@ async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsRespon
         if not _SOFTWARE.fullmatch(name) or not _SOFTWARE.fullmatch(version):
             return ApiVersionsResponse(error_code=Code.INVALID_REQUEST, api_keys=[])
         ctx.client.software_name, ctx.client.software_version = name, version
-    image = ctx.image
+    finalized = ctx.services.cluster.finalized_features
     return ApiVersionsResponse(
         error_code=Code.NONE,
         api_keys=[
@@ -46,9 +46,9 @@ async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsRespon
             for name, (least, greatest) in supported_features().items()
             if least > 0 or ctx.version >= 4
         ],
-        finalized_features_epoch=image.offset,
+        finalized_features_epoch=finalized.epoch,
         finalized_features=[
             FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
-            for name, level in image.features.levels.items()
+            for name, level in finalized.levels.items()
         ],
     )

@@ -18,8 +18,8 @@ from kpybroker.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from tests.storage.faulty_files import FaultyFiles
 
-from ..storage.faulty_files import FaultyFiles
 from .making import CALLER, LISTENER, wanted
 
 __all__ = ["FaultyFiles"]

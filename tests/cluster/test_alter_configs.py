@@ -144,7 +144,8 @@ def test_changing(resource, records):
         (
             (TOPIC, "a b", [("retention.ms", SET, "1")]),
             Code.INVALID_TOPIC_EXCEPTION,
-            "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
+            "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and "
+            "'-'",
         ),
         (
             (TOPIC, "t", [("retention.ms", SET, None), ("segment.ms", SET, None)]),

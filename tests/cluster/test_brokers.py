@@ -152,16 +152,16 @@ def test_without_elr_the_last_one_in_sync_stays_that():
             LEFT,
             {"features": SUPPORTS[:1]},
             Code.UNSUPPORTED_VERSION,
-            "Unable to register because the broker does not support finalized version 1 of eligible.leader.replicas.version. "
-            "The broker wants a version between 0 and 0, inclusive.",
+            "Unable to register because the broker does not support finalized version 1 of "
+            "eligible.leader.replicas.version. The broker wants a version between 0 and 0, inclusive.",
             id="a finalized feature left out",
         ),
         pytest.param(
             LEFT,
             {"features": [msgspec.structs.replace(SUPPORTS[0], max_supported_version=29), *SUPPORTS[1:]]},
             Code.UNSUPPORTED_VERSION,
-            "Unable to register because the broker does not support finalized version 30 of metadata.version. The broker wants "
-            "a version between 7 and 29, inclusive.",
+            "Unable to register because the broker does not support finalized version 30 of metadata.version. The "
+            "broker wants a version between 7 and 29, inclusive.",
             id="too old",
         ),
     ],

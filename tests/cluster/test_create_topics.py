@@ -115,8 +115,8 @@ ASSIGNED = "The manual partition assignment includes "
         pytest.param(
             wanted(replicas=4),
             Code.INVALID_REPLICATION_FACTOR,
-            "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot be reached because only "
-            "3 broker(s) are registered or some brokers have all their log directories cordoned.",
+            "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot be reached "
+            "because only 3 broker(s) are registered or some brokers have all their log directories cordoned.",
             id="more replicas than brokers",
         ),
         pytest.param(
@@ -164,8 +164,8 @@ ASSIGNED = "The manual partition assignment includes "
         pytest.param(
             wanted(assignments={0: [1, 2], 1: [1]}),
             Code.INVALID_REPLICA_ASSIGNMENT,
-            f"{ASSIGNED}a partition with 1 replica(s), but this is not consistent with previous partitions, which have 2 "
-            "replica(s).",
+            f"{ASSIGNED}a partition with 1 replica(s), but this is not consistent with previous partitions, which "
+            "have 2 replica(s).",
             id="factors differ",
         ),
         pytest.param(
@@ -233,12 +233,13 @@ def test_brokers_that_are_all_away():
     down = cluster(broker(1, fenced=True))
     assert refused(wanted(), image=down) == (
         Code.INVALID_REPLICATION_FACTOR,
-        "Unable to replicate the partition 1 time(s): All brokers are currently fenced, or have all their log directories "
-        "cordoned.",
+        "Unable to replicate the partition 1 time(s): All brokers are currently fenced, or have all their log "
+        "directories cordoned.",
     )
     assert refused(wanted(assignments={0: [1]}), image=down) == (
         Code.INVALID_REPLICA_ASSIGNMENT,
-        "All brokers specified in the manual partition assignment for partition 0 are fenced or in controlled shutdown.",
+        "All brokers specified in the manual partition assignment for partition 0 are fenced or in controlled "
+        "shutdown.",
     )
     cordoned = cluster(broker(1, cordoned=[b"directory of 001"]))
     assert refused(wanted(assignments={0: [1]}), image=cordoned) == (

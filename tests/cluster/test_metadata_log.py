@@ -1,5 +1,7 @@
 """Opening folders in every state that they may be left in; pruning."""
 
+import contextlib
+
 import pytest
 
 from kpybroker.cluster.errors import IncompleteSnapshot, NotAlone, WrongDataFolder
@@ -11,7 +13,7 @@ from kpybroker.cluster.snapshot import BOOTSTRAP, SnapshotId
 from kpybroker.cluster.snapshot_files import SnapshotPolicy
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import DataDir
-from kpybroker.storage.errors import CorruptFile, DataDirRefused
+from kpybroker.storage.errors import CorruptFile, DataDirRefused, StorageFailed
 from kpybroker.storage.meta_properties import MetaProperties
 from kpybroker.wire.internal import metadata_records as rec
 from kpybroker.wire.primitives import uuid_from_text
@@ -395,10 +397,8 @@ def test_formatting_again_after_a_crash_in_the_middle():
     for last_operation in range(1, whole.operations):
         disk = FaultyFiles()
         disk.fail_from = last_operation
-        try:
+        with contextlib.suppress(StorageFailed):
             format_(DataDir("/data", disk), disk)
-        except Exception:
-            pass
         disk = disk.killed()
         format_(DataDir("/data", disk), disk)
         log = open_log(disk)

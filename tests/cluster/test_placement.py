@@ -25,8 +25,8 @@ def test_one_broker_gets_everything():
         pytest.param(
             [UsableBroker(1, None, False)],
             2,
-            "The target replication factor of 2 cannot be reached because only 1 broker(s) are registered or some brokers "
-            "have all their log directories cordoned.",
+            "The target replication factor of 2 cannot be reached because only 1 broker(s) are registered or some "
+            "brokers have all their log directories cordoned.",
             id="too few",
         ),
         pytest.param(

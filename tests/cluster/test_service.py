@@ -1,6 +1,8 @@
 """The cluster of one node, whole: started, used, stopped, killed."""
 
+import contextlib
 import random
+from itertools import pairwise
 
 import pytest
 import trio
@@ -118,7 +120,7 @@ async def test_listeners_hear_of_every_change_in_order():
     assert [[topic.name for topic in delta.topics_created()] for delta, _ in heard][:3] == [["a"], [], ["b"]]
     assert [[topic.name for topic in delta.topics_deleted()] for delta, _ in heard][:3] == [[], ["a"], []]
     assert all(delta.after is image for delta, image in heard)
-    assert all(before[1] is after[0].before for before, after in zip(heard, heard[1:], strict=False))
+    assert all(image is after.before for (_, image), (after, _) in pairwise(heard))
 
 
 async def test_an_answer_means_that_the_image_has_it():
@@ -156,49 +158,60 @@ async def test_a_request_that_is_cancelled_is_carried_out():
         assert await create(cluster, "a") == [Code.TOPIC_ALREADY_EXISTS]
 
 
-async def test_a_failing_disk_ends_the_node_and_refuses_who_waits():
+async def ended_by(error, use):
+    """Run a cluster, use it until it ends, and make sure that `error` ended it; what `use` returned."""
     disk = FaultyFiles()
-    answers = []
+    done = []
 
-    async def ask(cluster):
-        try:
-            answers.append(await create(cluster, "a"))
-        except Refused as refused:
-            answers.append(refused.code)
+    async def whole():
+        async with running(disk) as cluster:
+            done.append(cluster)
+            done.append(await use(cluster, disk))
+            await trio.sleep_forever()
 
     with pytest.raises(ExceptionGroup) as raised:
-        async with running(disk) as cluster:
-            disk.fail_from = disk.operations + 2  # the write goes well, the sync does not
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ask, cluster)
-    assert raised.group_contains(StorageFailed)
-    assert answers == [Code.NOT_CONTROLLER]
+        await whole()
+    assert raised.group_contains(error)
+    return done
+
+
+async def answer(cluster, name):
+    """The code that a request to create a topic comes to."""
+    try:
+        return (await create(cluster, name))[0]
+    except Refused as refused:
+        return refused.code
+
+
+async def test_a_failing_disk_ends_the_node_and_refuses_who_waits():
+    async def use(cluster, disk):
+        disk.fail_from = disk.operations + 2  # the write goes well, the sync does not
+        with trio.CancelScope(shield=True):  # as a request's connection is no part of the cluster's nursery
+            return await answer(cluster, "a")
+
+    cluster, code = await ended_by(StorageFailed, use)
+    assert code == Code.NOT_CONTROLLER
     assert "a" not in cluster.image.topics.by_name, "nobody was told of what may be lost"
 
 
 async def test_a_write_that_fails_ends_the_node():
-    disk = FaultyFiles()
-    with pytest.raises(ExceptionGroup) as raised:
-        async with running(disk) as cluster:
-            disk.fail_from = disk.operations + 1
-            with pytest.raises(Refused):
-                await create(cluster, "a")
-            with pytest.raises(Refused):
-                await create(cluster, "b")
-            await trio.sleep_forever()
-    assert raised.group_contains(StorageFailed)
+    async def use(cluster, disk):
+        disk.fail_from = disk.operations + 1
+        return [await answer(cluster, "a"), await answer(cluster, "b")]
+
+    _, codes = await ended_by(StorageFailed, use)
+    assert codes == [Code.NOT_CONTROLLER, Code.NOT_CONTROLLER]
 
 
 async def test_a_listener_that_raises_ends_the_node():
     def listener(delta, image):
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as raised:
-        async with running(FaultyFiles()) as cluster:
-            cluster.on_change(listener)
-            await create(cluster, "a")
-            await trio.sleep_forever()
-    assert raised.group_contains(ZeroDivisionError)
+    async def use(cluster, disk):
+        cluster.on_change(listener)
+        return await answer(cluster, "a")
+
+    await ended_by(ZeroDivisionError, use)
 
 
 async def test_before_and_after_it_runs_everything_is_refused():
@@ -317,10 +330,8 @@ def test_killed_between_any_two_writes_nothing_acknowledged_is_lost(first):
         disk = FaultyFiles()
         disk.fail_from = last_operation
         acknowledged = {}
-        try:
+        with contextlib.suppress(ExceptionGroup, StorageFailed):
             trio.run(story, disk, acknowledged)
-        except (ExceptionGroup, StorageFailed):
-            pass
         trio.run(survives, disk.killed(), acknowledged)
 
 
@@ -333,10 +344,8 @@ def test_after_a_power_failure_at_any_time_nothing_acknowledged_is_lost(seed):
         disk.sync_folder("/")
         disk.fail_from = disk.operations + last_operation
         acknowledged = {}
-        try:
+        with contextlib.suppress(ExceptionGroup, StorageFailed):
             trio.run(story, disk, acknowledged)
-        except (ExceptionGroup, StorageFailed):
-            pass
         trio.run(survives, disk.crash(rng), acknowledged)
 
 

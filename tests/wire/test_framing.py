@@ -1,5 +1,6 @@
 """What stands before records in the internal logs, and at which version they are written."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from kpybroker.wire.internal.metadata_records import (
 from kpybroker.wire.schema import Message, replace
 
 Vectors = tuple[dict[str, Any], ...]
+
+DATA = Path(__file__).parent.parent / "data"
 
 PAIRS = {
     "group-coordinator": framing.decode_group_record,
@@ -118,6 +121,17 @@ def test_every_record_has_a_version_or_is_never_written(specs: dict[str, dict[st
         "RequestHeader",
         "ResponseHeader",
     }
+
+
+def test_kafka_4_3_can_read_what_is_written() -> None:
+    """What its classes say of themselves; a JVM replica halts on what it can't read."""
+    lines = (DATA / "record-versions-kafka-4.3.1.txt").read_text().splitlines()
+    known = {name: range(int(lowest), int(highest) + 1) for name, lowest, highest in map(str.split, lines)}
+    unlisted = {"AbortedTxn", "EndTxnMarker", "ConsumerProtocolSubscription", "ConsumerProtocolAssignment"}
+    assert set(framing.WRITE_VERSIONS) - set(known) == unlisted
+    for name, version in framing.WRITE_VERSIONS.items():
+        assert name in unlisted or version in known[name]
+    assert framing.WRITE_VERSIONS["LeaderChangeMessage"] == 0  # read at 0 whatever it says
 
 
 def test_a_record_of_the_future_is_not_written() -> None:

@@ -101,28 +101,16 @@ def register_broker(
     `finalized`: the finalized feature levels, kraft.version among them; the broker must support each.
     Raises: Refused, with the codes that Kafka's controller answers.
     """
-    if request.cluster_id != state.settings.cluster_id:
-        raise Refused(
-            Code.INCONSISTENT_CLUSTER_ID,
-            f"Expected cluster ID {state.settings.cluster_id}, but got cluster ID {request.cluster_id}",
-        )
     existing = state.image.brokers.get(request.broker_id)
-    same = existing is not None and existing.incarnation_id == request.incarnation_id
-    if existing is not None and not same and not existing.fenced:
-        raise Refused(
-            Code.DUPLICATE_BROKER_REGISTRATION,
-            "Another broker is registered with that broker id. If the broker was recently restarted this should "
-            "self-resolve once the heartbeat manager expires the broker's session.",
-        )
-    if request.is_migrating_zk_broker:
-        raise Refused(Code.BROKER_ID_NOT_REGISTERED, "Controller does not support registering ZK brokers.")
+    same = existing if existing is not None and existing.incarnation_id == request.incarnation_id else None
+    _check_registration(state, request, existing, same)
     _check_directories(state.image, request)
     _check_features(request, finalized)
     record = RegisterBrokerRecord(
         broker_id=request.broker_id,
         is_migrating_zk_broker=False,
         incarnation_id=request.incarnation_id,
-        broker_epoch=existing.epoch if existing is not None and same else next_offset,
+        broker_epoch=same.epoch if same is not None else next_offset,
         end_points=[
             BrokerEndpoint(name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol)
             for point in request.listeners
@@ -136,17 +124,36 @@ def register_broker(
             for feature in request.features
         ],
         rack=request.rack,
-        fenced=existing.fenced if existing is not None and same else True,
-        in_controlled_shutdown=existing is not None and same and existing.in_controlled_shutdown,
+        fenced=same.fenced if same is not None else True,
+        in_controlled_shutdown=same is not None and same.in_controlled_shutdown,
         log_dirs=list(request.log_dirs),
         cordoned_log_dirs=None,
     )
     records: list[MetadataRecord] = [record]
-    if not same:
+    if same is None:
         told = api_version >= 3 and existing is not None and existing.epoch == request.previous_broker_epoch
         records = [*former_incarnation(state, request.broker_id, clean=told), record]
     response = BrokerRegistrationResponse(throttle_time_ms=0, error_code=Code.NONE, broker_epoch=record.broker_epoch)
     return Decision(records, response)
+
+
+def _check_registration(
+    state: State, request: BrokerRegistrationRequest, existing: BrokerImage | None, same: BrokerImage | None
+) -> None:
+    """Whether the broker is of this cluster, and the only one of its id. `same`: it amends its registration."""
+    if request.cluster_id != state.settings.cluster_id:
+        raise Refused(
+            Code.INCONSISTENT_CLUSTER_ID,
+            f"Expected cluster ID {state.settings.cluster_id}, but got cluster ID {request.cluster_id}",
+        )
+    if existing is not None and same is None and not existing.fenced:
+        raise Refused(
+            Code.DUPLICATE_BROKER_REGISTRATION,
+            "Another broker is registered with that broker id. If the broker was recently restarted this should "
+            "self-resolve once the heartbeat manager expires the broker's session.",
+        )
+    if request.is_migrating_zk_broker:
+        raise Refused(Code.BROKER_ID_NOT_REGISTERED, "Controller does not support registering ZK brokers.")
 
 
 def _check_directories(image: ClusterImage, request: BrokerRegistrationRequest) -> None:
