@@ -9,6 +9,7 @@ knows no signals: whoever runs it sets `stop`.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -76,18 +77,18 @@ class Node:
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
-        self._listeners: list[tuple[EndPoint, Listener]] = []
+        self._bound: list[tuple[EndPoint, list[socket.socket]]] = []
         self._cluster: Cluster | None = None
 
     @property
     def listening(self) -> list[EndPoint]:
         """Where clients connect: the broker's listeners, with the ports that they were given."""
-        return [msgspec.structs.replace(point, port=listener.port) for point, listener in self._listeners]
+        return [msgspec.structs.replace(point, port=_port(sockets)) for point, sockets in self._bound]
 
     @property
     def ports(self) -> list[int]:
         """The ports of `listening`."""
-        return [listener.port for _, listener in self._listeners]
+        return [_port(sockets) for _, sockets in self._bound]
 
     async def run(
         self, stop: trio.Event, *, task_status: trio.TaskStatus[list[EndPoint]] = trio.TASK_STATUS_IGNORED
@@ -97,10 +98,12 @@ class Node:
         with _one_line():
             data_dir = DataDir(self.config.data_dirs[0], self._files)
         try:
+            self._bind()  # before anything is changed on disk: the likeliest reason for a node not to start
             await self._run_on(data_dir, stop, task_status)
         finally:
-            for _, listener in self._listeners:
-                listener.close()
+            for _, sockets in self._bound:
+                for sock in sockets:
+                    sock.close()
             data_dir.close()
 
     async def _run_on(self, data_dir: DataDir, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
@@ -120,14 +123,13 @@ class Node:
             with _one_line():
                 left = data_dir.take_clean_stop()
                 logs = Logs(data_dir, self._files, config, self._clock, self._ids, clean=left is not None)
-                parts = _Parts(self, cluster, logs)
-            self._bind(parts)
+                parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
                 await duties.start(cluster.run)
                 with _one_line():
-                    await parts.start(duties, previous_broker_epoch=-1 if left is None else left.broker_epoch)
+                    await parts.start(duties)
                 async with trio.open_nursery() as connections:
-                    await self._serve(parts, connections, stop, task_status)
+                    await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
                 duties.cancel_scope.cancel()
             closed_well = await trio.to_thread.run_sync(parts.close_logs)
         finally:
@@ -135,34 +137,30 @@ class Node:
         if closed_well:
             data_dir.write_clean_stop(cluster.broker_epoch)
 
-    def _bind(self, parts: _Parts) -> None:
-        config = self.config
-        staging = bytearray(STAGING_BYTES)
-        for point in config.reachable.brokers:
+    def _bind(self) -> None:
+        for point in self.config.reachable.brokers:
             try:
-                sockets = bind(point.host, point.port, config.socket_listen_backlog_size)
+                sockets = bind(point.host, point.port, self.config.socket_listen_backlog_size)
             except OSError as failure:
                 why = failure.strerror or failure
                 raise StartupFailed(f"cannot listen on {point.address}: {why}") from failure
-            listener = Listener(
-                point.name, sockets, parts.dispatcher, parts.idle, config.socket_request_max_bytes, staging
-            )
-            self._listeners.append((point, listener))
+            self._bound.append((point, sockets))
 
     async def _serve(
         self,
         parts: _Parts,
         connections: trio.Nursery,
         stop: trio.Event,
+        previous_broker_epoch: int,
         task_status: trio.TaskStatus[list[EndPoint]],
     ) -> None:
         """Accept until told to stop; then hand over, and let what is under way come to its end."""
         cluster = parts.cluster
         async with trio.open_nursery() as accepting:
-            for _, listener in self._listeners:
-                accepting.start_soon(listener.run, connections)
+            for listener in self._listeners(parts):
+                accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
             await cluster.join(
-                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=parts.previous_broker_epoch
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
             )
             log.info("node %d serves %s", cluster.node_id, ", ".join(map(str, self.listening)))
             task_status.started(self.listening)
@@ -173,11 +171,21 @@ class Node:
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         parts.idle.close_all()
 
+    def _listeners(self, parts: _Parts) -> list[Listener]:
+        staging = bytearray(
+            STAGING_BYTES
+        )  # one for all connections: each cuts what it received before the next receives
+        frame_bytes_max = self.config.socket_request_max_bytes
+        return [
+            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging)
+            for point, sockets in self._bound
+        ]
+
     def _advertised(self) -> list[Endpoint]:
         """What clients are told to connect to: with the port that was bound where none was set."""
-        ports = {point.name: listener.port for point, listener in self._listeners}
+        ports = {point.name: _port(sockets) for point, sockets in self._bound}
         return [
-            Endpoint(point.name, point.host or _own_name(), point.port or ports[point.name], int(point.protocol))
+            Endpoint(point.name, point.host or socket.getfqdn(), point.port or ports[point.name], int(point.protocol))
             for point in self.config.reachable.advertised
         ]
 
@@ -201,39 +209,36 @@ class Node:
 class _Parts:
     """What a node consists of between its data directory and its sockets."""
 
-    def __init__(self, node: Node, cluster: Cluster, logs: Logs) -> None:
-        config = node.config
+    def __init__(self, config: BrokerConfig, cluster: Cluster, logs: Logs, clock: Clock, ids: Ids) -> None:
         self.cluster = cluster
         self.logs = logs
-        self.clock = node._clock
-        self.previous_broker_epoch = -1
+        self.clock = clock
         self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
         self.groups = Groups(
             _group_settings(config),
-            self.clock,
-            node._ids,
+            clock,
+            ids,
             partitions=_offsets_partitions(cluster.image, config),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
         services = Services(
             config=config,
-            clock=self.clock,
-            ids=node._ids,
+            clock=clock,
+            ids=ids,
             cluster=cluster,
             active_controller=cluster.controller,
             controller=InProcessController(),
             replicas=self.replicas,
-            fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, node._ids),
+            fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=ProducerIds(cluster.allocate_producer_ids),
             groups=self.groups,
             authorizer=AllowAll(),
         )
         self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
 
-    async def start(self, duties: trio.Nursery, *, previous_broker_epoch: int) -> None:
+    async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, and begin the duties."""
-        self.previous_broker_epoch = previous_broker_epoch
         cluster, replicas = self.cluster, self.replicas
         self.logs.sort_out(replicas.assigned())
         if not self.logs.clean:
@@ -291,10 +296,8 @@ def _check_roles(config: BrokerConfig) -> None:
         raise StartupFailed("log.dirs names several folders: this version uses one")
 
 
-def _own_name() -> str:
-    import socket
-
-    return socket.getfqdn()
+def _port(sockets: list[socket.socket]) -> int:
+    return int(sockets[0].getsockname()[1])
 
 
 def _group_settings(config: BrokerConfig) -> GroupSettings:

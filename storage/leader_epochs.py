@@ -17,13 +17,12 @@ UNDEFINED_OFFSET = -1
 class LeaderEpochs:
     """Epochs and their first offsets. Invariant: both grow from entry to entry."""
 
-    __slots__ = ("_epochs", "_starts", "_version", "_written")
+    __slots__ = ("_epochs", "_starts", "unwritten")
 
     def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
         self._epochs = [epoch for epoch, _ in entries or ()]
         self._starts = [start for _, start in entries or ()]
-        self._version = 0
-        self._written = 0 if entries is not None else -1
+        self.unwritten = entries is None  # the file says something else, or there is none
 
     @property
     def entries(self) -> list[tuple[int, int]]:
@@ -51,7 +50,7 @@ class LeaderEpochs:
             starts.pop()
         epochs.append(epoch)
         starts.append(start)
-        self._version += 1
+        self.unwritten = True
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """Where `epoch` ended: (the greatest epoch not above it, the first offset after that one).
@@ -78,7 +77,7 @@ class LeaderEpochs:
         if kept < len(self._starts):
             del self._epochs[kept:]
             del self._starts[kept:]
-            self._version += 1
+            self.unwritten = True
 
     def truncate_from_start(self, offset: int) -> None:
         """Forget the epochs that ended at or before `offset`; the one it lies in begins there now."""
@@ -88,27 +87,21 @@ class LeaderEpochs:
         del self._epochs[: dropped - 1]
         del self._starts[: dropped - 1]
         self._starts[0] = offset
-        self._version += 1
+        self.unwritten = True
 
     def clear(self) -> None:
         """Forget all of them."""
         if self._epochs:
             self._epochs.clear()
             self._starts.clear()
-            self._version += 1
+            self.unwritten = True
 
     # the file
 
-    @property
-    def unwritten(self) -> bool:
-        """Whether the file says something else, or is missing."""
-        return self._version != self._written
+    def text(self) -> bytes:
+        """What the file should say."""
+        return write_epochs(self.entries)
 
-    def text(self) -> tuple[int, bytes]:
-        """What the file should say, and the version to hand to `written` once it does."""
-        return self._version, write_epochs(self.entries)
-
-    def written(self, version: int) -> None:
-        """The file was replaced by the text of `version`; a text of another version may have been replaced with it."""
-        overtaken = self._written > version  # a newer text was written meanwhile; which of the two stayed is not known
-        self._written = -1 if overtaken else version
+    def written(self) -> None:
+        """The file says it."""
+        self.unwritten = False

@@ -427,7 +427,7 @@ class Log(LogFiles):
             self.log_start_offset = min(end, self.log_start_offset)
             self._snapshots.remove_outside(self.log_start_offset, end)
             self._cut_at(end)
-            self._write_epochs(sync=False)
+            self._write_epochs()
             recovery.load_producers(self._segments, self._snapshots, self.producers, self.log_start_offset, end, now_ms)
         except StorageFailed as error:
             self._failure = error
@@ -444,7 +444,7 @@ class Log(LogFiles):
             self.log_start_offset = offset
             self._cut_at(offset)
             self.producers.clear(offset)
-            self._write_epochs(sync=False)
+            self._write_epochs()
             self._add_segment(offset, now_ms)
         except StorageFailed as error:
             self._failure = error

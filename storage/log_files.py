@@ -162,35 +162,34 @@ class LogFiles:
         """
         self._usable()
         offset = self.log_end_offset if offset is None else offset
+        if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
+            self._write_epochs()
         if offset <= self.recovery_point and not self._new_names:
             return None
-        segments = self._segments.between(self.recovery_point, offset)
-        names, shared = [], []
-        for segment in segments:
-            shared_file = segment.file
+        paths, folders, shared = [], [], []
+        for segment in self._segments.between(self.recovery_point, offset):
+            shared.append(segment.file)
             segment.write_indexes()
-            names += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
-            shared.append(shared_file)
+            paths += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
+        if self._new_names:
+            paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
+            if self._snapshots.newest is not None:
+                paths.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
+            folders.append(self.directory)
+        if self._new_folder:
+            folders.append(self.directory.rpartition("/")[0])
         for shared_file in shared:
             shared_file.retain()
-        if self._new_names:
-            names.append(f"{self.directory}/{PARTITION_METADATA}")
-        if self._snapshots.newest is not None:
-            names.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
-        flush = Flush(
+        self._new_names = self._new_folder = False
+        self._unflushed_since_ms = -1
+        return Flush(
             self._files,
-            self.directory,
             offset=offset,
             generation=self.generation,
             shared=shared,
-            names=names,
-            epochs=self.epochs.text() if self.epochs.unwritten else None,
-            new_names=self._new_names,
-            new_folder=self._new_folder,
+            paths=paths,
+            folders=folders,
         )
-        self._new_names = self._new_folder = False
-        self._unflushed_since_ms = -1
-        return flush
 
     def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> None:
         """A flush has run: the recovery point moves, or the log has failed with `failure`.
@@ -201,8 +200,6 @@ class LogFiles:
         if failure is not None:
             self._failure = failure
             return
-        if flush.epochs is not None:
-            self.epochs.written(flush.epochs[0])
         if flush.generation == self.generation:
             self.recovery_point = max(self.recovery_point, flush.offset)
 
@@ -238,14 +235,13 @@ class LogFiles:
             active.settle()
         if len(self._segments):
             self._write_snapshot(self.log_end_offset, sync=False)
-            self.flush()
-        if self.epochs.unwritten and self.epochs.entries:
-            self._write_epochs(sync=True)
+        self.flush()
 
-    def _write_epochs(self, *, sync: bool) -> None:
-        version, text = self.epochs.text()
-        self._files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", text, sync=sync)
-        self.epochs.written(version)
+    def _write_epochs(self) -> None:
+        """Replace the leader-epoch checkpoint; the next flush syncs it. Raises: StorageFailed."""
+        self._files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", self.epochs.text(), sync=False)
+        self.epochs.written()
+        self._new_names = True
 
     def move_to(self, directory: StrPath) -> None:
         """Rename the log's folder, open files and all; `-delete` names come from `names.doomed_folder`.

@@ -452,7 +452,7 @@ class _DecoderWriter:
         add(f"{turns} = {count} - 1" if self.flexible else f"{turns} = {count}")
         with block(f"if {turns}"):
             add(f"{end} = p + {turns}" + (f" * {element.size}" if element.size > 1 else ""))
-            with block("if False"):
+            with block(f"if {end} > limit"):
                 add(f"wrong(f'an array of {{{turns}}} elements')")
             if element.name == "uuid":
                 add(f"{variable} = [bytes(data[i:i + 16]) for i in range(p, {end}, 16)]")

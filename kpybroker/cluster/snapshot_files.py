@@ -32,8 +32,8 @@ from kpybroker.wire.internal.control_records import SnapshotHeaderRecord
 
 _log = logging.getLogger(__name__)
 
-_PART = ".part"
-"""Suffix of a snapshot that is being written, Kafka's too."""
+_UNFINISHED = (".part", ".tmp")
+"""Suffixes of a snapshot that was being written: Kafka's and ours."""
 
 _HEADER_BYTES = 4096
 """Enough for the first batch of a snapshot."""
@@ -69,7 +69,7 @@ class SnapshotFiles:
         """
         found = []
         for name in self._files.names(self.folder):
-            if name.endswith(_PART):
+            if name.endswith(_UNFINISHED):
                 self._files.remove(f"{self.folder}/{name}")
             elif (id_ := parse_file_name(name)) is not None:
                 found.append(id_)
@@ -141,7 +141,7 @@ class SnapshotJob(NamedTuple):
             epoch=self.image.epoch,
             now_ms=self.now_ms,
         )
-        self.files.write_whole(self.path, data, temporary=_PART)
+        self.files.write_whole(self.path, data)
 
 
 class SnapshotPolicy(msgspec.Struct, kw_only=True):

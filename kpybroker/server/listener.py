@@ -92,11 +92,6 @@ class Listener:
         self._frame_bytes_max = frame_bytes_max
         self._staging = staging
 
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return int(self._sockets[0].getsockname()[1])
-
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; each connection runs in `connections`. Closes the sockets when it ends."""
         try:

@@ -85,9 +85,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() + "\n" + str(record.exc_text) for record in caplog.records if record.exc_info]
 
 
-def test_well_formed_requests_full_of_extremes(
-    client: Any, hostile: Peer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_well_formed_requests_full_of_extremes(client: Any, hostile: Peer, caplog: pytest.LogCaptureFixture) -> None:
     seen = set()
     for name, frame in frames():
         if hostile.send(frame):

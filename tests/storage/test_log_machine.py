@@ -100,7 +100,7 @@ class LogMachine(RuleBasedStateMachine):
         first = self.open if self.open is not None else self.end
         self._appended(self.end, [value], 9)
         self.log.producers.replicated_to(self.end)
-        assert self.log.first_unstable_offset == max(first, self.start)
+        assert self.log.first_unstable_offset == max(first, self.start), (self.log.producers._ongoing, self.log.producers._unreplicated, first, self.start, self.end, self.batches)
         self.sequences[9] = sequence + 1
         appended = end_transaction(self.log, 9, 0, commit=commit, timestamp=self.now, leader_epoch=self.epoch)
         self._appended(appended.first_offset, [None])

@@ -155,12 +155,13 @@ class TestLeaderEpochs:
         epochs = LeaderEpochs([(1, 10)])
         assert not epochs.unwritten
         epochs.assign(2, 20)
-        version, text = epochs.text()
-        assert text == b"0\n2\n1 10\n2 20\n"
-        epochs.assign(3, 30)
-        epochs.written(version)
         assert epochs.unwritten
-        epochs.written(epochs.text()[0])
+        assert epochs.text() == b"0\n2\n1 10\n2 20\n"
+        epochs.written()
         assert not epochs.unwritten
-        epochs.written(version)  # a worker's older text came last
+        epochs.assign(2, 25)
+        epochs.truncate_from_end(30)
+        epochs.truncate_from_start(10)
+        assert not epochs.unwritten  # none of it changed anything
+        epochs.truncate_from_start(11)
         assert epochs.unwritten
