@@ -121,7 +121,7 @@ def metadata() -> Message:
 
 
 def offset_commit() -> Message:
-    """A consumer commits a hundred partitions of four topics."""
+    """A consumer commits a hundred partitions of ten topics."""
     return OffsetCommitRequest(
         group_id="billing",
         generation_id_or_member_epoch=42,
@@ -137,10 +137,10 @@ def offset_commit() -> Message:
                         committed_leader_epoch=5,
                         committed_metadata="",
                     )
-                    for index in range(25)
+                    for index in range(10)
                 ],
             )
-            for topic in range(4)
+            for topic in range(10)
         ],
     )
 

@@ -30,13 +30,10 @@ def decode(cls: type[MessageT], version: int, data: bytes | memoryview) -> Messa
     except KeyError:
         decoder = _decoder(cls, version)
     try:
-        message, end = decoder(data, 0)
+        decoded: MessageT = decoder(data, 0, True)
     except DECODE_FAULTS as fault:
         fault.__traceback__ = None  # lets go of what was decoded so far, before it is decoded once more
-        raise _malformed(cls, version, data, 0) from fault
-    if end != len(data):
-        raise MalformedMessage(f"{len(data) - end} bytes left over", message=cls.__name__, version=version, offset=end)
-    decoded: MessageT = message
+        raise _malformed(cls, version, data, 0, True) from fault
     return decoded
 
 
@@ -47,10 +44,10 @@ def decode_prefix(cls: type[MessageT], version: int, data: bytes | memoryview, o
     except KeyError:
         decoder = _decoder(cls, version)
     try:
-        decoded: tuple[MessageT, int] = decoder(data, offset)
+        decoded: tuple[MessageT, int] = decoder(data, offset, False)
     except DECODE_FAULTS as fault:
         fault.__traceback__ = None
-        raise _malformed(cls, version, data, offset) from fault
+        raise _malformed(cls, version, data, offset, False) from fault
     return decoded
 
 
@@ -98,10 +95,10 @@ ENCODE_FAULTS = (StructError, AttributeError, TypeError, ValueError, OverflowErr
 """What the fast encoders raise."""
 
 
-def _malformed(cls: type[Message], version: int, data: bytes | memoryview, start: int) -> MalformedMessage:
+def _malformed(cls: type[Message], version: int, data: bytes | memoryview, start: int, whole: bool) -> MalformedMessage:
     from kpybroker.wire.decode_source import explain
 
-    return explain(cls, version, data, start)
+    return explain(cls, version, data, start, whole)
 
 
 def _unencodable(message: Message, version: int) -> UnencodableMessage:

@@ -1,6 +1,6 @@
 """Writes the source of a decoder: one function for one message at one version.
 
-    def decode(data, p): ... return message, p
+    def decode(data, p, whole): ... return message       or, if it need not be all of data, (message, p)
 
 The fields are read in the order of the wire. Fields of fixed width, and the length byte(s) of whatever follows them,
 are collected into a run and read by one `unpack_from`; arrays of structs become loops, nested structs stand inline.
@@ -17,7 +17,7 @@ from struct import Struct as Packer
 from typing import Any, NamedTuple
 
 from kpybroker.wire.codec import DECODE_FAULTS
-from kpybroker.wire.decode_steps import long_length, long_text, next_tag, unknown_tags, wrong
+from kpybroker.wire.decode_steps import left_over, long_length, long_text, next_tag, unknown_tags, wrong
 from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.primitives import read_uvarint
 from kpybroker.wire.schema import RECORDS, ArrayOf, Field, Kind, Message, Struct, StructOf, fields_of
@@ -27,7 +27,7 @@ from kpybroker.wire.uniform_runs import UNIFORM_MIN, UniformRuns
 COPY_BELOW = 1024
 """Views that may hold records are copied if they are shorter than this: bytes are faster to read than views."""
 
-Decoder = Callable[[bytes | memoryview, int], tuple[Any, int]]
+Decoder = Callable[[bytes | memoryview, int, bool], Any]
 
 
 def compile_decoder(cls: type[Message], version: int) -> Decoder:
@@ -35,10 +35,10 @@ def compile_decoder(cls: type[Message], version: int) -> Decoder:
     return _compile(cls, version, traced=False)
 
 
-def explain(cls: type[Message], version: int, data: bytes | memoryview, start: int) -> MalformedMessage:
+def explain(cls: type[Message], version: int, data: bytes | memoryview, start: int, whole: bool) -> MalformedMessage:
     """What is wrong with input that the fast decoder could not read."""
     try:
-        _traced_decoder(cls, version)(data, start)
+        _traced_decoder(cls, version)(data, start, whole)
     except _Located as located:
         cause = located.__cause__
         why = str(cause) if isinstance(cause, (MalformedMessage, UnicodeDecodeError)) else "cut short"
@@ -60,7 +60,7 @@ def _compile(cls: type[Message], version: int, *, traced: bool) -> Decoder:
     writer = _DecoderWriter(version, version in cls.FLEXIBLE, traced)
     source = writer.source
     source.names |= {
-        step.__name__: step for step in (read_uvarint, long_length, long_text, next_tag, unknown_tags, wrong)
+        step.__name__: step for step in (read_uvarint, long_length, long_text, next_tag, unknown_tags, left_over, wrong)
     }
     source.names |= {"Located": _Located, "FAULTS": DECODE_FAULTS}
     writer.whole_message(cls)
@@ -112,7 +112,7 @@ class _DecoderWriter:
     def whole_message(self, cls: type[Message]) -> None:
         add, block = self.source.add, self.source.block
         self.text_from_view = has_records(cls, self.version)
-        with block("def decode(data, p)"):
+        with block("def decode(data, p, whole)"):
             add("limit = len(data)")
             if self.text_from_view:
                 add("view = memoryview(data)")
@@ -129,10 +129,14 @@ class _DecoderWriter:
 
     def body(self, cls: type[Message]) -> None:
         """Read the message and return it."""
-        self.struct(cls, "", "whole = {}")
+        self.struct(cls, "", "message = {}")
+        with self.source.block("if p == limit and whole"):
+            self.source.add("return message")
         with self.source.block("if p > limit"):
             self.source.add("wrong('cut short')")
-        self.source.add("return whole, p")
+        with self.source.block("if whole"):
+            self.source.add("left_over(limit - p)")
+        self.source.add("return message, p")
 
     # ---- runs of fixed width ----
 
@@ -438,8 +442,7 @@ class _DecoderWriter:
         runs = self.source.bind("uniform", UniformRuns(cls, self.version, self.flexible))
         add(f"{left} = {turns}")
         with block(f"if {left} >= {UNIFORM_MIN}"):
-            add(f"{variable}, p = {runs}.read(data, p, {left})")
-            add(f"{left} -= len({variable})")
+            add(f"{variable}, p, {left} = {runs}.read(data, p, {left})")
         with block("else"):
             add(f"{variable} = []")
         with block(f"if {left}"), block(f"for _ in range({left})"):

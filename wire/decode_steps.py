@@ -41,3 +41,8 @@ def unknown_tags(data: bytes | memoryview, p: int, limit: int) -> tuple[tuple[tu
 
 def wrong(why: str) -> None:
     raise MalformedMessage(why)
+
+
+def left_over(count: int) -> None:
+    """Refuse bytes behind the message."""
+    raise MalformedMessage(f"{count} bytes left over")

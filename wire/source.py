@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from struct import Struct as Packer
 from typing import Any
 
@@ -86,11 +87,13 @@ MANY = 64
 """Arrays of integers up to this length have their packer in a table."""
 
 
+@cache
 def short_unpackers(letter: str) -> list[Callable[..., tuple[Any, ...]]]:
     """`unpack_from` for 0, 1, 2 ... numbers of one width."""
     return [Packer(f">{count}{letter}").unpack_from for count in range(MANY)]
 
 
+@cache
 def short_packers(letter: str) -> list[Callable[..., bytes]]:
     """`pack` for 0, 1, 2 ... numbers of one width."""
     return [Packer(f">{count}{letter}").pack for count in range(MANY)]

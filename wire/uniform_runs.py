@@ -26,7 +26,7 @@ COMPILE_AFTER = 64
 Shape = tuple[int, ...]
 """The lengths in an element, in the order of the wire, as they stand there (compact ones are one more)."""
 
-RunReader = Callable[[bytes | memoryview, int, int], tuple[list[Any], int]]
+RunReader = Callable[[bytes | memoryview, int, int], tuple[list[Any], int, int]]
 
 
 class UniformRuns:
@@ -39,9 +39,11 @@ class UniformRuns:
         self._fields = _untagged(cls, version, flexible)
         self._readers: dict[Shape, RunReader] = {}
         self._seen: dict[Shape, int] = {}
-        self._shape_of = self._compile_shape_of()
+        self._shape_of: Callable[[bytes | memoryview, int], Any] | None = None  # written when first needed
         self.read: RunReader = self._look
-        """Read those of `count` elements at `p` that share the first one's shape, if known: (elements, next position).
+        """Read those of `count` elements at `p` that share the first one's shape, if known.
+
+        Returns the elements, the position after them, and how many are still to be read.
 
         Raises IndexError if the input ends within the first element. It is the reader of the shape that was met last:
         mostly the next array is of the same.
@@ -53,12 +55,14 @@ class UniformRuns:
         fields = _untagged(cls, version, flexible)
         return bool(fields) and all(field.compact and _suits(field.type) for field in fields)
 
-    def _look(self, data: bytes | memoryview, p: int, count: int) -> tuple[list[Any], int]:
+    def _look(self, data: bytes | memoryview, p: int, count: int) -> tuple[list[Any], int, int]:
         """As `read`, when the shape is not that of last time."""
+        if self._shape_of is None:
+            self._shape_of = self._compile_shape_of()
         shape = self._shape_of(data, p)
         reader = self._readers.get(shape) or self._learn(shape, count)
         if reader is None:
-            return [], p
+            return [], p, count
         self.read = reader
         return reader(data, p, count)
 
@@ -144,27 +148,23 @@ class UniformRuns:
         targets, checks, packer = layout.finish()
         source.names |= {"iter_unpack": packer.iter_unpack, "StructError": StructError, "look": self._look}
         build = constructor_call(source, self._cls, values)
-        size = packer.size
         with block("def read(data, p, count)"):
-            with block("try"):
-                add(f"chunk = data[p:p + count * {size}]")
-                if checks:
-                    add(f"found = [{build} for {targets} in iter_unpack(chunk) if {' and '.join(checks)}]")
-                else:
-                    add(f"found = [{build} for {targets} in iter_unpack(chunk)]")
-            with block("except StructError"):  # what is left of the input is not so many elements of this shape
-                add("return [], p")
-            with block("if len(found) == count"):
-                add(f"return found, p + count * {size}")
+            add(f"end = p + count * {packer.size}")
             add("found = []")
-            with block(f"for {targets} in iter_unpack(chunk)"):
+            with block("try"):
+                add("elements = iter_unpack(data[p:end])")
+            with block("except StructError"):  # what is left of the input is not so many elements of this shape
+                add("return found, p, count")
+            with block(f"for {targets} in elements"):
                 if checks:
-                    with block(f"if not ({' and '.join(checks)})"):
+                    with block(f"if {' or '.join(checks)}"):
                         add("break")
                 add(f"found.append({build})")
-            with block("if chunk and not found"):
+            with block("if len(found) == count"):
+                add("return found, end, 0")
+            with block("if not found and p < len(data)"):
                 add("return look(data, p, count)")
-            add(f"return found, p + len(found) * {size}")
+            add(f"return found, p + len(found) * {packer.size}, count - len(found)")
         return source.compile("read", f"read {self._cls.__name__} of shape {shape}")
 
 
@@ -188,7 +188,7 @@ class _Layout:
         self._fixed += data
 
     def finish(self) -> tuple[str, list[str], Packer]:
-        """The variables as targets of a loop, the conditions that an element has this shape, and the whole format."""
+        """Variables as targets of a loop, conditions that an element has another shape, and the whole format."""
         self._end_constant()
         return ", ".join(self._targets) + ",", self._checks, Packer(self._format)
 
@@ -197,7 +197,7 @@ class _Layout:
         while self._fixed:
             size, letter = next((size, letter) for size, letter in _UNSIGNED if size <= len(self._fixed))
             part, self._fixed = self._fixed[:size], self._fixed[size:]
-            self._checks.append(f"{self._target(letter, 'k')} == {int.from_bytes(part, 'big')}")
+            self._checks.append(f"{self._target(letter, 'k')} != {int.from_bytes(part, 'big')}")
 
     def _target(self, letter: str, stem: str) -> str:
         variable = self._source.local(stem)

@@ -382,6 +382,14 @@ def test_list_offsets(client: Any, timestamp: int, offset: int, of_record: int |
     assert answer.leader_epoch == (-1 if offset < 0 else 0)
 
 
+@pytest.mark.parametrize("version", range(1, 12))
+def test_list_offsets_in_every_version(client: Any, version: int) -> None:
+    produce(client, batch(b"a"))
+    for timestamp, offset in ((-1, 1), (-2, 0), (0, 0)):
+        answer = list_offsets(client, timestamp, version)
+        assert (answer.error_code, answer.offset, answer.leader_epoch) == (Code.NONE, offset, 0 if version >= 4 else -1)
+
+
 @pytest.mark.parametrize(("timestamp", "version"), [(-3, 6), (-4, 7), (-5, 8), (-6, 10)])
 def test_special_timestamps_have_their_versions(client: Any, timestamp: int, version: int) -> None:
     assert list_offsets(client, timestamp, version).error_code == Code.UNSUPPORTED_VERSION

@@ -391,10 +391,10 @@ def test_shapes(version: int) -> None:
         metadata([]),
     ]
     for _ in range(4):
-        for message in messages:
-            data = encode(message, version)
-            assert decode(MetadataResponse, version, data) == message
-            assert decode(MetadataResponse, version, memoryview(bytearray(data))) == message
+        for each in messages:
+            data = encode(each, version)
+            assert decode(MetadataResponse, version, data) == each
+            assert decode(MetadataResponse, version, memoryview(bytearray(data))) == each
             for cut in range(0, len(data), 97):
                 with pytest.raises(MalformedMessage):
                     decode(MetadataResponse, version, data[:cut])
@@ -416,8 +416,9 @@ def test_no_more_shapes_are_kept_than_a_few() -> None:
             )
             start = data.index(encode_element(element))
             for _ in range(3):
-                found, end = runs.read(data, start, 100)
+                found, end, left = runs.read(data, start, 100)
                 assert end == start + len(found) * len(encode_element(element))
+                assert left == 100 - len(found)
                 assert found in ([], [element] * 100)
     assert len(runs._readers) == SHAPES_MAX
 

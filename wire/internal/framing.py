@@ -50,7 +50,7 @@ WRITE_VERSIONS: dict[str, int] = {
     "RegisterControllerRecord": 0,
     "ClearElrRecord": 0,
     # control records; LeaderChange is read at version 0 whatever it says
-    "LeaderChangeMessage": 1,
+    "LeaderChangeMessage": 0,
     "SnapshotHeaderRecord": 0,
     "SnapshotFooterRecord": 0,
     "KRaftVersionRecord": 0,

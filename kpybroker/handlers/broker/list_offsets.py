@@ -35,6 +35,7 @@ EARLIEST_PENDING_UPLOAD = -6
 SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 """The version from which on each of the special timestamps may be asked for."""
 
+EPOCHS_SINCE = 4
 CONSUMER = -1
 DEBUGGING = -2
 READ_COMMITTED = 1
@@ -84,7 +85,8 @@ def _topic(
                 raise Refused(Code.INVALID_REQUEST)
             if ctx.version < SINCE.get(asked.timestamp, 0):
                 raise Refused(Code.UNSUPPORTED_VERSION)
-            answers.append(_response(asked, _find(ctx, request, topic.name, asked)))
+            found = _find(ctx, request, topic.name, asked)
+            answers.append(_response(asked, found if ctx.version >= EPOCHS_SINCE else found._replace(leader_epoch=-1)))
         except Refused as refused:
             answers.append(_response(asked, NOTHING, refused.code))
         except StorageFailed:
