@@ -156,12 +156,14 @@ class Node:
     ) -> None:
         """Accept until told to stop; then hand over, and let what is under way come to its end."""
         cluster = parts.cluster
+        # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers, and
+        # may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
+        await cluster.join(
+            self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+        )
         async with trio.open_nursery() as accepting:
             for listener in self._listeners(parts):
                 accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
-            await cluster.join(
-                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-            )
             log.info("node %d serves %s", cluster.node_id, ", ".join(map(str, self.listening)))
             task_status.started(self.listening)
             await stop.wait()

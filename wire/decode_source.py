@@ -134,6 +134,7 @@ class _DecoderWriter:
             self.source.add("return message")
         with self.source.block("if p > limit"):
             self.source.add("wrong('cut short')")
+        self.at("")
         with self.source.block("if whole"):
             self.source.add("left_over(limit - p)")
         self.source.add("return message, p")

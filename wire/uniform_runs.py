@@ -43,10 +43,9 @@ class UniformRuns:
         self.read: RunReader = self._look
         """Read those of `count` elements at `p` that share the first one's shape, if known.
 
-        Returns the elements, the position after them, and how many are still to be read.
-
-        Raises IndexError if the input ends within the first element. It is the reader of the shape that was met last:
-        mostly the next array is of the same.
+        It returns the elements, the position after them, and how many are still to be read, and raises IndexError if
+        the input ends within the first element. It is the reader of the shape that was met last: mostly the next array
+        is of the same.
         """
 
     @staticmethod
