@@ -106,7 +106,7 @@ class LeaderHint(NamedTuple):
 class Context:
     """One request's view of the node."""
 
-    __slots__ = ("client", "client_id", "connection", "correlation_id", "services", "version")
+    __slots__ = ("_endpoints", "client", "client_id", "connection", "correlation_id", "services", "version")
 
     def __init__(
         self,
@@ -123,6 +123,7 @@ class Context:
         self.version = version
         self.correlation_id = correlation_id
         self.client_id = client_id
+        self._endpoints: dict[int, Endpoint] | None = None
 
     @property
     def image(self) -> ClusterImage:
@@ -165,10 +166,14 @@ class Context:
 
     def endpoint(self, broker_id: int) -> Endpoint | None:
         """Where a broker listens, on the listener that the client came by; None: unknown, fenced or not there."""
-        broker = self.image.brokers.get(broker_id)
-        if broker is None or broker.fenced:
-            return None
-        return next((endpoint for endpoint in broker.endpoints if endpoint.name == self.client.listener), None)
+        if self._endpoints is None:  # once a request: a Metadata of thousands of partitions asks for each of them
+            self._endpoints = {
+                broker.id: endpoint
+                for broker in self.image.brokers.values()
+                for endpoint in broker.endpoints
+                if endpoint.name == self.client.listener and not broker.fenced
+            }
+        return self._endpoints.get(broker_id)
 
     def leader_hint(self, topic: str, index: int) -> LeaderHint | None:
         """Who leads a partition; None if there is no such partition."""

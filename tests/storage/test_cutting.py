@@ -2,7 +2,7 @@
 
 import pytest
 
-from kpybroker.storage.errors import OffsetOutOfRange
+from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.names import doomed_folder
 
 from .making import NOW, append, batch, config, end_transaction, read_all, sequenced, values
@@ -29,6 +29,32 @@ class TestTruncate:
         append(log, b"after", epoch=9)
         assert values(log) == [*kept, b"after"]
         assert values(reopen(disk.killed(), clean=False, config=SEGMENTS)) == [*kept, b"after"]
+
+    def test_the_epochs_file_follows_at_once(self, make_log, disk):
+        """A JVM that opens what kill -9 left only adds epochs that are newer than the file's."""
+        log = filled(make_log)
+        log.flush()
+        log.truncate_to(5, now_ms=NOW)
+        assert disk.content("/data/t-0/leader-epoch-checkpoint") == b"0\n2\n0 0\n1 3\n"
+        log.truncate_fully_and_start_at(0, now_ms=NOW)
+        assert disk.content("/data/t-0/leader-epoch-checkpoint") == b"0\n0\n"
+
+    def test_killed_while_it_cuts(self, make_log, disk, reopen):
+        """Whichever operation is the last, no offset is missing in the middle."""
+        log = filled(make_log)
+        first = disk.operations
+        filled_disk = disk.killed()
+        log.truncate_to(3, now_ms=NOW)
+        for number in range(1, disk.operations - first + 1):
+            again = filled_disk.killed()
+            log = reopen(again, clean=False, config=SEGMENTS)
+            again.fail_from = again.operations + number
+            with pytest.raises(StorageFailed):
+                log.truncate_to(3, now_ms=NOW)
+            assert log.failure is not None
+            left = [offset for offset, _ in read_all(reopen(again.killed(), clean=False, config=SEGMENTS))]
+            assert left == list(range(len(left)))
+            assert 3 <= len(left) <= 10
 
     def test_a_batch_goes_as_a_whole(self, make_log):
         log = make_log()

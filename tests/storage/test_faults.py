@@ -223,6 +223,32 @@ def test_a_log_that_cannot_take_an_append_back_has_failed(disk, make_log):
     assert values(reopened(disk.killed(), 0)) == [b"a"]
 
 
+@pytest.mark.parametrize(("failing", "failed"), [(1, False), (2, True)], ids=["once", "and the removal too"])
+def test_a_segment_that_cannot_be_made_is_taken_back(disk, make_log, failing, failed):
+    append(make_log(), b"a")
+
+    def ready(copy):
+        log = reopened(copy, 0)
+        append(log, b"b")
+        copy.trace.clear()
+        return log
+
+    probe = disk.killed()
+    ready(probe).roll(NOW)
+    made = probe.trace.index(("create", f"{FOLDER}/00000000000000000002.log")) + 2  # it is emptied, then
+
+    other = disk.killed()
+    log = ready(other)
+    other.fail_at = {other.operations + made + number: 5 for number in range(failing)}
+    with pytest.raises(StorageFailed):
+        log.roll(NOW)
+    assert (log.failure is not None) is failed
+    if not failed:
+        append(log, b"c")
+        assert values(log) == [b"a", b"b", b"c"]
+        assert values(reopened(other.killed(), 0)) == [b"a", b"b", b"c"]
+
+
 def test_a_failed_sync_fails_the_log(disk, make_log):
     log = make_log()
     append(log, b"a")

@@ -2,6 +2,9 @@
 
 import pytest
 
+from kpybroker.wire.records.batch import build_batch
+from kpybroker.wire.records.record import Record
+
 from .making import NOW, append, batch, config, end_transaction, read_all, sequenced, values
 
 SEGMENTS = config(segment_bytes=250, index_interval_bytes=0)
@@ -103,6 +106,26 @@ def test_offsets_that_come_again_end_the_log(make_log, disk, reopen):
     assert values(reopen(disk, clean=False)) == [b"a", b"b"]
 
 
+def test_epochs_that_the_batches_contradict(make_log, disk, reopen):
+    """The file is older than a truncation, after which another leader wrote other batches."""
+    log = make_log()
+    append(log, b"a", epoch=1)
+    append(log, b"b", epoch=3)
+    append(log, b"c", epoch=3)
+    disk.put(f"{FOLDER}/leader-epoch-checkpoint", b"0\n3\n0 0\n1 1\n3 2\n")
+    assert reopen(disk, clean=False).epochs.entries == [(1, 0), (3, 1)]
+
+
+def test_epochs_without_a_batch_are_kept(make_log, disk, reopen):
+    """Compaction may have removed every batch of an epoch, and an old epoch does not come again."""
+    log = make_log()
+    append(log, b"a", epoch=1)
+    append(log, b"b", epoch=4)
+    disk.put(f"{FOLDER}/leader-epoch-checkpoint", b"0\n2\n0 0\n4 1\n")
+    log.append_as_follower(build_batch([Record(value=b"c")], base_offset=2, leader_epoch=3), now_ms=NOW)
+    assert reopen(disk, clean=False).epochs.entries == [(1, 0), (4, 1)]
+
+
 def test_progress_is_told(make_log, disk, reopen):
     log = filled(make_log)
     log.flush(5)
@@ -175,10 +198,14 @@ class TestProducers:
         reopen(killed, clean=False, config=SEGMENTS)
         assert killed.content(f"{FOLDER}/{index}") == content
 
-    def test_snapshots_that_are_left(self, make_log, disk, reopen):
+    @pytest.mark.parametrize("before", ["all", "none"])
+    def test_snapshots_that_are_left(self, make_log, disk, reopen, before):
         """One for each segment recovered, as after a roll, and one at the end."""
         log = self.make(make_log)
         killed = disk.killed()
+        for name in killed.names(FOLDER):
+            if name.endswith(".snapshot") and before == "none":
+                killed.remove(f"{FOLDER}/{name}")
         reopen(killed, clean=False, config=SEGMENTS)
         snapshots = sorted(int(name[:20]) for name in killed.names(FOLDER) if name.endswith(".snapshot"))
         assert snapshots == [*log.base_offsets[1:], 12]
