@@ -156,8 +156,8 @@ class Node:
     ) -> None:
         """Accept until told to stop; then hand over, and let what is under way come to its end."""
         cluster = parts.cluster
-        # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers, and
-        # may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
+        # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
+        # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
         await cluster.join(
             self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
         )
