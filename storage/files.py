@@ -18,6 +18,7 @@ Buffer = bytes | bytearray | memoryview
 StrPath = str | os.PathLike[str]
 
 _TEMPORARY = ".tmp"
+_sync_data = getattr(os, "fdatasync", os.fsync)  # it syncs the length too, and leaves out only the times
 
 
 class OpenFile(Protocol):
@@ -153,7 +154,7 @@ class _RealFile:
         if not self._sync:
             return
         try:
-            os.fdatasync(self._fd)  # it syncs the length too: what it leaves out is access and modification times
+            _sync_data(self._fd)
         except OSError as error:
             raise StorageFailed(self.path, error) from error
 

@@ -10,6 +10,7 @@ import os
 from kpybroker.storage.files import OpenFile
 
 _PROBE = 1
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux only; without it a probe reads, which warms
 _WARM_BYTES = 1 << 20
 
 
@@ -80,8 +81,8 @@ class FileRegion:
         fd = self.fileno()
         probe = [bytearray(_PROBE)]
         try:
-            os.preadv(fd, probe, self.position, os.RWF_NOWAIT)
-            os.preadv(fd, probe, self.position + self.length - 1, os.RWF_NOWAIT)
+            os.preadv(fd, probe, self.position, _NOWAIT)
+            os.preadv(fd, probe, self.position + self.length - 1, _NOWAIT)
         except BlockingIOError:
             return False
         except OSError:  # a file system without RWF_NOWAIT: nothing can be said, so nothing is waited for

@@ -72,6 +72,7 @@ class BrokerConfig:
     offsets_topic_num_partitions = integer()
     offsets_topic_replication_factor = integer()
     offsets_topic_segment_bytes = integer()
+    producer_id_expiration_check_interval_ms = integer()
     producer_id_expiration_ms = integer()
     replica_high_watermark_checkpoint_interval_ms = integer()
     socket_listen_backlog_size = integer()

@@ -133,6 +133,10 @@ class Logs:
                 name="log retention",
             )  # fmt: skip
             nursery.start_soon(
+                self._every, config.producer_id_expiration_check_interval_ms, self._expire_producers, replicas,
+                name="producer id expiration",
+            )  # fmt: skip
+            nursery.start_soon(
                 self._every, config.log_flush_scheduler_interval_ms, self._flush, replicas, name="log flusher"
             )
             nursery.start_soon(
@@ -164,6 +168,12 @@ class Logs:
                     partition.log_start_moved()
             except (Refused, StorageFailed) as failure:
                 log.error("retention of %s: %s", partition, failure)
+
+    async def _expire_producers(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's
+        """Forget producers that have been silent for producer.id.expiration.ms."""
+        for opened in list(self._open.values()):
+            await trio.lowlevel.checkpoint()
+            opened.producers.expire(self._clock.wall_ms())
 
     async def _flush(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's
         for opened in list(self._open.values()):

@@ -69,6 +69,7 @@ class Partition:
             except StorageFailed as failure:
                 raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
             self._high_watermark = self._log.log_end_offset
+            self._begin_epoch()
         return self._log
 
     @property
@@ -96,7 +97,13 @@ class Partition:
         self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
         self.is_leader = leader_id == me
         if changed:
+            self._begin_epoch()
             self._upset()
+
+    def _begin_epoch(self) -> None:
+        """A leader's epoch begins where its log ends, before anything is written in it (KIP-101)."""
+        if self.is_leader and self._log is not None:
+            self._log.epochs.assign(self.leader_epoch, self._log.log_end_offset)
 
     def check_leader(self, current_leader_epoch: int = -1) -> None:
         """Raises: Refused unless this node leads, in the epoch that the client believes in (-1: it does not say)."""
@@ -156,15 +163,13 @@ class Partition:
         high_watermark, stable = self.high_watermark, self.last_stable_offset
         end_offset = stable if committed else high_watermark
         try:
-            region = log.read(offset, bytes_max=bytes_max, end_offset=end_offset, at_least_one=at_least_one).region
+            found = log.read(offset, bytes_max=bytes_max, end_offset=end_offset, at_least_one=at_least_one)
+            aborted = log.aborted_in(offset, found) if committed else None
         except OffsetOutOfRange as outside:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
         except StorageFailed as failure:
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
-        aborted = None
-        if committed:
-            aborted = log.aborted_transactions(offset, end_offset) if region is not None else []
-        return Read(region, high_watermark, stable, log.log_start_offset, aborted)
+        return Read(found.region, high_watermark, stable, log.log_start_offset, aborted)
 
     def end_of_epoch(self, leader_epoch: int) -> tuple[int, int] | None:
         """The greatest epoch at or below `leader_epoch` that this log has, and the offset where it ends; None: no such.

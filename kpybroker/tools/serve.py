@@ -81,6 +81,7 @@ def serve(
         _fail(str(error))
     for line in broker_config.warnings:
         log.warning("%s", line)
+    _raise_descriptor_limit()
     _run(broker_config)
 
 
@@ -95,6 +96,19 @@ def _data_dir(data_dir: Path | None) -> dict[str, str]:
 def _fail(why: str) -> NoReturn:
     click.echo(f"kpybroker: {why}", err=True)
     sys.exit(1)
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as this process may have: a segment in use takes one, and so does a connection."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError) as refused:
+        log.info("the limit of open files stays as it is: %s", refused)
 
 
 def _run(config: BrokerConfig) -> None:

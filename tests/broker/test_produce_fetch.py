@@ -19,6 +19,7 @@ from kpybroker.wire.messages.fetch import (
     ForgottenTopic,
     PartitionData,
 )
+from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from kpybroker.wire.messages.list_offsets import (
     ListOffsetsPartition,
@@ -50,8 +51,9 @@ Connect = Callable[[], Any]
 NOW_MS = int(time.time() * 1000)
 
 
-def batch(*values: bytes, **options: Any) -> bytes:
-    return build_batch([Record(timestamp=NOW_MS + index, value=value) for index, value in enumerate(values)], **options)
+def batch(*values: bytes, key: bytes | None = None, **options: Any) -> bytes:
+    records = [Record(timestamp=NOW_MS + index, key=key, value=value) for index, value in enumerate(values)]
+    return build_batch(records, **options)
 
 
 def produce_request(
@@ -146,7 +148,7 @@ def test_topic_ids(client: Any) -> None:
         pytest.param({"topic": "nope"}, Code.UNKNOWN_TOPIC_OR_PARTITION, id="no such topic"),
         pytest.param({"index": 2}, Code.UNKNOWN_TOPIC_OR_PARTITION, id="no such partition"),
         pytest.param({"index": -1}, Code.UNKNOWN_TOPIC_OR_PARTITION, id="a negative partition"),
-        pytest.param({"topic": "__consumer_offsets"}, Code.INVALID_TOPIC_EXCEPTION, id="an internal topic"),
+        pytest.param({"records": batch(b"a")[:30]}, Code.INVALID_RECORD, id="less than a batch"),
         pytest.param({"acks": 2}, Code.INVALID_REQUIRED_ACKS, id="acks=2"),
         pytest.param({"records": None}, Code.INVALID_RECORD, id="no records"),
         pytest.param({"records": batch(b"a") + batch(b"b")}, Code.INVALID_RECORD, id="two batches"),
@@ -157,6 +159,14 @@ def test_topic_ids(client: Any) -> None:
         pytest.param({"records": batch(bytes(1_048_600))}, Code.MESSAGE_TOO_LARGE, id="too large"),
         pytest.param(
             {"records": batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0, transactional=True)},
+            Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            id="a transaction of nobody",
+        ),
+        pytest.param(
+            {
+                "records": batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0, transactional=True),
+                "transactional_id": "x",
+            },
             Code.INVALID_TXN_STATE,
             id="a transaction",
         ),
@@ -167,6 +177,14 @@ def test_what_is_refused(client: Any, change: dict[str, Any], code: Code) -> Non
     answer = produce(client, arguments.pop("records"), **arguments)
     assert (Code(answer.error_code), answer.base_offset) == (code, -1)
     assert fetch(client, ("t", 0, 0))[0].high_watermark == 0
+
+
+def test_internal_topics_are_for_coordinators(client: Any, connect: Connect) -> None:
+    client.ask(FindCoordinatorRequest(key="g"), FindCoordinatorResponse, 1)
+    assert produce(client, batch(b"a"), topic="__consumer_offsets").error_code == Code.INVALID_TOPIC_EXCEPTION
+    admin = connect()
+    admin.client_id = "__admin_client"
+    assert produce(admin, batch(b"a", key=b"k"), topic="__consumer_offsets").error_code == Code.NONE
 
 
 def test_single_records_are_named(broker: Broker, client: Any) -> None:
@@ -406,7 +424,7 @@ def test_list_offsets_errors(client: Any) -> None:
         isolation_level=0,
     )
     answers = client.ask(request, ListOffsetsResponse, 10).topics[0].partitions
-    assert [answer.error_code for answer in answers] == [Code.INVALID_REQUEST] * 2
+    assert [answer.error_code for answer in answers] == [Code.INVALID_REQUEST]
 
 
 def test_offset_for_leader_epoch(client: Any) -> None:

@@ -203,6 +203,15 @@ class TestRetention:
         assert log.size_bytes >= 500
         assert log.retention(NOW, 10) == 0
 
+    def test_by_size_to_the_byte(self, make_log):
+        log = filled(make_log)
+        one = log.size_bytes // 5
+        log.config = config(segment_bytes=250, retention_bytes=3 * one + 1)
+        assert log.retention(NOW, 10) == 1
+        log.config = config(segment_bytes=250, retention_bytes=3 * one)
+        assert log.retention(NOW, 10) == 1
+        assert log.size_bytes == 3 * one
+
     def test_a_compacted_topic_keeps_everything(self, make_log):
         settings = config(segment_bytes=250, retention_ms=0, retention_bytes=0, compacted=True, deletes=False)
         log = filled(make_log, settings, count=0)

@@ -269,6 +269,31 @@ def content(path: Path, expected: dict):
     return entries == expected.get("entries", []) or entries
 
 
+@pytest.mark.parametrize("name", ["clean", "killed", "torn", "snapshot"])
+def test_the_metadata_log(name, tmp_path):
+    """Its recovery point is in no checkpoint; a snapshot may have taken the place of its first segments."""
+    manifest = manifest_of(name)
+    folder = unpacked(name, tmp_path) / "__cluster_metadata-0"
+    log = Log.open(folder, config=config(), files=FILES, clean=False, recovery_point=0, now_ms=manifest_t0(manifest))
+    files = (manifest.get("files") or manifest["files_after_recovery"])["logs"]
+    (described,) = [found for found in files if found["dir"] == "__cluster_metadata-0"]
+    batches = [batch for file in described["files"] if file["name"].endswith(".log") for batch in file["batches"]]
+    if name == "torn":  # its manifest only has what a later start added to
+        batches = [batch for batch in batches if batch["base_offset"] < log.log_end_offset]
+    found = []
+    offset = log.log_start_offset
+    while (region := log.read(offset, bytes_max=1 << 20, end_offset=log.log_end_offset).region) is not None:
+        found += [(header.base_offset, header.last_offset, header.crc) for _, header in iter_headers(region.read())]
+        offset = found[-1][1] + 1
+    assert found == [(batch["base_offset"], batch["last_offset"], batch["crc"]) for batch in batches]
+    assert uuid_text(log.topic_id) == "AAAAAAAAAAAAAAAAAAAAAQ"
+    log.close(clean=False)
+
+
+def manifest_t0(manifest: dict) -> int:
+    return (manifest.get("live_after_recovery") or manifest["live"])["t0"]
+
+
 def test_a_killed_directory_has_preallocated_indexes(tmp_path):
     """The proof that the tail of zeros is met at all."""
     folder = unpacked("killed", tmp_path)

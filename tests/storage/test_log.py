@@ -80,7 +80,7 @@ def test_recompression(make_log):
         pytest.param(batch(b"a") + batch(b"b"), Code.INVALID_RECORD, id="two batches"),
         pytest.param(batch(b"x")[:-1] + b"y", Code.CORRUPT_MESSAGE, id="a wrong checksum"),
         pytest.param(marker(1, 1, commit=True), Code.INVALID_RECORD, id="a control batch of a client"),
-        pytest.param(b"", Code.CORRUPT_MESSAGE, id="nothing"),
+        pytest.param(b"", Code.INVALID_RECORD, id="nothing"),
     ],
 )
 def test_refused(disk, make_log, records, code):
@@ -89,7 +89,7 @@ def test_refused(disk, make_log, records, code):
     operations = disk.operations
     with pytest.raises(Refused) as refused:
         log.append_as_leader(records, leader_epoch=0, now_ms=NOW)
-    assert refused.value.code in (code, Code.INVALID_RECORD)
+    assert refused.value.code is code
     assert (log.log_end_offset, disk.operations) == (1, operations)
     assert values(log) == [b"kept"]
 
@@ -157,11 +157,11 @@ class TestRead:
 
     def test_every_offset_of_a_long_log(self, make_log):
         """Recent batches are found by position, older ones through the index, and all of them rightly."""
-        log = make_log(config(index_interval_bytes=300, segment_bytes=30_000))
-        for number in range(700):
+        log = make_log(config(index_interval_bytes=300, segment_bytes=60_000))
+        for number in range(1300):
             append(log, b"%d" % number, b"again")
-        for offset in range(1400):
-            region = log.read(offset, bytes_max=1, end_offset=1400).region
+        for offset in range(2600):
+            region = log.read(offset, bytes_max=1, end_offset=2600).region
             (first, _) = read_records(region.read())
             assert (first.offset, first.value) == (offset // 2 * 2, b"%d" % (offset // 2))
 

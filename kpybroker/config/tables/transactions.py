@@ -38,6 +38,6 @@ TRANSACTIONS: Final[tuple[Setting, ...]] = (
             "How long a leader goes on asking."),
     Setting("producer.id.expiration.ms", INT, 86_400_000, at_least(1), CLUSTER, USED,
             "How long a partition remembers an idle producer, to know its repetitions."),
-    Setting("producer.id.expiration.check.interval.ms", INT, 600_000, at_least(1), STATIC, INERT,
+    Setting("producer.id.expiration.check.interval.ms", INT, 600_000, at_least(1), STATIC, USED,
             "How often idle producers are looked for and forgotten.", internal=True),
 )

@@ -26,7 +26,10 @@ NO_CONTROLLER = -1
 async def handle(ctx: Context, request: DescribeClusterRequest) -> DescribeClusterResponse:
     """List brokers that have an endpoint on the client's listener."""
     if request.endpoint_type == CONTROLLERS:
-        raise Refused(Code.MISMATCHED_ENDPOINT_TYPE, "The request was sent to an endpoint of the wrong type (BROKER).")
+        raise Refused(
+            Code.MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+        )
     if request.endpoint_type != BROKERS:
         raise Refused(Code.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
     operations = ctx.authorized_operations(request.include_cluster_authorized_operations)

@@ -34,6 +34,7 @@ TOPIC_IDS_SINCE = 13
 LEADER_HINTS_SINCE = 16
 READ_COMMITTED = 1
 FULL_FETCH_EPOCH = -1
+NOT_THERE = (Code.UNKNOWN_TOPIC_OR_PARTITION, Code.UNKNOWN_TOPIC_ID, Code.TOPIC_AUTHORIZATION_FAILED)
 
 
 async def handle(ctx: Context, request: FetchRequest) -> FetchResponse:
@@ -104,6 +105,7 @@ class _Answer:
     def __init__(self, ctx: Context, request: FetchRequest, fetch: Fetch) -> None:
         self.ctx = ctx
         self.fetch = fetch
+        self.replica = _replica_id(request) >= 0
         self.committed = request.isolation_level == READ_COMMITTED
         self.bytes_max = min(request.max_bytes, ctx.config.fetch_max_bytes)
         self.bytes_min = min(request.min_bytes, self.bytes_max)
@@ -190,6 +192,8 @@ class _Answer:
 
     def _read(self, partition: Partition, interest: Interest) -> Read | Diverged:
         partition.check_leader(interest.current_leader_epoch)
+        if self.replica:  # no partition has a second replica yet, so whoever asks is none of them
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
         if interest.last_fetched_epoch >= 0:
             diverged = partition.divergence(interest.last_fetched_epoch, interest.fetch_offset)
             if diverged is not None:
@@ -258,7 +262,8 @@ def _partition_data(
     current_leader: LeaderIdAndEpoch | None = None,
     diverging_epoch: EpochEndOffset | None = None,
 ) -> PartitionData:
-    aborted = None
+    # Kafka's answer for what is not there at all has an empty list, where other errors have null.
+    aborted: list[AbortedTransaction] | None = [] if error_code in NOT_THERE else None
     if read is not None and read.aborted is not None:
         aborted = [
             AbortedTransaction(producer_id=transaction.producer_id, first_offset=transaction.first_offset)

@@ -40,7 +40,12 @@ async def handle(ctx: Context, request: FindCoordinatorRequest) -> FindCoordinat
         found = await _find(ctx, request.key_type, request.key)
         host, port = _address(found)
         return FindCoordinatorResponse(
-            error_code=found.code, error_message=found.code.message, node_id=found.node_id, host=host, port=port
+            # Java's text for no error is its name.
+            error_code=found.code,
+            error_message=found.code.message or "NONE",
+            node_id=found.node_id,
+            host=host,
+            port=port,
         )
     coordinators = []
     for key in request.coordinator_keys:
@@ -85,7 +90,9 @@ async def _find(ctx: Context, key_type: int, key: str) -> Found:
     if key_type == SHARE and ctx.version >= 6:
         ctx.require(Operation.CLUSTER_ACTION)
         return Found(Code.UNSUPPORTED_VERSION)  # as above, of share groups
-    return Found(Code.INVALID_REQUEST)
+    if key_type == SHARE:
+        return Found(Code.INVALID_REQUEST)
+    raise Refused(Code.INVALID_REQUEST)
 
 
 async def _owner(ctx: Context, topic: str, index: int) -> Found:

@@ -35,6 +35,7 @@ EARLIEST_PENDING_UPLOAD = -6
 SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 """The version from which on each of the special timestamps may be asked for."""
 
+NEVER = 2**15
 EPOCHS_SINCE = 4
 CONSUMER = -1
 DEBUGGING = -2
@@ -57,7 +58,7 @@ async def handle(ctx: Context, request: ListOffsetsRequest) -> ListOffsetsRespon
     asked = Counter(
         (topic.name, partition.partition_index) for topic in request.topics for partition in topic.partitions
     )
-    repeated = {place for place, times in asked.items() if times > 1}
+    repeated = {place: False for place, times in asked.items() if times > 1}
     return ListOffsetsResponse(topics=[_topic(ctx, request, topic, repeated) for topic in request.topics])
 
 
@@ -75,15 +76,20 @@ def refuse(request: ListOffsetsRequest, version: int, refused: Refused) -> ListO
 
 
 def _topic(
-    ctx: Context, request: ListOffsetsRequest, topic: ListOffsetsTopic, repeated: set[tuple[str, int]]
+    ctx: Context, request: ListOffsetsRequest, topic: ListOffsetsTopic, repeated: dict[tuple[str, int], bool]
 ) -> ListOffsetsTopicResponse:
+    """`repeated`: the partitions that are named more than once, and whether they have had their one answer."""
     answers = []
     for asked in topic.partitions:
         try:
             ctx.require(Operation.DESCRIBE, topic=topic.name)
-            if (topic.name, asked.partition_index) in repeated:
+            place = topic.name, asked.partition_index
+            if place in repeated:
+                if repeated[place]:
+                    continue
+                repeated[place] = True
                 raise Refused(Code.INVALID_REQUEST)
-            if ctx.version < SINCE.get(asked.timestamp, 0):
+            if asked.timestamp < EARLIEST and ctx.version < SINCE.get(asked.timestamp, NEVER):
                 raise Refused(Code.UNSUPPORTED_VERSION)
             found = _find(ctx, request, topic.name, asked)
             answers.append(_response(asked, found if ctx.version >= EPOCHS_SINCE else found._replace(leader_epoch=-1)))

@@ -85,6 +85,8 @@ async def _topics(ctx: Context, request: MetadataRequest) -> list[MetadataRespon
 
 def _check_asked(ctx: Context, topic: MetadataRequestTopic) -> None:
     if ctx.version >= IDS_SINCE:
+        if topic.name is None and topic.topic_id == ZERO_UUID:
+            raise Refused(Code.INVALID_REQUEST, "A topic needs a name or an ID")
         return
     if topic.name is None:
         raise Refused(Code.INVALID_REQUEST, f"Topic name can not be null for version {ctx.version}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from kpybroker.cluster.names import INTERNAL_TOPICS
 from kpybroker.handlers.context import CloseConnection
 from kpybroker.security.operations import Operation
-from kpybroker.storage.validation import RecordsRefused
+from kpybroker.storage.validation import CODE_OF_FAULT, RecordsRefused
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.messages.produce import (
@@ -38,6 +38,18 @@ ADMIN_CLIENT_ID = "__admin_client"
 ZSTD_SINCE = 7
 LEADER_HINTS_SINCE = 10
 TOPIC_IDS_SINCE = 13
+ATTRIBUTES_AT = 22
+TRANSACTIONAL = 0x10
+WITHOUT_LOG_START = frozenset(
+    {
+        Code.NOT_LEADER_OR_FOLLOWER,
+        Code.MESSAGE_TOO_LARGE,
+        Code.RECORD_LIST_TOO_LARGE,
+        Code.CORRUPT_MESSAGE,
+        Code.KAFKA_STORAGE_ERROR,
+    }
+)
+"""Errors of an append that Kafka answers without the log start offset."""
 LOG_OVERHEAD = 12
 """What stands before a batch's own length: less than that is no batch."""
 
@@ -50,6 +62,8 @@ async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | Non
     """Append, wait for acks=all, answer; no answer at all to acks=0."""
     if request.acks not in (-1, 0, 1):
         return refuse(request, ctx.version, Refused(Code.INVALID_REQUIRED_ACKS))
+    if request.transactional_id is None and _has_transactional(request):
+        return refuse(request, ctx.version, Refused(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
     produce = _Produce(ctx, request)
     responses = [produce.topic(topic) for topic in request.topic_data]
     if produce.waits:
@@ -110,7 +124,7 @@ class _Produce:
             name = known.name
         if not self.ctx.allows(Operation.WRITE, topic=name):
             return name, Code.TOPIC_AUTHORIZATION_FAILED
-        if name in INTERNAL_TOPICS and self.ctx.client_id != ADMIN_CLIENT_ID:
+        if name in INTERNAL_TOPICS and self.ctx.client_id != ADMIN_CLIENT_ID and name in self.ctx.image.topics.by_name:
             return name, Code.INVALID_TOPIC_EXCEPTION
         return name, None
 
@@ -118,13 +132,15 @@ class _Produce:
         try:
             partition = self.ctx.replicas.get(topic, data.index)
             records = self._one_batch(data)
-            appended = partition.append(records, now_ms=self.now_ms)
-        except RecordsRefused as refused:
-            self.failed = True
-            return _failed(data.index, refused.code, refused, partition.log.log_start_offset)
         except Refused as refused:
-            self.failed = True
             return self._refused(topic, data.index, refused)
+        try:
+            appended = partition.append(records, now_ms=self.now_ms)
+        except Refused as refused:
+            if refused.code in WITHOUT_LOG_START:
+                return self._refused(topic, data.index, refused)
+            self.failed = True
+            return _not_appended(data.index, refused, partition.log.log_start_offset)
         if self.request.acks == -1:
             event = partition.replicated(appended.last_offset + 1)
             if event is not None:
@@ -151,7 +167,7 @@ class _Produce:
         try:
             header = read_header(records)
         except CorruptRecords as corrupt:
-            raise Refused(Code.CORRUPT_MESSAGE, str(corrupt)) from None
+            raise Refused(CODE_OF_FAULT[corrupt.kind], str(corrupt)) from None
         only = f"Produce requests with version {version} are only allowed to contain"
         if header.magic != 2:
             raise Refused(Code.INVALID_RECORD, f"{only} record batches with magic version 2")
@@ -166,6 +182,7 @@ class _Produce:
 
     def _refused(self, topic: str, index: int, refused: Refused) -> PartitionProduceResponse:
         """An error, with who leads instead where that is the news (KIP-951)."""
+        self.failed = True
         leader = LeaderIdAndEpoch()
         if refused.code is Code.NOT_LEADER_OR_FOLLOWER and self.ctx.version >= LEADER_HINTS_SINCE:
             hint = self.ctx.leader_hint(topic, index)
@@ -200,20 +217,33 @@ class _Produce:
             ]
 
 
-def _failed(
-    index: int, code: Code, refused: RecordsRefused | None = None, log_start_offset: int = -1
-) -> PartitionProduceResponse:
-    """An error; where single records are to blame, which ones and what of them (KIP-467)."""
-    if refused is None or not refused.record_errors:
-        return PartitionProduceResponse(index=index, error_code=code, base_offset=-1)
+def _has_transactional(request: ProduceRequest) -> bool:
+    """Whether any batch claims to belong to a transaction (its low attribute byte says so)."""
+    return any(
+        isinstance(data.records, memoryview)
+        and len(data.records) > ATTRIBUTES_AT
+        and data.records[ATTRIBUTES_AT] & TRANSACTIONAL
+        for topic in request.topic_data
+        for data in topic.partition_data
+    )
+
+
+def _failed(index: int, code: Code) -> PartitionProduceResponse:
+    """An error before anything of the records was looked at."""
+    return PartitionProduceResponse(index=index, error_code=code, base_offset=-1)
+
+
+def _not_appended(index: int, refused: Refused, log_start_offset: int) -> PartitionProduceResponse:
+    """What the log has against a batch; where single records are to blame, which ones and what of them (KIP-467)."""
+    errors = refused.record_errors if isinstance(refused, RecordsRefused) else ()
     return PartitionProduceResponse(
         index=index,
-        error_code=code,
+        error_code=refused.code,
         base_offset=-1,
         log_start_offset=log_start_offset,
         record_errors=[
             BatchIndexAndErrorMessage(batch_index=error.batch_index, batch_index_error_message=error.message)
-            for error in refused.record_errors
+            for error in errors
         ],
-        error_message=refused.why,
+        error_message=refused.why if errors else None,
     )

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.wire.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopicResult,
+)
+
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
-    from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+    from kpybroker.wire.codes import Refused
 
 
 async def handle(ctx: Context, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
     return await ctx.services.active_controller.create_partitions(request, ctx.caller())
+
+
+def refuse(request: CreatePartitionsRequest, version: int, refused: Refused) -> CreatePartitionsResponse:  # noqa: ARG001
+    """The same error for every topic."""
+    return CreatePartitionsResponse(
+        throttle_time_ms=0,
+        results=[
+            CreatePartitionsTopicResult(name=topic.name, error_code=refused.code, error_message=refused.message)
+            for topic in request.topics
+        ],
+    )

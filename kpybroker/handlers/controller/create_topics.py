@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.wire.messages.create_topics import CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse
+
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
-    from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+    from kpybroker.wire.codes import Refused
 
 
 async def handle(ctx: Context, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
     return await ctx.services.active_controller.create_topics(request, ctx.caller())
+
+
+def refuse(request: CreateTopicsRequest, version: int, refused: Refused) -> CreateTopicsResponse:  # noqa: ARG001
+    """The same error for every topic."""
+    return CreateTopicsResponse(
+        throttle_time_ms=0,
+        topics=[
+            CreatableTopicResult(name=topic.name, error_code=refused.code, error_message=refused.message)
+            for topic in request.topics
+        ],
+    )
