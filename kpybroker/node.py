@@ -32,6 +32,7 @@ from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
 from kpybroker.replication.fetch_sessions import FetchSessions
+from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
@@ -122,7 +123,7 @@ class Node:
         try:
             with _one_line():
                 left = data_dir.take_clean_stop()
-                logs = Logs(data_dir, self._files, config, self._clock, self._ids, clean=left is not None)
+                logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
                 parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
                 await duties.start(cluster.run)
@@ -216,6 +217,7 @@ class _Parts:
         self.logs = logs
         self.clock = clock
         self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
+        self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
             _group_settings(config),
             clock,
@@ -247,7 +249,7 @@ class _Parts:
             await replicas.recover()
         cluster.on_change(self._follow)
         self._follow_groups(cluster.image)
-        duties.start_soon(self.logs.run, replicas, name="logs")
+        duties.start_soon(self.housekeeping.run, name="housekeeping")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 
@@ -273,12 +275,7 @@ class _Parts:
 
     def close_logs(self) -> bool:
         """Close all logs; whether that went well. Blocks."""
-        high_watermarks = {
-            (partition.topic, partition.index): partition.high_watermark
-            for partition in self.replicas
-            if partition.opened is not None and partition.opened.failure is None
-        }
-        return self.logs.close(high_watermarks)
+        return self.logs.close(self.replicas.high_watermarks())
 
 
 @contextmanager

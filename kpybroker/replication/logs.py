@@ -1,47 +1,36 @@
-"""The partitions' logs in this node's data directory, and what is to be done about them now and then.
+"""The partitions' logs in this node's data directory, and the checkpoints about them.
 
-Retention, flushing, checkpoints and the removal of what was deleted run here, each in a task of its own. Whatever waits
-for the disk runs in a worker thread, on files that the event loop does not write.
+Whatever waits for the disk runs in a worker thread, on files that the event loop does not write.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
 from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
-from kpybroker.wire.codes import Refused
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
-    from kpybroker.config import BrokerConfig
     from kpybroker.ids import Ids
-    from kpybroker.replication.replicas import Replicas
     from kpybroker.storage.files import Files
     from kpybroker.storage.log_config import LogConfig
 
 log = logging.getLogger("kpybroker.replication")
 
-Duty: TypeAlias = "Callable[[Replicas], Awaitable[None]]"
-
-NEVER_MS = 2**62
-"""Intervals from here on mean never (Kafka's own default is the largest long)."""
-
 
 class Logs:
     """All logs of one data directory. `clean`: its last user closed every log; nothing is read to open one."""
 
-    def __init__(
-        self, data_dir: DataDir, files: Files, config: BrokerConfig, clock: Clock, ids: Ids, *, clean: bool
-    ) -> None:
+    def __init__(self, data_dir: DataDir, files: Files, clock: Clock, ids: Ids, *, clean: bool) -> None:
         self._data_dir = data_dir
         self._files = files
-        self._config = config
         self._clock = clock
         self._ids = ids
         self.clean = clean
@@ -121,67 +110,21 @@ class Logs:
         self._doomed.append((due_ms, folder))
         self._doomed_more.set()
 
-    # duties
+    # what housekeeping does with them
 
-    async def run(self, replicas: Replicas) -> None:
-        """Do what is due, until cancelled."""
-        config = self._config
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._remove_doomed)
-            nursery.start_soon(
-                self._every, config.log_retention_check_interval_ms, self._apply_retention, replicas,
-                name="log retention",
-            )  # fmt: skip
-            nursery.start_soon(
-                self._every, config.producer_id_expiration_check_interval_ms, self._expire_producers, replicas,
-                name="producer id expiration",
-            )  # fmt: skip
-            nursery.start_soon(
-                self._every, config.log_flush_scheduler_interval_ms, self._flush, replicas, name="log flusher"
-            )
-            nursery.start_soon(
-                self._every, config.log_flush_offset_checkpoint_interval_ms, self._flush_and_checkpoint, replicas,
-                name="recovery point checkpoint",
-            )  # fmt: skip
-            nursery.start_soon(
-                self._every, config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_high_watermarks,
-                replicas, name="high watermark checkpoint",
-            )  # fmt: skip
+    @property
+    def opened(self) -> list[Log]:
+        """The logs that are open."""
+        return list(self._open.values())
 
-    async def _every(self, interval_ms: int, duty: Duty, replicas: Replicas) -> None:
-        if interval_ms >= NEVER_MS:
-            return
-        while True:
-            await trio.sleep(interval_ms / 1000)
-            try:
-                await duty(replicas)
-            except StorageFailed as failure:
-                log.error("%s", failure)
-
-    async def _apply_retention(self, replicas: Replicas) -> None:
-        """Let go of old segments, of partitions that nobody has used as well."""
-        for partition in replicas.mine():
-            await trio.lowlevel.checkpoint()
-            try:
-                opened = partition.log
-                if opened.retention(self._clock.wall_ms(), partition.high_watermark):
-                    partition.log_start_moved()
-            except (Refused, StorageFailed) as failure:
-                log.error("retention of %s: %s", partition, failure)
-
-    async def _expire_producers(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's
-        """Forget producers that have been silent for producer.id.expiration.ms."""
-        for opened in list(self._open.values()):
-            await trio.lowlevel.checkpoint()
-            opened.producers.expire(self._clock.wall_ms())
-
-    async def _flush(self, replicas: Replicas) -> None:  # noqa: ARG002 - the signature is Duty's
-        for opened in list(self._open.values()):
+    async def flush_due(self) -> None:
+        """Make durable what is due to be: rolled segments, and what flush.ms says. Raises: StorageFailed."""
+        for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self._flush_one(opened, offset)
+                await self._flush(opened, offset)
 
-    async def _flush_one(self, opened: Log, offset: int) -> None:
+    async def _flush(self, opened: Log, offset: int) -> None:
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -194,24 +137,16 @@ class Logs:
                 failure = failed
         opened.end_flush(flush, failure)
 
-    async def _flush_and_checkpoint(self, replicas: Replicas) -> None:
-        """Rolled segments are flushed, so that recovery need not read them; deleted ones leave the disk."""
-        await self._flush(replicas)
-        for opened in list(self._open.values()):
-            opened.purge(self._clock.wall_ms())
+    async def checkpoint(self) -> None:
+        """Write recovery points and log starts. Raises: StorageFailed."""
         self._collect()
         await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
         await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
 
-    async def _checkpoint_high_watermarks(self, replicas: Replicas) -> None:
-        changed = False
-        for partition in replicas:
-            if partition.opened is None:
-                continue
-            place = (partition.topic, partition.index)
-            changed |= self._high_watermarks.get(place) != partition.high_watermark
-            self._high_watermarks[place] = partition.high_watermark
-        if changed:
+    async def checkpoint_high_watermarks(self, high_watermarks: Mapping[tuple[str, int], int]) -> None:
+        """Write high watermarks, if any has changed. Raises: StorageFailed."""
+        if any(self._high_watermarks.get(place) != offset for place, offset in high_watermarks.items()):
+            self._high_watermarks.update(high_watermarks)
             await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
 
     async def _write(self, checkpoint: OffsetCheckpoint, offsets: dict[tuple[str, int], int]) -> None:
@@ -229,7 +164,8 @@ class Logs:
             else:
                 self._log_starts.pop(place, None)
 
-    async def _remove_doomed(self) -> None:
+    async def remove_deleted(self) -> None:
+        """Remove folders of deleted partitions when they are due, until cancelled."""
         while True:
             self._doomed_more = trio.Event()
             now_ms = self._clock.wall_ms()
@@ -240,13 +176,13 @@ class Logs:
                     await trio.to_thread.run_sync(self._data_dir.remove, folder)
                 except StorageFailed as failure:
                     log.error("%s cannot be removed: %s", folder, failure)
-            soonest_ms = min((due_ms for due_ms, _ in self._doomed), default=NEVER_MS)
+            soonest_ms = min((due_ms for due_ms, _ in self._doomed), default=math.inf)
             with trio.move_on_after((soonest_ms - now_ms) / 1000):
                 await self._doomed_more.wait()
 
     # the end
 
-    def close(self, high_watermarks: dict[tuple[str, int], int]) -> bool:
+    def close(self, high_watermarks: Mapping[tuple[str, int], int]) -> bool:
         """Close all logs, flushed, and write the checkpoints; whether everything went well.
 
         Blocks. Only if it went well may the data directory be marked as cleanly shut down.

@@ -39,10 +39,6 @@ class Replicas:
         self._image = image
         self._partitions: dict[tuple[str, int], Partition] = {}
 
-    def __iter__(self) -> Iterator[Partition]:
-        """The partitions that have been asked for so far."""
-        return iter(list(self._partitions.values()))
-
     def get(self, topic: str, index: int) -> Partition:
         """A partition that this node holds.
 
@@ -80,6 +76,14 @@ class Replicas:
             for index, image in topic.partitions.items():
                 if self._me in image.replicas:
                     yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    def high_watermarks(self) -> dict[tuple[str, int], int]:
+        """The high watermarks of the partitions whose logs are open and well, by topic and index."""
+        return {
+            place: partition.high_watermark
+            for place, partition in self._partitions.items()
+            if partition.opened is not None and partition.opened.failure is None
+        }
 
     def assigned(self) -> Iterator[tuple[str, int]]:
         """Topic and index of every partition that the metadata gives to this node."""
