@@ -1,0 +1,147 @@
+"""The compatibility tests' options and fixtures: which broker, how much text, and the JVM with Kafka's tools."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # where `harness` is
+
+from harness import text
+from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
+from harness.capabilities import missing_on
+from harness.clients.base import TextClient
+from harness.java_tools import ToolHost
+from harness.kafka_jars import JavaMissing, classpath
+from harness.written import Written
+
+LAST = ("test_text_in_and_out.py", "test_kafka_opens_our_directory.py")
+"""Run at the end, in this order: the second reads what the first has written."""
+
+CLIENT_WARNINGS = (
+    "ignore:(read|open)_text is deprecated:DeprecationWarning",
+    "ignore:unclosed:ResourceWarning",
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
+)
+"""What client libraries do: kafka-python reads its specs in an old way, and leaves sockets to the collector."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("compatibility")
+    lines = int(os.environ.get("COMPAT_LINES", "20000"))
+    cycles = int(os.environ.get("COMPAT_CYCLES", "3"))
+    group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
+    group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
+    group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
+    group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*capabilities): what the broker must have, by harness/capabilities.py")
+    for each in CLIENT_WARNINGS:
+        config.addinivalue_line("filterwarnings", each)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+    kind = broker_kind(config)
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            for capability in missing_on(kind, mark.args):
+                reason = f"{kind} has no {capability} yet (harness/capabilities.py)"
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def broker_kind(config: pytest.Config) -> str:
+    """kpybroker, kafka or outside."""
+    choice = config.getoption("--broker")
+    return choice if choice in ("kpybroker", "kafka") else "outside"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compat")
+
+
+@pytest.fixture(scope="session")
+def tools(folder: Path) -> Iterator[ToolHost]:
+    """The one JVM that runs Kafka's tools; whatever needs it is skipped where there is no Java or no Maven."""
+    try:
+        host = ToolHost(folder / "tools")
+    except JavaMissing as missing:
+        pytest.skip(f"needs Apache Kafka's tools: {missing}")
+    with host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def java() -> None:
+    """Skips the test where there is no Java or no Maven."""
+    try:
+        classpath()
+    except JavaMissing as missing:
+        pytest.skip(f"needs Apache Kafka: {missing}")
+
+
+@pytest.fixture(scope="session")
+def _session_broker(request: pytest.FixtureRequest, folder: Path) -> Iterator[BrokerUnderTest]:
+    try:
+        broker = broker_named(request.config.getoption("--broker"), folder / "broker")
+    except JavaMissing as missing:
+        pytest.skip(f"needs Apache Kafka: {missing}")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def broker(_session_broker: BrokerUnderTest) -> BrokerUnderTest:
+    """The broker under test, one for the whole session, started again if a test has left it down."""
+    if isinstance(_session_broker, ChildBroker) and not _session_broker.running:
+        _session_broker.start()
+    return _session_broker
+
+
+@pytest.fixture
+def restartable(broker: BrokerUnderTest) -> ChildBroker:
+    """The broker under test, for a test that stops it or kills it."""
+    if not isinstance(broker, ChildBroker):
+        pytest.skip("restarts the broker: not done to an outside one")
+    return broker
+
+
+@pytest.fixture(scope="session")
+def lines(request: pytest.FixtureRequest) -> list[bytes]:
+    """The text."""
+    return text.lines(request.config.getoption("--lines"))
+
+
+@pytest.fixture(scope="session")
+def read_limit_s(lines: list[bytes]) -> float:
+    """How long reading or writing the whole text may take: generous, for a busy machine."""
+    return 120.0 + len(lines) / 1000
+
+
+@pytest.fixture(scope="session")
+def written(lines: list[bytes]) -> Written:
+    """What the tests of this session have written, and which group has read it."""
+    return Written(lines)
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest) -> TextClient:
+    """A client by its name: a test is parametrized over it with indirect=True."""
+    # Not at the top of this file, where pytest's filters for their warnings are not in force yet.
+    from harness.clients.confluent import Confluent
+    from harness.clients.console import Console
+    from harness.clients.kafka_python import KafkaPython
+
+    name: str = request.param
+    if name == "console":
+        tools = request.getfixturevalue("tools")
+        return Console(tools, request.getfixturevalue("folder"))
+    return {"kafka-python": KafkaPython, "confluent-kafka": Confluent}[name]()

@@ -1,0 +1,58 @@
+"""All cases, by name: the API that they are about, what asks it, and the first version that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from harness.versions import group_cases, log_cases, topic_cases
+from harness.versions.world import Answer, World
+from kpybroker.wire.api_keys import APIS, ApiKey
+
+
+@dataclass(frozen=True)
+class Case:
+    """`ask(world, version)` gives the answers at one version, as one JSON value."""
+
+    api: ApiKey
+    ask: Callable[[World, int], Answer]
+    since: int = 0
+
+    def versions(self) -> range:
+        """The versions that Apache Kafka 4.3.1 serves on its broker's listener."""
+        served = APIS[self.api].served_broker
+        assert served is not None
+        return range(max(self.since, served[0]), served[1] + 1)
+
+
+CASES: Final = {
+    "produce": Case(ApiKey.PRODUCE, log_cases.produce_records),
+    "produce-refused": Case(ApiKey.PRODUCE, log_cases.produce_refused),
+    "produce-idempotent": Case(ApiKey.PRODUCE, log_cases.produce_idempotent),
+    "fetch": Case(ApiKey.FETCH, log_cases.fetch_records),
+    "fetch-epochs": Case(ApiKey.FETCH, log_cases.fetch_epochs),
+    "fetch-sessions": Case(ApiKey.FETCH, log_cases.fetch_sessions, since=7),
+    "list-offsets": Case(ApiKey.LIST_OFFSETS, log_cases.list_offsets),
+    "leader-epochs": Case(ApiKey.OFFSET_FOR_LEADER_EPOCH, log_cases.leader_epochs),
+    "init-producer-id": Case(ApiKey.INIT_PRODUCER_ID, log_cases.init_producer_id),
+    "metadata": Case(ApiKey.METADATA, topic_cases.metadata),
+    "auto-creation": Case(ApiKey.METADATA, topic_cases.auto_creation),
+    "create-topics": Case(ApiKey.CREATE_TOPICS, topic_cases.create_topics),
+    "create-topics-by-one-name": Case(ApiKey.CREATE_TOPICS, topic_cases.create_topics_by_one_name),
+    "delete-topics": Case(ApiKey.DELETE_TOPICS, topic_cases.delete_topics),
+    "create-partitions": Case(ApiKey.CREATE_PARTITIONS, topic_cases.create_partitions),
+    "describe-topic-partitions": Case(ApiKey.DESCRIBE_TOPIC_PARTITIONS, topic_cases.describe_topic_partitions),
+    "describe-cluster": Case(ApiKey.DESCRIBE_CLUSTER, topic_cases.describe_cluster),
+    "find-coordinator": Case(ApiKey.FIND_COORDINATOR, group_cases.find_coordinator),
+    "a-members-life": Case(ApiKey.JOIN_GROUP, group_cases.a_members_life),
+    "joining-refused": Case(ApiKey.JOIN_GROUP, group_cases.joining_refused),
+    "another-protocol": Case(ApiKey.JOIN_GROUP, group_cases.another_protocol),
+    "static-members": Case(ApiKey.JOIN_GROUP, group_cases.static_members, since=5),
+    "offset-commit": Case(ApiKey.OFFSET_COMMIT, group_cases.offset_commit),
+    "offset-fetch": Case(ApiKey.OFFSET_FETCH, group_cases.offset_fetch),
+    "describe-groups": Case(ApiKey.DESCRIBE_GROUPS, group_cases.describe_groups),
+    "list-groups": Case(ApiKey.LIST_GROUPS, group_cases.list_groups),
+    "delete-groups": Case(ApiKey.DELETE_GROUPS, group_cases.delete_groups),
+    "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+}
