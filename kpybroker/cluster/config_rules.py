@@ -9,6 +9,7 @@ from kpybroker.cluster.machines.decision import ConfigView, EffectiveConfig, Lea
 from kpybroker.config import BrokerConfig, ConfigError, topic_config, validate_topic_overrides
 from kpybroker.config.errors import unknown
 from kpybroker.config.setting import STATIC, Dynamic, Setting
+from kpybroker.config.synonyms import TOPIC_SYNONYMS
 from kpybroker.config.tables import (
     BROKER_SETTINGS,
     CLIENT_METRICS_SETTINGS,
@@ -52,10 +53,18 @@ class NodeConfigView:
         """See ConfigView."""
         if not configs and self._without_own:
             return self._without_own
-        from kpybroker.config.describe import describe_topic  # only when somebody asks
+        from kpybroker.config.describe import Source, describe_topic  # only when somebody asks
+
+        def source(name: str, said: Source) -> Source:
+            # Unlike DescribeConfigs, the controller counts a synonym in another unit (log.retention.hours) as static.
+            synonyms = (synonym for synonym, _ in TOPIC_SYNONYMS.get(name, ()))
+            static = said is Source.DEFAULT and any(synonym in self.config.static for synonym in synonyms)
+            return Source.STATIC_BROKER if static else said
 
         described = sorted(describe_topic(self.config, configs), key=lambda found: found.name)
-        effective = [EffectiveConfig(each.name, each.value, each.source, each.sensitive) for each in described]
+        effective = [
+            EffectiveConfig(each.name, each.value, source(each.name, each.source), each.sensitive) for each in described
+        ]
         if not configs:
             self._without_own = effective
         return effective

@@ -159,15 +159,15 @@ class _Produce:
         Raises: Refused, with Kafka's texts: producers show them to people.
         """
         records, version = data.records, self.ctx.version
+        none = f"Produce requests with version {version} must have at least one record batch per partition"
         if not isinstance(records, memoryview) or len(records) < LOG_OVERHEAD:
-            raise Refused(
-                Code.INVALID_RECORD,
-                f"Produce requests with version {version} must have at least one record batch per partition",
-            )
+            raise Refused(Code.INVALID_RECORD, none)
         try:
             header = read_header(records)
         except CorruptRecords as corrupt:
             raise Refused(CODE_OF_FAULT[corrupt.kind], str(corrupt)) from None
+        if header.length > len(records):  # a batch that is cut is no batch
+            raise Refused(Code.INVALID_RECORD, none)
         only = f"Produce requests with version {version} are only allowed to contain"
         if header.magic != 2:
             raise Refused(Code.INVALID_RECORD, f"{only} record batches with magic version 2")
