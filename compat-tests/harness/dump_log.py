@@ -24,41 +24,56 @@ FLAWS = (
 
 
 def flaws(tools: ToolHost, data_dir: Path) -> list[str]:
-    """What kafka-dump-log has to say against the files of a data directory. Nothing: they are whole."""
+    """What kafka-dump-log has to say against the files of a data directory. Nothing: they are whole.
+
+    Folders of deleted topics are left out: their indexes stay as they were in use, with unused space at the end.
+    """
     found: list[str] = []
-    for folder in sorted(data_dir.iterdir()):
-        if folder.is_dir():
-            for arguments in _dumps(folder):
-                result = tools.run(DUMP_LOG, *arguments)
-                said = [*_flawed_lines(result.out_path), *_flawed_lines(result.err_path)]
-                found += [f"{folder.name}: {line}" for line in said]
-                if result.code != 0:
-                    found.append(f"{folder.name}: exit code {result.code}: {result.err[-500:]}")
+    for arguments in _dumps(data_dir):
+        result = tools.run(DUMP_LOG, *arguments)
+        found += [*_flawed_lines(result.out_path), *_flawed_lines(result.err_path)]
+        if result.code != 0:
+            last = result.out.rpartition("Dumping ")[2].split("\n")[0]
+            found.append(f"{arguments[:-1]} at {last}: exit code {result.code}: {result.err[-500:]}")
     return found
 
 
-def _dumps(folder: Path) -> Iterator[list[str]]:
-    """The calls of the tool for one partition's folder: the logs record by record, and the indexes against the logs."""
-    logs = _names(folder, "*.log")
-    if not logs:
-        return
-    decoder = {"__consumer_offsets": ["--offsets-decoder"], "__cluster_metadata": ["--cluster-metadata-decoder"]}
-    # A text is only walked through; an internal topic's records are also decoded, by the coordinator's own code.
-    how = decoder.get(folder.name.rpartition("-")[0], ["--skip-record-metadata"])
-    yield ["--deep-iteration", *how, "--files", logs]
-    if snapshots := _names(folder, "*.checkpoint"):
-        yield ["--cluster-metadata-decoder", "--files", snapshots]
-    if others := _names(folder, "*.snapshot"):
-        yield ["--files", others]
-    if indexes := ",".join(filter(None, (_names(folder, "*.index"), _names(folder, "*.timeindex")))):
-        yield ["--verify-index-only", "--files", indexes]
-        yield ["--index-sanity-check", "--files", indexes]
+def _dumps(data_dir: Path) -> Iterator[list[str]]:
+    """The calls of the tool: the logs record by record, and the indexes against the logs.
+
+    A text is only walked through; an internal topic's records are also decoded, by the coordinator's own code.
+    """
+    decoders = {"__consumer_offsets": "--offsets-decoder", "__cluster_metadata": "--cluster-metadata-decoder"}
+    logs: dict[str, list[Path]] = {}
+    for log in _files(data_dir, "*.log"):
+        how = decoders.get(log.parent.name.rpartition("-")[0], "--skip-record-metadata")
+        logs.setdefault(how, []).append(log)
+    for how, paths in logs.items():
+        yield ["--deep-iteration", how, "--files", _names(paths)]
+    if snapshots := _files(data_dir, "*.checkpoint"):
+        yield ["--deep-iteration", "--cluster-metadata-decoder", "--files", _names(snapshots)]
+    if producers := _files(data_dir, "*.snapshot"):
+        yield ["--deep-iteration", "--files", _names(producers)]
+    if indexes := [*_files(data_dir, "*.index"), *_files(data_dir, "*.timeindex")]:
+        yield ["--verify-index-only", "--files", _names(indexes)]
+        yield ["--index-sanity-check", "--files", _names(indexes)]
 
 
-def _names(folder: Path, pattern: str) -> str:
-    return ",".join(str(path) for path in sorted(folder.glob(pattern)))
+def _files(data_dir: Path, pattern: str) -> list[Path]:
+    """In the folders of partitions, those of deleted topics left out."""
+    return [path for path in sorted(data_dir.glob(f"*/{pattern}")) if not path.parent.name.endswith("-delete")]
 
 
-def _flawed_lines(path: Path) -> list[str]:
+def _names(paths: list[Path]) -> str:
+    return ",".join(map(str, paths))
+
+
+def _flawed_lines(path: Path) -> Iterator[str]:
+    """The lines that tell of a flaw, each with the file that the tool was at."""
+    at = ""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return [line.strip()[:500] for line in file if any(flaw in line for flaw in FLAWS)]
+        for line in file:
+            if line.startswith("Dumping "):
+                at = "/".join(Path(line.split()[1]).parts[-2:])
+            if any(flaw in line for flaw in FLAWS):
+                yield f"{at}: {line.strip()[:500]}"

@@ -155,7 +155,9 @@ class ToolHost:
             with self._lock:
                 future = self._waiting.pop(request_id)
             future.set_result(answer)
+        code = self._process.wait()
+        words = (self._folder / "jvm.log").read_text("utf-8", "replace")
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
-            future.set_exception(ToolFailed(f"the JVM has ended: see {self._folder / 'jvm.log'}"))
+            future.set_exception(ToolFailed(f"the JVM has ended with {code}: {words[-1000:]}"))

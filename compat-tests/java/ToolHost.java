@@ -54,7 +54,7 @@ public final class ToolHost {
 
     /** One stdout or stderr: a file, and how many lines it has. */
     private static final class Output extends OutputStream {
-        private final OutputStream file;
+        private OutputStream file;
         private volatile long lines;
 
         Output(String name) throws IOException {
@@ -86,6 +86,7 @@ public final class ToolHost {
         @Override
         public synchronized void close() throws IOException {
             file.close();
+            file = OutputStream.nullOutputStream();  // runs are kept for their line counts, not with their buffers
         }
     }
 

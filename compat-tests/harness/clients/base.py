@@ -47,12 +47,19 @@ class Member(Protocol):
     def partitions(self) -> frozenset[int]:
         """The partitions that it has now."""
 
+    def commit(self) -> bool:
+        """Commit what was polled; False when the group is rebalancing, and it has to be polled first."""
+
     def leave(self) -> None:
-        """Commit what was polled, and leave the group."""
+        """Leave the group; what was polled has been committed."""
 
 
 class ThreadedGroup:
-    """Three members, each polled by a thread of its own until the group is closed."""
+    """Three members, each polled by a thread of its own until the group is closed.
+
+    Members go on polling until all have committed: the first to leave makes the others rebalance, and what is committed
+    during a rebalance is refused.
+    """
 
     def __init__(self, make_member: Callable[[], Member]) -> None:
         self._make_member = make_member
@@ -61,6 +68,7 @@ class ThreadedGroup:
         self._assigned: dict[int, frozenset[int]] = {}
         self._failures: list[BaseException] = []
         self._closing = threading.Event()
+        self._committed: set[int] = set()
         self._threads = [threading.Thread(target=self._run, args=(index,), daemon=True) for index in range(MEMBERS)]
         for thread in self._threads:
             thread.start()
@@ -68,12 +76,14 @@ class ThreadedGroup:
     def _run(self, index: int) -> None:
         try:
             member = self._make_member()
-            while not self._closing.is_set():
+            while len(self._committed) < MEMBERS and not self._failures:
                 values = member.poll()
                 with self._changed:
                     self._values += values
                     self._assigned[index] = member.partitions()
                     self._changed.notify_all()
+                if self._closing.is_set() and member.commit():
+                    self._committed.add(index)
             member.leave()
         except BaseException as error:  # told to the test's own thread, which raises it
             with self._changed:

@@ -38,12 +38,17 @@ class ConfluentMember:
     def partitions(self) -> frozenset[int]:
         return frozenset(each.partition for each in self._consumer.assignment())
 
-    def leave(self) -> None:
+    def commit(self) -> bool:
         try:
             self._consumer.commit(asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError._NO_OFFSET:  # nothing new to commit
+            code = error.args[0].code()
+            if code not in (KafkaError._NO_OFFSET, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION):
                 raise
+            return bool(code == KafkaError._NO_OFFSET)  # nothing that is not committed
+        return True
+
+    def leave(self) -> None:
         self._consumer.close()
 
 

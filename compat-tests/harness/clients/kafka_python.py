@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import RebalanceInProgressError
 
 from harness.clients import PARTITIONS
 from harness.clients.base import TextClient, TextGroup, ThreadedGroup
@@ -42,8 +43,14 @@ class KafkaPythonMember:
     def partitions(self) -> frozenset[int]:
         return frozenset(each.partition for each in self._consumer.assignment())
 
+    def commit(self) -> bool:
+        try:
+            self._consumer.commit()
+        except RebalanceInProgressError:
+            return False
+        return True
+
     def leave(self) -> None:
-        self._consumer.commit()
         self._consumer.close(autocommit=False)
 
 
