@@ -24,9 +24,8 @@ from typing import Protocol
 sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 
 import broker_measures as measures
-from broker_client import Percentiles, new_name
+from broker_client import Percentiles
 from broker_table import print_table
-from harness.admin import create_topic
 from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
 from harness.java_tools import ToolHost
 
@@ -101,8 +100,7 @@ class Bench:
         records = self.options.megabytes * 100
         for _ in range(2):
             for broker in self.brokers:
-                topic = new_name("warm-up")
-                create_topic(broker.address, topic, self.options.partitions)
+                topic = measures.new_topic(broker, "warm-up", self.options.partitions)
                 measures.produce(broker, self.tools, topic, records, "all")
                 measures.consume(broker, self.tools, topic, records)
 
@@ -110,8 +108,7 @@ class Bench:
         """The amount in, then out again, broker by broker."""
         records = self.options.megabytes * 1000
         for broker in self.brokers:
-            topic = new_name(f"acks-{acks}")
-            create_topic(broker.address, topic, self.options.partitions)
+            topic = measures.new_topic(broker, f"acks-{acks}", self.options.partitions)
             speed, cpu = measures.produce(broker, self.tools, topic, records, acks)
             self._note(broker, f"produce acks={acks}", speed)
             self._note(broker, f"cpu in acks={acks}", cpu)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from broker_client import EndToEndLatency, Percentiles, ProduceLatency, new_name
 from broker_process import cpu_s, resident_mb
 from confluent_kafka import Producer
-from harness.admin import create_topic
+from harness.admin import create_topic, end_offsets
 from harness.brokers import ChildBroker
 from harness.java_tools import CONSUMER_PERFORMANCE, PRODUCER_PERFORMANCE, ToolHost
 from harness.ports import answers
@@ -37,6 +37,14 @@ def start_to_first_answer(broker: ChildBroker) -> float:
             raise RuntimeError(f"{broker.kind} does not answer: {broker.last_words()}")
         time.sleep(0.001)
     return time.perf_counter() - started
+
+
+def new_topic(broker: ChildBroker, what: str, partitions: int) -> str:
+    """Make a topic, and wait until the broker leads its partitions."""
+    name = new_name(what)
+    create_topic(broker.address, name, partitions)
+    end_offsets(broker.address, name, partitions)
+    return name
 
 
 def produce(broker: ChildBroker, tools: ToolHost, topic: str, records: int, acks: str) -> tuple[float, float]:
@@ -70,8 +78,7 @@ class SyncProduce:
     """One synchronous produce at a time by the raw client, on a topic of its own."""
 
     def __init__(self, broker: ChildBroker, acks: int) -> None:
-        topic = new_name("sync")
-        create_topic(broker.address, topic, 1)
+        topic = new_topic(broker, "sync", 1)
         self._latency = ProduceLatency(broker.address, topic, acks=acks)
         self.times: list[float] = []
 
@@ -87,8 +94,7 @@ class ConfluentProduce:
     """One synchronous produce at a time by confluent-kafka: produce, and wait for its delivery."""
 
     def __init__(self, broker: ChildBroker) -> None:
-        self._topic = new_name("confluent")
-        create_topic(broker.address, self._topic, 1)
+        self._topic = new_topic(broker, "confluent", 1)
         settings = {"bootstrap.servers": broker.address, "linger.ms": 0, "acks": 1, "socket.nagle.disable": True}
         self._producer = Producer(settings)
         self.times: list[float] = []
@@ -113,8 +119,7 @@ class EndToEnd:
     """One record at a time to a waiting Fetch."""
 
     def __init__(self, broker: ChildBroker) -> None:
-        topic = new_name("end-to-end")
-        create_topic(broker.address, topic, 1)
+        topic = new_topic(broker, "end-to-end", 1)
         self._latency = EndToEndLatency(broker.address, topic)
         self.times: list[float] = []
         self._latency.one(0.5)

@@ -52,8 +52,9 @@ class Console(TextClient):
         source = self._folder / f"{topic}.txt"
         with source.open("wb") as file:
             file.writelines(line + b"\n" for line in lines)
-        # Small batches, so that a short text too comes to every partition: without keys one is filled after the other.
-        batches = ("--batch-size", "4096", "--timeout", "20")
+        # Batches by the text's size: without keys, partitions take turns by bytes, and a short text is to reach all.
+        batch_bytes = min(max(source.stat().st_size // 200, 256), 16384)
+        batches = ("--batch-size", str(batch_bytes), "--timeout", "20")
         target = ("--bootstrap-server", address, "--topic", topic, "--request-timeout-ms", "30000")
         result = self._tools.run(CONSOLE_PRODUCER, *target, "--compression-codec", codec, *batches, stdin=source)
         source.unlink()
