@@ -31,6 +31,7 @@ from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
+from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
@@ -213,9 +214,11 @@ class _Parts:
     """What a node consists of between its data directory and its sockets."""
 
     def __init__(self, config: BrokerConfig, cluster: Cluster, logs: Logs, clock: Clock, ids: Ids) -> None:
+        self.config = config
         self.cluster = cluster
         self.logs = logs
         self.clock = clock
+        self._ids = ids
         self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
@@ -250,6 +253,9 @@ class _Parts:
         cluster.on_change(self._follow)
         self._follow_groups(cluster.image)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        if self.config.log_cleaner_enable:
+            cleaner = Cleaner(lambda: self.config, self.logs, replicas, self.clock, self._ids)
+            duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 

@@ -77,6 +77,14 @@ class Replicas:
                 if self._me in image.replicas:
                     yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
 
+    def compacted(self) -> Iterator[Partition]:
+        """Those of `mine` whose topic has the cleanup policy compact."""
+        for topic in list(self._image().topics.by_name.values()):
+            if self._log_config(topic.name).compacted:
+                for index, image in topic.partitions.items():
+                    if self._me in image.replicas:
+                        yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""
         return {
