@@ -28,7 +28,7 @@ def test_each_change_is_told_with_the_old_and_the_new(live: LiveConfig) -> None:
 def test_what_stays_the_same_is_not_told(live: LiveConfig) -> None:
     live.follow(cluster={"message.max.bytes": "7"}, broker={})
     before = live.current
-    live.on_change(lambda old, new: pytest.fail("nothing has changed"))
+    live.on_change(lambda _old, _new: pytest.fail("nothing has changed"))
     live.follow(cluster={"message.max.bytes": "7"}, broker={})
     assert live.current is before
 
