@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.storage.compaction import Cleanable, Compaction, Pace, cleanable, plan
 from kpybroker.storage.errors import StorageFailed
-from kpybroker.storage.offset_map import ENTRY_BYTES
 from kpybroker.wire.codes import Refused
 from kpybroker.wire.errors import CorruptRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kpybroker.clock import Clock
-    from kpybroker.config import BrokerConfig
+    from kpybroker.config.live import LiveConfig
     from kpybroker.ids import Ids
     from kpybroker.replication.logs import Logs
     from kpybroker.replication.partition import Partition
     from kpybroker.replication.replicas import Replicas
+    from kpybroker.storage.compaction import Cleanable, Compaction, Pace
     from kpybroker.storage.log import Log
 
 log = logging.getLogger("kpybroker.replication.cleaner")
@@ -41,10 +38,8 @@ REST_S = 0.0002
 class Cleaner:
     """Compaction of a node's logs. `run` is its life."""
 
-    def __init__(
-        self, config: Callable[[], BrokerConfig], logs: Logs, replicas: Replicas, clock: Clock, ids: Ids
-    ) -> None:
-        self._config = config
+    def __init__(self, live: LiveConfig, logs: Logs, replicas: Replicas, clock: Clock, ids: Ids) -> None:
+        self._live = live
         self._logs = logs
         self._replicas = replicas
         self._clock = clock
@@ -55,7 +50,7 @@ class Cleaner:
         """Compact what is due, until cancelled."""
         while True:
             if not await self.clean_dirtiest():
-                config = self._config()
+                config = self._live.current
                 await trio.sleep(config.log_cleaner_backoff_ms / 1000)
 
     async def clean_dirtiest(self) -> bool:
@@ -82,21 +77,31 @@ class Cleaner:
         best: tuple[Partition, Cleanable] | None = None
         for partition in self._replicas.compacted():
             await trio.lowlevel.checkpoint()
-            try:
-                opened = partition.log
-                if opened in self._uncleanable or opened.failure is not None:
-                    continue
-                stable = partition.last_stable_offset
-                part = cleanable(opened, last_stable_offset=stable, now_ms=self._clock.wall_ms())
-            except (Refused, StorageFailed, CorruptRecords) as failure:
-                log.error("%s cannot be looked at: %s", partition, failure)
-                continue
-            if part.is_due(opened.config) and (best is None or part.ratio > best[1].ratio):
+            part = self._due(partition)
+            if part is not None and (best is None or part.ratio > best[1].ratio):
                 best = partition, part
         return best
 
+    def _due(self, partition: Partition) -> Cleanable | None:
+        """What there is to compact of a partition, if it is worth a pass."""
+        from kpybroker.storage.compaction import cleanable  # not before there is something to compact
+
+        try:
+            opened = partition.log
+            if opened in self._uncleanable or opened.failure is not None:
+                return None
+            stable = partition.last_stable_offset
+            part = cleanable(opened, last_stable_offset=stable, now_ms=self._clock.wall_ms())
+        except (Refused, StorageFailed, CorruptRecords) as failure:
+            log.error("%s cannot be looked at: %s", partition, failure)
+            return None
+        return part if part.is_due(opened.config) else None
+
     async def _clean(self, partition: Partition, opened: Log, part: Cleanable) -> None:
-        config = self._config()
+        from kpybroker.storage.compaction import plan
+        from kpybroker.storage.offset_map import ENTRY_BYTES
+
+        config = self._live.current
         keys_max = int(config.log_cleaner_dedupe_buffer_size * config.log_cleaner_io_buffer_load_factor) // ENTRY_BYTES
         before, started_s = opened.size_bytes, self._clock.monotonic_s()
         compaction = plan(
