@@ -15,7 +15,7 @@ from harness import text
 from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
 from harness.clients.base import TextClient
-from harness.java_clients import JavaClients
+from harness.java_clients import Admin, JavaClients
 from harness.java_tools import ToolHost
 from harness.kafka_jars import JavaMissing, classpath
 from harness.written import Written
@@ -85,6 +85,13 @@ def java_clients(tools: ToolHost) -> Iterator[JavaClients]:
     clients = JavaClients(tools)
     yield clients
     clients.close()
+
+
+@pytest.fixture
+def admin(java_clients: JavaClients, broker: BrokerUnderTest) -> Iterator[Admin]:
+    """The Java Admin."""
+    with java_clients.admin(broker.address) as admin:
+        yield Admin(java_clients, broker.address, admin)
 
 
 @pytest.fixture(scope="session")

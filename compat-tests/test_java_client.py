@@ -58,7 +58,7 @@ def test_what_goes_in_comes_out(
 
 def test_what_a_record_carries(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
     """Key, value, headers and timestamp; no key, no value; where the producer was told that it went."""
-    record_of = java_clients.jvm.org.apache.kafka.clients.producer.ProducerRecord
+    record_of = java_clients.producer_api.ProducerRecord
     with java_clients.producer(broker.address) as producer:
         full = record_of(topic, 1, 1_600_000_000_123, b"key", b"value")
         full.headers().add("trace", b"\x00\x01").add("empty", None)
@@ -83,7 +83,7 @@ def test_what_a_record_carries(java_clients: JavaClients, broker: BrokerUnderTes
 
 def test_seeking(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
     """By offset, to both ends, by time; beginnings, ends and lag."""
-    record_of = java_clients.jvm.org.apache.kafka.clients.producer.ProducerRecord
+    record_of = java_clients.producer_api.ProducerRecord
     zero = java_clients.partition(topic, 0)
     with java_clients.producer(broker.address) as producer:
         for number in range(10):
@@ -135,7 +135,7 @@ def test_read_committed(java_clients: JavaClients, broker: BrokerUnderTest, topi
 
 
 def test_what_a_producer_is_refused(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
-    record_of = java_clients.jvm.org.apache.kafka.clients.producer.ProducerRecord
+    record_of = java_clients.producer_api.ProducerRecord
     settings = {"max.request.size": 4_000_000, "max.block.ms": 10_000}
     with java_clients.producer(broker.address, **settings) as producer:
         large = record_of(topic, 0, None, bytes(2_000_000))

@@ -1,4 +1,4 @@
-"""The Java consumer in groups of the classic protocol: every assignor, static members, commits, restarts of the broker."""
+"""The Java consumer in groups of the classic protocol: assignors, static members, commits, restarts of the broker."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_closing_without_leaving(topic: Topic) -> None:
     topic.write(6)
     clients.read(consumer, 6)
     remain = clients.consumer_api.CloseOptions.groupMembershipOperation(
-        getattr(clients.consumer_api.CloseOptions, "GroupMembershipOperation").REMAIN_IN_GROUP
+        clients.consumer_api.CloseOptions.GroupMembershipOperation.REMAIN_IN_GROUP
     )
     consumer.close(remain)
     with clients.admin(topic.address) as admin:

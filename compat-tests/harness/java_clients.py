@@ -4,17 +4,18 @@ clients = JavaClients(tool_host)
 with clients.admin(address) as admin:
     admin.createTopics([clients.admin_api.NewTopic("topic", 3, 1)]).all().get()
 
-Every method of a Java object can be called; lists, sets, dicts and numbers are converted on their way in, and by `plain`
-on their way out.
+Every method of a Java object can be called; lists, sets, dicts and numbers are converted on their way in, and by
+`plain` and `items` on their way out.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from py4j.java_collections import JavaList, JavaMap, JavaSet
 from py4j.java_gateway import GatewayParameters, JavaGateway, JavaObject
@@ -25,6 +26,9 @@ from harness.java_tools import ToolHost
 BYTES_OUT: Final = "org.apache.kafka.common.serialization.ByteArraySerializer"
 BYTES_IN: Final = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 CLOSE_LIMIT_S: Final = 30
+PARTITIONS: Final = 3
+
+T = TypeVar("T")
 
 
 class JavaClients:
@@ -39,6 +43,7 @@ class JavaClients:
         self.common = self.jvm.org.apache.kafka.common
         self.admin_api = self.jvm.org.apache.kafka.clients.admin
         self.consumer_api = self.jvm.org.apache.kafka.clients.consumer
+        self.producer_api = self.jvm.org.apache.kafka.clients.producer
 
     def close(self) -> None:
         """Close the connections to the JVM, which stays."""
@@ -60,7 +65,7 @@ class JavaClients:
         defaults = {"bootstrap.servers": address, "client.id": "java-producer"}
         serializers = {"key.serializer": BYTES_OUT, "value.serializer": BYTES_OUT}
         given = {**defaults, **serializers, **dotted(settings)}
-        producer = self.jvm.org.apache.kafka.clients.producer.KafkaProducer(given)
+        producer = self.producer_api.KafkaProducer(given)
         try:
             yield producer
         finally:
@@ -93,12 +98,12 @@ class JavaClients:
 
     def longs(self, numbers: dict[Any, int]) -> Any:
         """A Map with values of the type Long: a small number by itself arrives as Integer."""
-        return self.jvm.Bulk.longs(numbers)
+        return self.jvm.ForPython.longs(numbers)
 
     def send(self, producer: Any, topic: str, partitions: int, values: Iterable[bytes]) -> list[int]:
         """Send values without line feeds to the partitions in turn; their offsets. Raises: Py4JJavaError."""
         ended = b"".join(value + b"\n" for value in values)
-        return list(self.jvm.Bulk.send(producer, topic, partitions, ended))
+        return list(self.jvm.ForPython.send(producer, topic, partitions, ended))
 
     def read(self, consumer: Any, count: int, limit_s: float = 60) -> list[bytes]:
         """Poll until at least so many values have come. Raises: AssertionError after `limit_s`."""
@@ -111,7 +116,50 @@ class JavaClients:
 
     def poll(self, consumer: Any, limit_s: float) -> list[bytes]:
         """The values of one poll."""
-        return self.jvm.Bulk.poll(consumer, int(limit_s * 1000)).split(b"\n")[:-1]
+        return self.jvm.ForPython.poll(consumer, int(limit_s * 1000)).split(b"\n")[:-1]
+
+
+class Admin:
+    """An Admin whose own methods are called as its own, and a name for a topic of the test's."""
+
+    def __init__(self, clients: JavaClients, address: str, admin: Any) -> None:
+        self.clients = clients
+        self.address = address
+        self.api = clients.admin_api
+        self.topic = f"java-admin-{uuid.uuid4().hex[:8]}"
+        self.zero = clients.partition(self.topic, 0)
+        self._admin = admin
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._admin, name)
+
+    def create(self) -> Any:
+        """Make the test's topic, and wait until it is led; the result of createTopics."""
+        result = self.createTopics([self.api.NewTopic(self.topic, PARTITIONS, 1)])
+        result.all().get()
+        ends = {
+            self.clients.partition(self.topic, number): self.api.OffsetSpec.latest() for number in range(PARTITIONS)
+        }
+        self.listOffsets(ends).all().get()
+        return result
+
+    def describe(self) -> Any:
+        """The TopicDescription of the test's topic."""
+        return self.describeTopics([self.topic]).allTopicNames().get()[self.topic]
+
+    def write(self, count: int) -> None:
+        """Values to all partitions of the test's topic in turn."""
+        with self.clients.producer(self.address) as producer:
+            self.clients.send(producer, self.topic, PARTITIONS, [b"value"] * count)
+
+    def offset(self, spec: Any) -> tuple[int, int]:
+        """Offset and timestamp that ListOffsets gives for partition 0."""
+        found = self.listOffsets({self.zero: spec}).partitionResult(self.zero).get()
+        return found.offset(), found.timestamp()
+
+    @property
+    def broker_id(self) -> int:
+        return int(self.describeCluster().controller().get().id())
 
 
 class JavaPolled:
@@ -153,6 +201,19 @@ def plain(value: Any) -> Any:
         case JavaObject():
             return value.toString() if value.getClass().isEnum() else value
     return value
+
+
+def items(collection: Any) -> list[Any]:
+    """The items of a Collection of Java's that is neither List nor Set."""
+    return list(collection.toArray())
+
+
+def eventually(ask: Callable[[], T], expected: T, limit_s: float = 30) -> None:
+    """Ask until this is the answer: a broker hears of a change after the controller has answered for it."""
+    deadline = time.monotonic() + limit_s
+    while (answer := ask()) != expected and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert answer == expected
 
 
 def refusal(call: Callable[[], object]) -> tuple[str, str]:

@@ -9,15 +9,16 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 
-/** Many records in one call from Python, where a call for each would cost more than the records. */
-public final class Bulk {
-    private Bulk() {
+/** What Python cannot call by itself, and many records in one call, where a call for each would cost more than they. */
+public final class ForPython {
+    private ForPython() {
     }
 
     /** Sends values, each ended by a line feed, to partitions in turn, and waits for all; the offsets in their order. */
@@ -45,6 +46,11 @@ public final class Bulk {
         Map<K, Long> longs = new HashMap<>();
         numbers.forEach((key, number) -> longs.put(key, number.longValue()));
         return longs;
+    }
+
+    /** RecordsToDelete.beforeOffset: Py4J finds the getter of the same name instead. */
+    public static RecordsToDelete recordsBefore(long offset) {
+        return RecordsToDelete.beforeOffset(offset);
     }
 
     /** One poll; the values that came, each ended by a line feed. */
