@@ -185,8 +185,8 @@ class Tools:
         self._host = host
         self._address = address
 
-    def __call__(self, main: str, *arguments: str) -> Result:
-        return self._host.run(main, "--bootstrap-server", self._address, *arguments, limit_s=120)
+    def __call__(self, main: str, *arguments: str, stdin: Path | None = None) -> Result:
+        return self.bare(main, "--bootstrap-server", self._address, *arguments, stdin=stdin)
 
     def out(self, main: str, *arguments: str) -> str:
         """What a tool writes when it succeeds."""
