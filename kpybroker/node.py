@@ -256,6 +256,7 @@ class _Parts:
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        duties.start_soon(replicas.flusher.run, name="flusher")
         config = self.live.current
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)

@@ -124,9 +124,10 @@ class Logs:
         for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self._flush(opened, offset)
+                await self.flush(opened, offset)
 
-    async def _flush(self, opened: Log, offset: int) -> None:
+    async def flush(self, opened: Log, offset: int) -> None:
+        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return

@@ -14,6 +14,7 @@ import trio
 
 from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.config.topic import topic_config
+from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
@@ -39,6 +40,7 @@ class Replicas:
         self._logs = logs
         self._image = image
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self.flusher = Flusher(logs)
         live.on_change(self._configure_all)
 
     def get(self, topic: str, index: int) -> Partition:
@@ -64,7 +66,7 @@ class Replicas:
         def open_log() -> Log:
             return self._logs.open(name, index, topic_id, self._log_config(name))
 
-        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log)
+        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log, self.flusher.want)
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
