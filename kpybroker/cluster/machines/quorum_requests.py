@@ -17,7 +17,6 @@ from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest, AddRaftV
 from kpybroker.wire.messages.remove_raft_voter import RemoveRaftVoterRequest, RemoveRaftVoterResponse
 from kpybroker.wire.primitives import ZERO_UUID, uuid_text
 
-
 NODES_SINCE = 2
 """The version of DescribeQuorum from which the voters' directories and listeners are told."""
 
