@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kpybroker.storage.txn_index import AbortedTxn
 
 
+HIGH_WATERMARK = -1
+"""In DeleteRecords: the offset up to which everything is deleted that can be."""
+
+
 class Read(NamedTuple):
     """What a fetch gets of a partition."""
 
@@ -170,6 +174,24 @@ class Partition:
                 if offset <= self._high_watermark:
                     event.set()
                     del self._high_watermark_waiters[event]
+
+    def delete_records(self, before: int) -> int:
+        """Hide everything below an offset (-1: the high watermark); returns the low watermark (KIP-107).
+
+        That is the least log start of all replicas, and this one is the only one. Raises: Refused.
+        """
+        self.check_leader()
+        log = self.log
+        if log.failure is not None:
+            raise Refused(Code.KAFKA_STORAGE_ERROR, str(log.failure))
+        if log.config.compacted and not log.config.deletes:
+            raise Refused(Code.POLICY_VIOLATION)
+        offset = self.high_watermark if before == HIGH_WATERMARK else before
+        if not 0 <= offset <= self.high_watermark:
+            raise Refused(Code.OFFSET_OUT_OF_RANGE)
+        if log.increment_log_start_offset(offset):
+            self.log_start_moved()
+        return log.log_start_offset
 
     def log_start_moved(self) -> None:
         """Records at the start of the log are gone: fetchers hear of the new log start offset."""

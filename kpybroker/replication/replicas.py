@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.replication.logs import Logs
+    from kpybroker.storage.files import Room
     from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
 
@@ -88,6 +89,24 @@ class Replicas:
                 for index, image in topic.partitions.items():
                     if self._me in image.replicas:
                         yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    @property
+    def log_dir(self) -> str:
+        """The absolute path of the folder that holds all replicas."""
+        return self._logs.directory
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether that folder takes no new partitions (KIP-1066)."""
+        return self._live.current.cordons(self.log_dir)
+
+    async def persist_log_starts(self) -> None:
+        """Make durable where the logs start. Raises: StorageFailed."""
+        await self._logs.checkpoint_log_starts()
+
+    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
+        """As `Logs.usage`, for partitions (topic and index) that this node holds."""
+        return await self._logs.usage(places)
 
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, quota_cases, topic_cases
+from harness.versions import admin_cases, group_cases, log_cases, quota_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -58,4 +58,20 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "delete-records": Case(ApiKey.DELETE_RECORDS, admin_cases.delete_records),
+    "describe-log-dirs": Case(ApiKey.DESCRIBE_LOG_DIRS, admin_cases.describe_log_dirs),
+    "alter-replica-log-dirs": Case(ApiKey.ALTER_REPLICA_LOG_DIRS, admin_cases.alter_replica_log_dirs),
+    "describe-producers": Case(ApiKey.DESCRIBE_PRODUCERS, admin_cases.describe_producers),
+    "elect-leaders": Case(ApiKey.ELECT_LEADERS, admin_cases.elect_leaders),
+    "alter-partition-reassignments": Case(
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS, admin_cases.alter_partition_reassignments
+    ),
+    "list-partition-reassignments": Case(ApiKey.LIST_PARTITION_REASSIGNMENTS, admin_cases.list_partition_reassignments),
+    "update-features": Case(ApiKey.UPDATE_FEATURES, admin_cases.update_features),
+    "describe-quorum": Case(ApiKey.DESCRIBE_QUORUM, admin_cases.describe_quorum),
+    "unregister-broker": Case(ApiKey.UNREGISTER_BROKER, admin_cases.unregister_broker),
+    "add-raft-voter": Case(ApiKey.ADD_RAFT_VOTER, admin_cases.add_raft_voter),
+    "remove-raft-voter": Case(ApiKey.REMOVE_RAFT_VOTER, admin_cases.remove_raft_voter),
+    "create-partitions-oddly": Case(ApiKey.CREATE_PARTITIONS, admin_cases.create_partitions_oddly),
+    "no-time-for-topics": Case(ApiKey.CREATE_TOPICS, admin_cases.no_time_for_topics),
 }
