@@ -36,7 +36,7 @@ def create_partitions(
         if topic.name not in authorized:
             continue
         try:
-            records += _grow(state, topic, seed + position)
+            records += _grow(state, topic, caller, seed + position)
         except Refused as refused:
             results.append(_result(topic.name, *error_of(refused)))
         else:
@@ -46,7 +46,7 @@ def create_partitions(
     return Decision([] if request.validate_only else records, response)
 
 
-def _grow(state: State, wanted: CreatePartitionsTopic, seed: int) -> list[PartitionRecord]:
+def _grow(state: State, wanted: CreatePartitionsTopic, caller: Caller, seed: int) -> list[PartitionRecord]:
     """The records of one topic's new partitions. Raises: Refused."""
     image = state.image
     topic = image.topics.by_name.get(wanted.name)
@@ -61,6 +61,13 @@ def _grow(state: State, wanted: CreatePartitionsTopic, seed: int) -> list[Partit
             f"The topic {wanted.name} currently has {have} partition(s); {wanted.count} would not be an increase.",
         )
     additional = wanted.count - have
+    if wanted.assignments is not None and len(wanted.assignments) != additional:
+        raise Refused(
+            Code.INVALID_REPLICA_ASSIGNMENT,
+            f"Attempted to add {additional} additional partition(s), but only {len(wanted.assignments)} assignment(s) "
+            "were specified.",
+        )
+    caller.mutate(additional)
     factor = len(next(iter(topic.partitions.values())).replicas)
     if wanted.assignments is None:
         placed = place(usable_brokers(image), partitions=additional, replicas=factor, seed=seed)
@@ -68,12 +75,6 @@ def _grow(state: State, wanted: CreatePartitionsTopic, seed: int) -> list[Partit
             new_partition(image, topic.id, index, replicas, placed_isr(image, replicas, factor))
             for index, replicas in enumerate(placed, have)
         ]
-    if len(wanted.assignments) != additional:
-        raise Refused(
-            Code.INVALID_REPLICA_ASSIGNMENT,
-            f"Attempted to add {additional} additional partition(s), but only {len(wanted.assignments)} assignment(s) "
-            "were specified.",
-        )
     made = []
     for index, assignment in enumerate(wanted.assignments, have):
         check_assignment(image, assignment.broker_ids, factor)
