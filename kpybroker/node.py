@@ -32,6 +32,8 @@ from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
+from kpybroker.quotas.client_quotas import ClientQuotas
+from kpybroker.quotas.rates import Window
 from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
@@ -231,6 +233,10 @@ class _Parts:
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        self.quotas = ClientQuotas(
+            Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
+            Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
+        )
         services = Services(
             live=self.live,
             clock=clock,
@@ -243,6 +249,7 @@ class _Parts:
             producer_ids=ProducerIds(cluster.allocate_producer_ids),
             groups=self.groups,
             authorizer=AllowAll(),
+            quotas=self.quotas,
         )
         self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
 
@@ -253,6 +260,7 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
+        self.quotas.replace(cluster.image.quotas.items())
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
@@ -269,6 +277,8 @@ class _Parts:
         if any(resource.type == ResourceType.BROKER for resource in delta.configs):
             self._follow_configs(image)
         self.replicas.apply(delta)
+        if delta.quotas:
+            self.quotas.replace(image.quotas.items())
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)

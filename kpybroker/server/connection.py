@@ -46,6 +46,7 @@ class Connection:
         self._reader = reader
         self._idle = idle
         self._at_end = False
+        self._mute_s = 0.0
         self.scope = trio.CancelScope()
         self.answering = False
         """Whether a request is being carried out: then the peer is not idle, however long it takes."""
@@ -66,6 +67,8 @@ class Connection:
                     self._idle.active(self)
                     if reply is not None:
                         await self._send(reply)
+                    if self._mute_s:
+                        await self._pause()
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
@@ -91,6 +94,17 @@ class Connection:
             for part in reply:
                 if isinstance(part, FileRegion):
                     part.release()
+
+    def mute(self, throttle_ms: int) -> None:
+        """Read nothing from the peer for that long, once the request at hand is answered (KIP-219).
+
+        What it sends meanwhile waits in the kernel; what had been read already waits here. Others are not concerned.
+        """
+        self._mute_s = throttle_ms / 1000
+
+    async def _pause(self) -> None:
+        pause_s, self._mute_s = self._mute_s, 0.0
+        await trio.sleep(pause_s)
 
     def advertised(self) -> list[tuple[Api, int, int]]:
         """The APIs served on this connection's listener, each with its least and greatest version."""
