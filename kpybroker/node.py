@@ -19,11 +19,13 @@ import trio
 
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
+from kpybroker.cluster.client_metrics import take_subscriptions
 from kpybroker.cluster.errors import MetadataError
 from kpybroker.cluster.image import Endpoint
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
+from kpybroker.config.listeners import parse_address
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
@@ -31,6 +33,8 @@ from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
+from kpybroker.metrics import PROMETHEUS_REPORTER
+from kpybroker.metrics.client_telemetry import ClientTelemetry
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from kpybroker.cluster.delta import Delta
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
+    from kpybroker.metrics.prometheus import PrometheusReporter
     from kpybroker.wire.records.batch import Codec
 
 log = logging.getLogger("kpybroker.node")
@@ -80,6 +85,7 @@ class Node:
         self._ids = ids if ids is not None else Ids()
         self._bound: list[tuple[EndPoint, list[socket.socket]]] = []
         self._cluster: Cluster | None = None
+        self._parts: _Parts | None = None
 
     @property
     def listening(self) -> list[EndPoint]:
@@ -90,6 +96,12 @@ class Node:
     def ports(self) -> list[int]:
         """The ports of `listening`."""
         return [_port(sockets) for _, sockets in self._bound]
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Where metrics are shown to Prometheus; None: nowhere."""
+        reporter = self._parts.reporter if self._parts is not None else None
+        return reporter.port if reporter is not None else None
 
     async def run(
         self, stop: trio.Event, *, task_status: trio.TaskStatus[list[EndPoint]] = trio.TASK_STATUS_IGNORED
@@ -124,7 +136,7 @@ class Node:
             with _one_line():
                 left = data_dir.take_clean_stop()
                 logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
-                parts = _Parts(config, cluster, logs, self._clock, self._ids)
+                parts = self._parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
                 await duties.start(cluster.run)
                 with _one_line():
@@ -213,6 +225,7 @@ class _Parts:
     """What a node consists of between its data directory and its sockets."""
 
     def __init__(self, config: BrokerConfig, cluster: Cluster, logs: Logs, clock: Clock, ids: Ids) -> None:
+        self.config = config
         self.cluster = cluster
         self.logs = logs
         self.clock = clock
@@ -225,6 +238,7 @@ class _Parts:
             partitions=_offsets_partitions(cluster.image, config),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
+        self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
         services = Services(
             config=config,
@@ -237,8 +251,10 @@ class _Parts:
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=ProducerIds(cluster.allocate_producer_ids),
             groups=self.groups,
+            telemetry=self.telemetry,
             authorizer=AllowAll(),
         )
+        self.reporter: PrometheusReporter | None = None
         self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
 
     async def start(self, duties: trio.Nursery) -> None:
@@ -249,13 +265,36 @@ class _Parts:
             await replicas.recover()
         cluster.on_change(self._follow)
         self._follow_groups(cluster.image)
+        take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
+        if PROMETHEUS_REPORTER in self.config.metric_reporters:
+            await self._report(duties)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 
+    async def _report(self, duties: trio.Nursery) -> None:
+        """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
+        try:
+            from kpybroker.metrics.prometheus import PrometheusReporter
+        except ModuleNotFoundError as missing:
+            raise StartupFailed(
+                f"metric.reporters: {PROMETHEUS_REPORTER} needs {missing.name}: pip install 'kpybroker[prometheus]'"
+            ) from None
+        name = self.config.kpybroker_prometheus_listener
+        host, port = parse_address(name)
+        reporter = self.reporter = PrometheusReporter(self.telemetry, self.clock, host, port)
+        try:
+            await reporter.bind()
+        except OSError as failure:
+            raise StartupFailed(f"cannot listen on {name} for Prometheus: {failure.strerror or failure}") from failure
+        duties.start_soon(reporter.run, name="prometheus reporter")
+        self.telemetry.receiver = reporter
+        log.info("metrics at http://%s:%d/metrics", host or "localhost", reporter.port)
+
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """A change of the metadata was committed."""
         self.replicas.apply(delta)
+        take_subscriptions(self.telemetry, image, delta.configs)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.coordinators.service import Groups
     from kpybroker.ids import Ids
+    from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
@@ -55,6 +56,10 @@ class Door(Protocol):
         """The APIs served on the connection's listener, each with its least and greatest version."""
         ...
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        ...
+
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
@@ -78,6 +83,7 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    telemetry: ClientTelemetry
     authorizer: Authorizer
 
 
