@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,11 +22,12 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.client_metrics import take_subscriptions
 from kpybroker.cluster.errors import MetadataError
-from kpybroker.cluster.image import Endpoint
+from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
 from kpybroker.config.listeners import parse_address
+from kpybroker.config.live import LiveConfig
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
@@ -35,6 +37,7 @@ from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
 from kpybroker.metrics import PROMETHEUS_REPORTER
 from kpybroker.metrics.client_telemetry import ClientTelemetry
+from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
@@ -225,11 +228,13 @@ class _Parts:
     """What a node consists of between its data directory and its sockets."""
 
     def __init__(self, config: BrokerConfig, cluster: Cluster, logs: Logs, clock: Clock, ids: Ids) -> None:
-        self.config = config
         self.cluster = cluster
         self.logs = logs
         self.clock = clock
-        self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
+        self._ids = ids
+        self.live = LiveConfig(config)
+        self._follow_configs(cluster.image)
+        self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
             _group_settings(config),
@@ -241,7 +246,7 @@ class _Parts:
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
         services = Services(
-            config=config,
+            live=self.live,
             clock=clock,
             ids=ids,
             cluster=cluster,
@@ -264,11 +269,17 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
+        self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
-        if PROMETHEUS_REPORTER in self.config.metric_reporters:
+        if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
             await self._report(duties)
+        self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        config = self.live.current
+        if config.log_cleaner_enable:
+            cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
+            duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 
@@ -280,19 +291,34 @@ class _Parts:
             raise StartupFailed(
                 f"metric.reporters: {PROMETHEUS_REPORTER} needs {missing.name}: pip install 'kpybroker[prometheus]'"
             ) from None
-        name = self.config.kpybroker_prometheus_listener
+        config = self.live.current
+        name = config.kpybroker_prometheus_listener
         host, port = parse_address(name)
-        reporter = self.reporter = PrometheusReporter(self.telemetry, self.clock, host, port)
+        reporter = PrometheusReporter(self.telemetry, self.clock, host, port)
         try:
             await reporter.bind()
         except OSError as failure:
             raise StartupFailed(f"cannot listen on {name} for Prometheus: {failure.strerror or failure}") from failure
         duties.start_soon(reporter.run, name="prometheus reporter")
-        self.telemetry.receiver = reporter
+        self.reporter = self.telemetry.receiver = reporter
         log.info("metrics at http://%s:%d/metrics", host or "localhost", reporter.port)
+
+    def _report_from_now_on(self, duties: trio.Nursery, _: BrokerConfig, config: BrokerConfig) -> None:
+        """metric.reporters may have got its receiver; as in Kafka, one that is there stays until the node ends."""
+
+        async def report() -> None:
+            try:
+                await self._report(duties)
+            except StartupFailed as failure:
+                log.error("%s", failure)
+
+        if PROMETHEUS_REPORTER in config.metric_reporters and self.reporter is None:
+            duties.start_soon(report)
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """A change of the metadata was committed."""
+        if any(resource.type == ResourceType.BROKER for resource in delta.configs):
+            self._follow_configs(image)
         self.replicas.apply(delta)
         take_subscriptions(self.telemetry, image, delta.configs)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
@@ -301,6 +327,11 @@ class _Parts:
         offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
         if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
             self._follow_groups(image)
+
+    def _follow_configs(self, image: ClusterImage) -> None:
+        """What the metadata sets for all brokers and for this one is in force from now on."""
+        own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
+        self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
 
     def _follow_groups(self, image: ClusterImage) -> None:
         """Coordinate the groups of those partitions of the offsets topic that this node leads, in their epoch."""

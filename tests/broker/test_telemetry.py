@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from kpybroker.cluster.machines.decision import Caller
@@ -108,6 +109,23 @@ def test_advertised_only_where_there_is_a_receiver(
     telemetry = {ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY}
     assert advertised(connect_to(broker.port)) & telemetry == set()
     assert advertised(connect_to(reporting.port)) & telemetry == telemetry
+
+
+def test_a_receiver_while_it_runs(broker: Broker, connect_to: Callable[[int], Client]) -> None:
+    """metric.reporters can be changed on a running broker, as Kafka's can."""
+
+    async def report(node: Node) -> None:
+        parts = node._parts
+        assert parts is not None
+        static = parts.live.current
+        parts.live.update(type(static)({**static.static, **REPORTING}))
+        while parts.telemetry.receiver is None:
+            await trio.lowlevel.checkpoint()
+
+    assert ApiKey.PUSH_TELEMETRY not in advertised(connect_to(broker.port))
+    broker._call(report)
+    assert ApiKey.PUSH_TELEMETRY in advertised(connect_to(broker.port))
+    assert page(broker)[0] == 200
 
 
 def test_answered_without_a_receiver_too(broker: Broker, client: Client) -> None:
