@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, quota_cases, topic_cases
+from harness.versions import group_cases, log_cases, quota_cases, telemetry_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -58,4 +58,7 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "telemetry-subscriptions": Case(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, telemetry_cases.subscriptions),
+    "telemetry-pushes": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes),
+    "telemetry-pushes-refused": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes_refused),
 }
