@@ -18,6 +18,7 @@ from kpybroker.config.attributes import (
     names,
     number,
     optional_text,
+    text,
 )
 from kpybroker.config.checks import check_whole
 from kpybroker.config.errors import ConfigError
@@ -57,6 +58,7 @@ class BrokerConfig:
     group_max_session_timeout_ms = integer()
     group_max_size = integer()
     group_min_session_timeout_ms = integer()
+    kpybroker_prometheus_listener = text()
     log_cleaner_backoff_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
@@ -75,6 +77,7 @@ class BrokerConfig:
     metadata_log_segment_ms = integer()
     metadata_max_retention_bytes = integer()
     metadata_max_retention_ms = integer()
+    metric_reporters = names()
     min_insync_replicas = integer()
     node_id = integer()
     num_partitions = integer()
@@ -93,6 +96,7 @@ class BrokerConfig:
     replica_high_watermark_checkpoint_interval_ms = integer()
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()
+    telemetry_max_bytes = integer()
     unclean_leader_election_enable = boolean()
 
     static: Mapping[str, str]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kpybroker.coordinators.service import Groups
     from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
+    from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
@@ -62,6 +63,10 @@ class Door(Protocol):
         """Read nothing from the peer for that long, once the request at hand is answered (KIP-219)."""
         ...
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        ...
+
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
@@ -85,6 +90,7 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
 

@@ -47,6 +47,7 @@ class Connection:
         self._idle = idle
         self._at_end = False
         self._mute_s = 0.0
+        self._ended: list[Callable[[], None]] = []
         self.scope = trio.CancelScope()
         self.answering = False
         """Whether a request is being carried out: then the peer is not idle, however long it takes."""
@@ -77,6 +78,8 @@ class Connection:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:
             self._idle.forget(self)
+            for call in self._ended:
+                call()
             await self._transport.aclose()
 
     async def _next_frame(self) -> memoryview | None:
@@ -109,6 +112,10 @@ class Connection:
     def advertised(self) -> list[tuple[Api, int, int]]:
         """The APIs served on this connection's listener, each with its least and greatest version."""
         return self._dispatcher.advertised()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        self._ended.append(call)
 
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""

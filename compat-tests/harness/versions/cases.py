@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import admin_cases, group_cases, log_cases, quota_cases, topic_cases
+from harness.versions import admin_cases, group_cases, log_cases, quota_cases, telemetry_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -74,4 +74,7 @@ CASES: Final = {
     "remove-raft-voter": Case(ApiKey.REMOVE_RAFT_VOTER, admin_cases.remove_raft_voter),
     "create-partitions-oddly": Case(ApiKey.CREATE_PARTITIONS, admin_cases.create_partitions_oddly),
     "no-time-for-topics": Case(ApiKey.CREATE_TOPICS, admin_cases.no_time_for_topics),
+    "telemetry-subscriptions": Case(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, telemetry_cases.subscriptions),
+    "telemetry-pushes": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes),
+    "telemetry-pushes-refused": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes_refused),
 }
