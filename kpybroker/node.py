@@ -20,10 +20,11 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.errors import MetadataError
-from kpybroker.cluster.image import Endpoint
+from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
+from kpybroker.config.live import LiveConfig
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
@@ -31,6 +32,7 @@ from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
+from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
@@ -216,7 +218,10 @@ class _Parts:
         self.cluster = cluster
         self.logs = logs
         self.clock = clock
-        self.replicas = Replicas(cluster.node_id, config, logs, lambda: cluster.image)
+        self._ids = ids
+        self.live = LiveConfig(config)
+        self._follow_configs(cluster.image)
+        self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
             _group_settings(config),
@@ -227,7 +232,7 @@ class _Parts:
         )
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
         services = Services(
-            config=config,
+            live=self.live,
             clock=clock,
             ids=ids,
             cluster=cluster,
@@ -248,13 +253,20 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
+        self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        config = self.live.current
+        if config.log_cleaner_enable:
+            cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
+            duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """A change of the metadata was committed."""
+        if any(resource.type == ResourceType.BROKER for resource in delta.configs):
+            self._follow_configs(image)
         self.replicas.apply(delta)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
@@ -262,6 +274,11 @@ class _Parts:
         offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
         if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
             self._follow_groups(image)
+
+    def _follow_configs(self, image: ClusterImage) -> None:
+        """What the metadata sets for all brokers and for this one is in force from now on."""
+        own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
+        self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
 
     def _follow_groups(self, image: ClusterImage) -> None:
         """Coordinate the groups of those partitions of the offsets topic that this node leads, in their epoch."""

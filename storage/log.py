@@ -453,6 +453,7 @@ class Log(LogFiles):
     def _cut_at(self, end: int) -> None:
         self.log_end_offset = end
         self.recovery_point = min(self.recovery_point, end)
+        self.first_dirty_offset = min(self.first_dirty_offset, end)
         self.epochs.truncate_from_end(end)
         self.generation += 1
         self._tail_checked = True

@@ -36,6 +36,14 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """cleanup.policy contains compact: a null key is refused, and retention by time or size needs `deletes` too."""
     deletes: bool
     """cleanup.policy contains delete."""
+    cleanable_ratio_min: float
+    """min.cleanable.dirty.ratio: a compacted log is compacted again when more than this part of it is new."""
+    compaction_lag_ms_min: int
+    """min.compaction.lag.ms: a segment with a younger record is not compacted."""
+    compaction_lag_ms_max: int
+    """max.compaction.lag.ms: a log with an older record that was not compacted yet is compacted at once."""
+    delete_retention_ms: int
+    """delete.retention.ms: how long compaction keeps tombstones and transaction markers after it first met them."""
     codec: CodecSetting
     """compression.type: "producer" leaves batches as they came ("none" is Kafka's "uncompressed")."""
     codec_level: int | None

@@ -31,6 +31,7 @@ from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, Bro
 from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
 
 if TYPE_CHECKING:
+    from kpybroker.wire.messages.alter_client_quotas import AlterClientQuotasRequest, AlterClientQuotasResponse
     from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
     from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -106,6 +107,14 @@ class Controller:
         from kpybroker.cluster.machines.alter_configs import alter_configs
 
         return await self._carry_out(lambda state: alter_configs(state, request, caller))
+
+    async def alter_client_quotas(self, request: AlterClientQuotasRequest, caller: Caller) -> AlterClientQuotasResponse:
+        """Set and remove quotas. Raises: Refused(CLUSTER_AUTHORIZATION_FAILED, POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.addresses import resolved
+        from kpybroker.cluster.machines.alter_client_quotas import addresses_named, alter_client_quotas
+
+        known = await resolved(addresses_named(request))
+        return await self._carry_out(lambda state: alter_client_quotas(state, request, caller, resolved=known))
 
     async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
         """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""

@@ -16,6 +16,7 @@ from kpybroker.config.attributes import (
     declared,
     integer,
     names,
+    number,
     optional_text,
 )
 from kpybroker.config.checks import check_whole
@@ -49,6 +50,11 @@ class BrokerConfig:
     group_max_session_timeout_ms = integer()
     group_max_size = integer()
     group_min_session_timeout_ms = integer()
+    log_cleaner_backoff_ms = integer()
+    log_cleaner_dedupe_buffer_size = integer()
+    log_cleaner_enable = boolean()
+    log_cleaner_io_buffer_load_factor = number()
+    log_cleaner_io_max_bytes_per_second = number()
     log_flush_offset_checkpoint_interval_ms = integer()
     log_flush_scheduler_interval_ms = integer()
     log_retention_check_interval_ms = integer()

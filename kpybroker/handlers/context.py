@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage, Endpoint, PartitionImage
     from kpybroker.cluster.service import Cluster
     from kpybroker.config import BrokerConfig
+    from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
     from kpybroker.ids import Ids
     from kpybroker.replication.fetch_sessions import FetchSessions
@@ -78,7 +79,7 @@ class Door(Protocol):
 class Services:
     """The parts of a node that handlers use; built by node.py, alive as long as the node."""
 
-    config: BrokerConfig
+    live: LiveConfig
     clock: Clock
     ids: Ids
     cluster: Cluster
@@ -89,6 +90,11 @@ class Services:
     producer_ids: ProducerIds
     groups: Groups
     authorizer: Authorizer
+
+    @property
+    def config(self) -> BrokerConfig:
+        """The node's configuration as it is now, the cluster's dynamic settings included."""
+        return self.live.current
 
 
 @dataclass(kw_only=True, slots=True)
@@ -157,7 +163,7 @@ class Context:
 
     @property
     def config(self) -> BrokerConfig:
-        """The node's configuration."""
+        """The node's configuration as it is now."""
         return self.services.config
 
     @property

@@ -11,10 +11,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
+import trio
+
 from kpybroker.handlers.context import Client, CloseConnection, Context, Door, Services
 from kpybroker.handlers.finder import HandlerFinder
 from kpybroker.handlers.refusal import refusal
 from kpybroker.server.reply import Part, reply_parts
+from kpybroker.server.request_log import log_completed, request_log
 from kpybroker.wire.api_keys import APIS, Api
 from kpybroker.wire.codec import decode_prefix
 from kpybroker.wire.codes import Code, Refused
@@ -84,7 +87,12 @@ class Dispatcher:
         except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
             log.exception("%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
             raise NotServed("a bug of this node") from bug
-        return await _carry_out(route, context, request)
+        if not request_log.isEnabledFor(logging.DEBUG):
+            return await _carry_out(route, context, request)
+        began_s = trio.current_time()
+        reply = await _carry_out(route, context, request)
+        log_completed(header.api_key, context, trio.current_time() - began_s, 0)
+        return reply
 
     def _serves(self, header: RequestStart) -> bool:
         served = self._finder.served(header.api_key)

@@ -134,6 +134,7 @@ def test_two_rows_of_one_name_are_an_error() -> None:
 TYPES = {
     bool: {Type.BOOLEAN},
     int: {Type.INT, Type.SHORT, Type.LONG},
+    float: {Type.DOUBLE},
     str: {Type.STRING},
     tuple: {Type.LIST},
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, topic_cases
+from harness.versions import group_cases, log_cases, quota_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -54,5 +54,8 @@ CASES: Final = {
     "describe-groups": Case(ApiKey.DESCRIBE_GROUPS, group_cases.describe_groups),
     "list-groups": Case(ApiKey.LIST_GROUPS, group_cases.list_groups),
     "delete-groups": Case(ApiKey.DELETE_GROUPS, group_cases.delete_groups),
+    "alter-client-quotas": Case(ApiKey.ALTER_CLIENT_QUOTAS, quota_cases.alter_client_quotas),
+    "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
+    "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
 }

@@ -59,10 +59,11 @@ def make(cls: type[Struct], version: int, given: dict[str, Any]) -> Any:
 class Wire:
     """One connection."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, client_id: str = CLIENT_ID) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=LIMIT_S)
         self._reader = self._socket.makefile("rb")
+        self._client_id = client_id
         self._correlation_id = 0
 
     def close(self) -> None:
@@ -78,7 +79,7 @@ class Wire:
             request_api_key=key,
             request_api_version=version,
             correlation_id=self._correlation_id,
-            client_id=CLIENT_ID,
+            client_id=self._client_id,
         )
         frame = encode(header, header_version) + body
         self._socket.sendall(struct.pack(">i", len(frame)) + frame)
