@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, quota_cases, topic_cases
+from harness.versions import group_cases, log_cases, quota_cases, rebalance_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -58,4 +58,13 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "two-members": Case(ApiKey.JOIN_GROUP, rebalance_cases.two_members),
+    "other-offers": Case(ApiKey.JOIN_GROUP, rebalance_cases.other_offers),
+    "ids-handed-out": Case(ApiKey.JOIN_GROUP, rebalance_cases.ids_handed_out, since=4),
+    "static-restarts": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restarts, since=5),
+    "static-restart-in-a-rebalance": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restart_in_a_rebalance, since=5),
+    "who-fails": Case(ApiKey.JOIN_GROUP, rebalance_cases.who_fails, since=9),
+    "leaving": Case(ApiKey.JOIN_GROUP, rebalance_cases.leaving, since=4),
+    "leaving-together": Case(ApiKey.LEAVE_GROUP, rebalance_cases.leaving_together, since=3),
+    "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
 }
