@@ -36,6 +36,7 @@ class Party:
         self.version = version
         self.group_id = world.name(f"{what}-{version}")
         self.members: list[PartyMember] = []
+        world.until(lambda: self.describe()["errorCode"] == Code.NONE)  # its coordinator may still be loading
 
     def member(self, name: str, **identity: Any) -> PartyMember:
         """Somebody with a connection, who has not joined yet; `identity` goes into each of its JoinGroup requests."""

@@ -174,7 +174,7 @@ def static_restarts(world: World, version: int) -> Answer:
     answers["its share"] = leader.sync()
     answers["described"] = party.describe()
     changed = party.member("changed", group_instance_id="two")
-    answers["with other metadata"] = changed.join(protocols=protocols("range", metadata=b"other"))
+    answers["with other metadata"] = changed.join(protocols=protocols("range", metadata=b"\x00\x02"))
     other = party.member("other", group_instance_id="two")
     other.post_join(protocols=protocols("sticky", "range"))
     answers["with more protocols"] = other.taken()
@@ -218,7 +218,7 @@ def who_fails(world: World, version: int) -> Answer:
     party = Party(world, version, "failing")
     short = {"rebalance_timeout_ms": SHORT_MS}
     first, second = stable_pair(party, **short)
-    second.post_join(protocols=protocols("range", metadata=b"changed"), **short)
+    second.post_join(protocols=protocols("range", metadata=b"\x00\x02"), **short)
     answers = {"joins again, alone in time": second.taken(), "its share": second.sync(second)}
     answers["the first was too late"] = [first.heartbeat(), first.sync(first), first.join(**short)]
     first.member_id = ""
