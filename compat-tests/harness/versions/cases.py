@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import admin_cases, group_cases, log_cases, quota_cases, telemetry_cases, topic_cases
+from harness.versions import (
+    admin_cases,
+    group_cases,
+    log_cases,
+    quota_cases,
+    rebalance_cases,
+    telemetry_cases,
+    topic_cases,
+)
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -77,4 +85,13 @@ CASES: Final = {
     "telemetry-subscriptions": Case(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, telemetry_cases.subscriptions),
     "telemetry-pushes": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes),
     "telemetry-pushes-refused": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes_refused),
+    "two-members": Case(ApiKey.JOIN_GROUP, rebalance_cases.two_members),
+    "other-offers": Case(ApiKey.JOIN_GROUP, rebalance_cases.other_offers),
+    "ids-handed-out": Case(ApiKey.JOIN_GROUP, rebalance_cases.ids_handed_out, since=4),
+    "static-restarts": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restarts, since=5),
+    "static-restart-in-a-rebalance": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restart_in_a_rebalance, since=5),
+    "who-fails": Case(ApiKey.JOIN_GROUP, rebalance_cases.who_fails, since=9),
+    "leaving": Case(ApiKey.JOIN_GROUP, rebalance_cases.leaving, since=4),
+    "leaving-together": Case(ApiKey.LEAVE_GROUP, rebalance_cases.leaving_together, since=3),
+    "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
 }
