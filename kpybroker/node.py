@@ -24,6 +24,7 @@ from kpybroker.cluster.image import Endpoint
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
+from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
@@ -293,6 +294,9 @@ def _check_roles(config: BrokerConfig) -> None:
         raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
     if len(config.data_dirs) > 1:
         raise StartupFailed("log.dirs names several folders: this version uses one")
+    known = {EVERY_FOLDER, *map(str, config.data_dirs)}
+    if unknown := [folder for folder in config.cordoned_log_dirs if folder not in known]:
+        raise StartupFailed(f"cordoned.log.dirs: {', '.join(unknown)} is none of log.dirs")
 
 
 def _port(sockets: list[socket.socket]) -> int:
