@@ -97,6 +97,9 @@ class Files(Protocol):
     def modified_ms(self, path: StrPath) -> int:
         """When the file was last written, in milliseconds of the system's clock."""
 
+    def set_modified_ms(self, path: StrPath, modified_ms: int) -> None:
+        """Say that a file was last written at that time, in milliseconds of the system's clock."""
+
     def rename(self, source: StrPath, target: StrPath) -> None:
         """Rename a file or folder, replacing a file that has the new name. Not synced."""
 
@@ -256,6 +259,11 @@ class RealFiles:
         """See `Files.modified_ms`."""
         with _failures_of(os.fspath(path)):
             return os.stat(path).st_mtime_ns // 1_000_000
+
+    def set_modified_ms(self, path: StrPath, modified_ms: int) -> None:
+        """See `Files.set_modified_ms`."""
+        with _failures_of(os.fspath(path)):
+            os.utime(path, ns=(modified_ms * 1_000_000, modified_ms * 1_000_000))
 
     def rename(self, source: StrPath, target: StrPath) -> None:
         """See `Files.rename`."""

@@ -32,6 +32,7 @@ from kpybroker.wire.messages.broker_registration import BrokerRegistrationReques
 
 if TYPE_CHECKING:
     from kpybroker.cluster.machines.quorum_requests import QuorumView
+    from kpybroker.wire.messages.alter_client_quotas import AlterClientQuotasRequest, AlterClientQuotasResponse
     from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
     from kpybroker.wire.messages.alter_partition_reassignments import (
         AlterPartitionReassignmentsRequest,
@@ -120,6 +121,14 @@ class Controller:
         from kpybroker.cluster.machines.alter_configs import alter_configs
 
         return await self._carry_out(lambda state: alter_configs(state, request, caller))
+
+    async def alter_client_quotas(self, request: AlterClientQuotasRequest, caller: Caller) -> AlterClientQuotasResponse:
+        """Set and remove quotas. Raises: Refused(CLUSTER_AUTHORIZATION_FAILED, POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.addresses import resolved
+        from kpybroker.cluster.machines.alter_client_quotas import addresses_named, alter_client_quotas
+
+        known = await resolved(addresses_named(request))
+        return await self._carry_out(lambda state: alter_client_quotas(state, request, caller, resolved=known))
 
     async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:
         """Elect leaders of partitions. Raises: Refused(INVALID_REQUEST, POLICY_VIOLATION, NOT_CONTROLLER)."""

@@ -38,6 +38,7 @@ class Logs:
         self._recovery_points = data_dir.read_offsets(OffsetCheckpoint.RECOVERY_POINTS)
         self._log_starts = data_dir.read_offsets(OffsetCheckpoint.LOG_STARTS)
         self._high_watermarks = data_dir.read_offsets(OffsetCheckpoint.HIGH_WATERMARKS)
+        self._cleaned = data_dir.read_offsets(OffsetCheckpoint.CLEANED)
         self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
         self._doomed_more = trio.Event()
         self._log_starts_lock = trio.Lock()
@@ -74,6 +75,7 @@ class Logs:
         else:
             self._forget(topic, index)
             opened = Log.create(folder, topic_id=topic_id, config=config, files=self._files)
+        opened.first_dirty_offset = self._cleaned.get((topic, index), 0)
         self._open[topic, index] = opened
         return opened
 
@@ -110,7 +112,7 @@ class Logs:
         self._data_dir.move(folder, target)
 
     def _forget(self, topic: str, index: int) -> None:
-        for offsets in (self._recovery_points, self._log_starts, self._high_watermarks):
+        for offsets in (self._recovery_points, self._log_starts, self._high_watermarks, self._cleaned):
             offsets.pop((topic, index), None)
 
     def _doom(self, folder: str, due_ms: int) -> None:
@@ -129,9 +131,10 @@ class Logs:
         for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self._flush(opened, offset)
+                await self.flush(opened, offset)
 
-    async def _flush(self, opened: Log, offset: int) -> None:
+    async def flush(self, opened: Log, offset: int) -> None:
+        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -165,6 +168,13 @@ class Logs:
         if any(self._high_watermarks.get(place) != offset for place, offset in high_watermarks.items()):
             self._high_watermarks.update(high_watermarks)
             await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+
+    async def checkpoint_cleaned(self) -> None:
+        """Write up to where logs were compacted. Raises: StorageFailed."""
+        for place, opened in self._open.items():
+            if opened.first_dirty_offset:
+                self._cleaned[place] = opened.first_dirty_offset
+        await self._write(OffsetCheckpoint.CLEANED, self._cleaned)
 
     async def _write(self, checkpoint: OffsetCheckpoint, offsets: dict[tuple[str, int], int]) -> None:
         await trio.to_thread.run_sync(self._data_dir.write_offsets, checkpoint, dict(offsets))

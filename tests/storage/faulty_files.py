@@ -143,6 +143,10 @@ class FaultyFiles:
     def modified_ms(self, path):
         return self.modified.get(os.fspath(path), self.now_ms)
 
+    def set_modified_ms(self, path, modified_ms):
+        self.change("set time", path)
+        self.modified[os.fspath(path)] = modified_ms
+
     def rename(self, source, target):
         self.change("rename", source)
         folder, name = self._parent(source)

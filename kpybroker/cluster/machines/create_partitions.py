@@ -36,7 +36,7 @@ def create_partitions(
         if topic.name not in authorized:
             continue
         try:
-            records += _grow(state, topic, seed + position, RECORDS_MAX - len(records))
+            records += _grow(state, topic, caller, seed + position, RECORDS_MAX - len(records))
         except Refused as refused:
             results.append(_result(topic.name, *error_of(refused)))
         else:
@@ -45,7 +45,9 @@ def create_partitions(
     return Decision([] if request.validate_only else records, response)
 
 
-def _grow(state: State, wanted: CreatePartitionsTopic, seed: int, partitions_max: int) -> list[PartitionRecord]:
+def _grow(
+    state: State, wanted: CreatePartitionsTopic, caller: Caller, seed: int, partitions_max: int
+) -> list[PartitionRecord]:
     """The records of one topic's new partitions. Raises: Refused."""
     image = state.image
     topic = image.topics.by_name.get(wanted.name)
@@ -60,13 +62,14 @@ def _grow(state: State, wanted: CreatePartitionsTopic, seed: int, partitions_max
             f"The topic {wanted.name} currently has {have} partition(s); {wanted.count} would not be an increase.",
         )
     additional = wanted.count - have
-    factor = len(next(iter(topic.partitions.values())).replicas)
     if wanted.assignments is not None and len(wanted.assignments) != additional:
         raise Refused(
             Code.INVALID_REPLICA_ASSIGNMENT,
             f"Attempted to add {additional} additional partition(s), but only {len(wanted.assignments)} assignment(s) "
             "were specified.",
         )
+    caller.mutate(additional)
+    factor = len(next(iter(topic.partitions.values())).replicas)
     if additional > partitions_max:  # Kafka answers UNKNOWN_SERVER_ERROR, having added as many as go into a batch
         raise Refused(Code.POLICY_VIOLATION, "Unable to perform excessively large batch operation.")
     if wanted.assignments is None:

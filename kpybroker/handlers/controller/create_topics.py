@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
     from kpybroker.wire.codes import Refused
 
+QUOTA_STRICT_SINCE = 6
+"""The version whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
 
 async def handle(ctx: Context, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
     check_time(request.timeout_ms)
-    return await ctx.services.active_controller.create_topics(request, ctx.caller())
+    return await ctx.services.active_controller.create_topics(
+        request, ctx.caller(quota_strict_since=QUOTA_STRICT_SINCE)
+    )
 
 
 def refuse(request: CreateTopicsRequest, version: int, refused: Refused) -> CreateTopicsResponse:  # noqa: ARG001
