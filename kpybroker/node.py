@@ -278,6 +278,7 @@ class _Parts:
             await replicas.recover()
         cluster.on_change(self._follow)
         self.quotas.replace(cluster.image.quotas.items())
+        self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
