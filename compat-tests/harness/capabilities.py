@@ -32,22 +32,10 @@ NOT_YET_IN_KPYBROKER: Final = {
 
 NOT_SERVED_BY_KPYBROKER: Final = frozenset(
     {
-        "AddRaftVoter",
         "AlterConfigs",
-        "AlterPartitionReassignments",
-        "AlterReplicaLogDirs",
-        "DeleteRecords",
         "DescribeConfigs",
-        "DescribeLogDirs",
-        "DescribeProducers",
-        "DescribeQuorum",
-        "ElectLeaders",
         "IncrementalAlterConfigs",
         "ListConfigResources",
-        "ListPartitionReassignments",
-        "RemoveRaftVoter",
-        "UnregisterBroker",
-        "UpdateFeatures",
     }
 )
 """APIs, each of them a capability by its own name."""
