@@ -89,11 +89,15 @@ def test_configs_of_a_group(kafka: Tools, name: str) -> None:
 @pytest.mark.needs("DescribeConfigs", "IncrementalAlterConfigs")
 def test_configs_of_loggers(kafka: Tools, broker_id: str) -> None:
     loggers = ("--entity-type", "broker-loggers", "--entity-name", broker_id)
+    names = re.findall(
+        r"^  ([\w.]+)=\w+ sensitive=false synonyms={}$", kafka.out(CONFIGS, "--describe", *loggers), re.M
+    )
+    name = max(set(names) - {"root"})
     done = f"Completed updating config for broker-logger {broker_id}.\n"
-    assert kafka.out(CONFIGS, "--alter", *loggers, "--add-config", "kafka.server.KafkaApis=DEBUG") == done
-    line = "  kafka.server.KafkaApis=DEBUG sensitive=false synonyms={}"
+    assert kafka.out(CONFIGS, "--alter", *loggers, "--add-config", f"{name}=DEBUG") == done
+    line = f"  {name}=DEBUG sensitive=false synonyms={{}}"
     assert line in kafka.out(CONFIGS, "--describe", *loggers).splitlines()
-    assert kafka.out(CONFIGS, "--alter", *loggers, "--delete-config", "kafka.server.KafkaApis") == done
+    assert kafka.out(CONFIGS, "--alter", *loggers, "--delete-config", name) == done
     assert line not in kafka.out(CONFIGS, "--describe", *loggers).splitlines()
 
 
