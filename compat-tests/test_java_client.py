@@ -128,7 +128,7 @@ def test_a_position_that_is_not_there(java_clients: JavaClients, broker: BrokerU
 
 
 def test_a_position_with_its_epoch(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
-    """KIP-320: before it goes on from a place, the consumer asks whether the leader's log still has that epoch there."""
+    """KIP-320: before it goes on from a place, the consumer asks whether the leader's log has that epoch there."""
     zero = java_clients.partition(topic, 0)
     place_of = java_clients.consumer_api.OffsetAndMetadata
     with java_clients.producer(broker.address) as producer:
