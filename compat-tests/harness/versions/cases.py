@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, topic_cases
+from harness.versions import config_cases, group_cases, log_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -55,4 +55,12 @@ CASES: Final = {
     "list-groups": Case(ApiKey.LIST_GROUPS, group_cases.list_groups),
     "delete-groups": Case(ApiKey.DELETE_GROUPS, group_cases.delete_groups),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "describe-configs": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_configs),
+    "describe-brokers": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_brokers, since=4),
+    "alter-configs": Case(ApiKey.ALTER_CONFIGS, config_cases.alter_configs),
+    "incremental-alter-configs": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.incremental_alter_configs),
+    "alter-brokers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_brokers, since=1),
+    "alter-values": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_values, since=1),
+    "loggers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.loggers, since=1),
+    "list-config-resources": Case(ApiKey.LIST_CONFIG_RESOURCES, config_cases.list_config_resources),
 }
