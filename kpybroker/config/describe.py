@@ -13,6 +13,7 @@ from enum import IntEnum
 import msgspec
 
 from kpybroker.config.broker import BrokerConfig
+from kpybroker.config.loggers import levels
 from kpybroker.config.setting import Required, Setting
 from kpybroker.config.synonyms import GROUP_SYNONYMS, TOPIC_SYNONYMS, broker_synonyms
 from kpybroker.config.tables import (
@@ -59,13 +60,15 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     synonyms: tuple[Said, ...]
     """Every place that sets it, the strongest first."""
     type: Type | None
-    """None: not known here (a setting of some plug-in), and therefore taken for a secret."""
+    """None: not known here (a setting of some plug-in, taken for a secret), or a logger's level."""
     documentation: str | None
+    """None: not known here. Empty: there is none to be asked for."""
 
 
 def describe_broker(config: BrokerConfig) -> Iterator[Described]:
     """Every setting of a broker, those of its plug-ins included."""
-    unknown = (name for name in config.static if broker_setting(name) is None)
+    given = dict.fromkeys((*config.static, *config.dynamic_default, *config.dynamic_broker))
+    unknown = (name for name in given if broker_setting(name) is None)
     for name in (*config.names(), *unknown):
         setting = broker_setting(name)
         if setting is None or not setting.internal:
@@ -109,6 +112,21 @@ def describe_client_metrics(overrides: Mapping[str, str]) -> Iterator[Described]
         return setting.default, ()
 
     return _describe_scope(CLIENT_METRICS_SETTINGS, overrides, Source.CLIENT_METRICS, default)
+
+
+def describe_loggers() -> Iterator[Described]:
+    """The level of each logger (KIP-412)."""
+    for name, level in levels().items():
+        yield Described(
+            name=name,
+            value=level,
+            source=Source.DYNAMIC_BROKER_LOGGER,
+            sensitive=False,
+            read_only=False,
+            synonyms=(),
+            type=None,
+            documentation="",
+        )
 
 
 def _describe_scope(
