@@ -22,10 +22,7 @@ CAPABILITIES: Final = {
     "admin list groups",
 }
 
-NOT_YET_IN_KPYBROKER: Final = {
-    "kafka-topics --describe": "DescribeConfigs, ListPartitionReassignments",
-    "admin describe configs": "DescribeConfigs",
-}
+NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
 
 
