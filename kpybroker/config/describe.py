@@ -8,6 +8,7 @@ the one that a synonym counts as a source only behind the setting's own name (KI
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from enum import IntEnum
 
 import msgspec
@@ -24,7 +25,7 @@ from kpybroker.config.tables import (
     broker_setting,
 )
 from kpybroker.config.topic import topic_config
-from kpybroker.config.values import Type, Value, text_of
+from kpybroker.config.values import InvalidValue, Type, Value, text_of
 
 
 class Source(IntEnum):
@@ -83,7 +84,8 @@ def describe_all_brokers(config: BrokerConfig) -> Iterator[Described]:
 
 def describe_topic(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterator[Described]:
     """Every setting of a topic with these overrides."""
-    values = topic_config(config, overrides).values
+    topic = topic_config(config, overrides)
+    values, overrides = topic.values, topic.overrides
     for name, setting in TOPIC_SETTINGS.items():
         if not setting.internal or name in overrides:
             synonyms = TOPIC_SYNONYMS.get(name)
@@ -137,10 +139,11 @@ def _describe_scope(
 ) -> Iterator[Described]:
     for name, setting in table.items():
         value, said = default(setting)
+        source = None
         if name in overrides:
-            yield _described(setting, setting.parse(overrides[name]), said, own=own)
-        else:
-            yield _described(setting, value, said, own=None)
+            with suppress(InvalidValue):  # validation keeps such a one out of the metadata
+                value, source = setting.parse(overrides[name]), own
+        yield _described(setting, value, said, own=source)
 
 
 def _described(setting: Setting, value: Value, said: tuple[Said, ...], own: Source | None) -> Described:
