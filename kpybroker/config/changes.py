@@ -14,6 +14,7 @@ from kpybroker.config.dynamic import check_value, of_one_broker, static_ones, wi
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.tables import BROKER_SETTINGS
 from kpybroker.config.values import InvalidValue
+from kpybroker.metrics import PROMETHEUS_REPORTER
 from kpybroker.wire.codes import Code, Refused
 
 _THREADS: Final = (
@@ -26,8 +27,8 @@ _THREADS: Final = (
     "remote.log.manager.expiration.thread.pool.size",
     "remote.log.manager.follower.thread.pool.size",
 )
-_REPORTERS: Final = ("org.apache.kafka.common.metrics.JmxReporter",)
-"""The classes of metric.reporters that Kafka brings along."""
+_REPORTERS: Final = ("org.apache.kafka.common.metrics.JmxReporter", PROMETHEUS_REPORTER)
+"""What metric.reporters may name: the class that Kafka brings along, and the one that is ours."""
 
 
 def check_change(current: BrokerConfig, settings: Mapping[str, str], *, per_broker: bool) -> BrokerConfig:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kpybroker.config.errors import ConfigError
-from kpybroker.config.listeners import SecurityProtocol
+from kpybroker.config.listeners import SecurityProtocol, parse_address
 from kpybroker.config.synonyms import TOPIC_SYNONYMS
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
+    _check_prometheus(config)
 
 
 def _require(condition: bool, otherwise: str, kafka: str | None = None) -> None:
@@ -170,3 +171,10 @@ def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
             each.protocol is SecurityProtocol.PLAINTEXT,
             f"listeners: {each.name} is secured by {each.protocol.name}, and only PLAINTEXT is spoken here so far",
         )
+
+
+def _check_prometheus(config: BrokerConfig) -> None:
+    try:
+        parse_address(config.kpybroker_prometheus_listener)
+    except ConfigError as wrong:
+        raise ConfigError(f"kpybroker.prometheus.listener: {wrong}") from None

@@ -20,6 +20,7 @@ import trio
 
 from kpybroker import __version__
 from kpybroker.config import BrokerConfig, ConfigError, EndPoint
+from kpybroker.config.listeners import parse_address
 from kpybroker.config.sources import listening_on
 
 E = TypeVar("E", bound=BaseException)
@@ -33,11 +34,10 @@ def parse_listen(_ctx: click.Context, _parameter: click.Parameter, text: str | N
     """HOST:PORT, with an IPv6 address in brackets; no host means every interface. Raises: click.BadParameter."""
     if text is None:
         return None
-    host, colon, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
-        raise click.BadParameter(f"{text!r} is not HOST:PORT (an IPv6 address in brackets: [::1]:9092)")
-    return bare, int(port)
+    try:
+        return parse_address(text)
+    except ConfigError as wrong:
+        raise click.BadParameter(str(wrong)) from None
 
 
 def parse_settings(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -51,20 +51,38 @@ def parse_settings(_ctx: click.Context, _parameter: click.Parameter, texts: tupl
     return settings
 
 
+def parse_log_levels(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """LEVEL or LOGGER=LEVEL, as a map from logger ("" is the root) to level. Raises: click.BadParameter."""
+    levels = {}
+    for text in texts:
+        name, _, level = text.rpartition("=")
+        if level.lower() not in LEVELS:
+            raise click.BadParameter(f"{level!r} is not one of {', '.join(LEVELS)}")
+        levels[name.strip()] = level.upper()
+    return levels
+
+
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", callback=parse_listen, help="Where clients connect  [localhost:9092]")
 @click.option("--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="The data's folder  [kpybroker-data]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="A server.properties file.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, callback=parse_settings, help="One setting.")
 @click.option("--env", is_flag=True, help="Take KAFKA_* variables as settings, as the apache/kafka image does.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="What is logged.")
+@click.option(
+    "--log-level",
+    "log_levels",
+    metavar="[LOGGER=]LEVEL",
+    multiple=True,
+    callback=parse_log_levels,
+    help="What is logged, by one logger or by all: error, warning, info, debug.  [warning]",
+)
 def serve(
     listen: tuple[str, int] | None,
     data_dir: Path | None,
     config: Path | None,
     settings: dict[str, str],
     env: bool,
-    log_level: str,
+    log_levels: dict[str, str],
 ) -> None:
     """Run one node until it is told to stop (Ctrl-C).
 
@@ -73,7 +91,7 @@ def serve(
     """
     if listen is not None and (config is not None or env):
         raise click.UsageError("--listen is for a node without --config and --env: set listeners there, or with --set")
-    logging.basicConfig(level=log_level.upper(), format="[%(asctime)s] %(levelname)s %(message)s (%(name)s)")
+    _set_up_logging(log_levels)
     overrides = {**({} if listen is None else listening_on(*listen)), **_data_dir(data_dir), **settings}
     try:
         broker_config = BrokerConfig.load(config, overrides, os.environ if env else None)
@@ -83,6 +101,12 @@ def serve(
         log.warning("%s", line)
     _raise_descriptor_limit()
     _run(broker_config)
+
+
+def _set_up_logging(levels: dict[str, str]) -> None:
+    logging.basicConfig(level=levels.get("", "WARNING"), format="[%(asctime)s] %(levelname)s %(message)s (%(name)s)")
+    for name, level in levels.items():
+        logging.getLogger(name or None).setLevel(level)
 
 
 def _data_dir(data_dir: Path | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import Callable
@@ -116,3 +117,24 @@ def test_a_peer_that_comes_and_goes_leaves_nothing(
                 peer.sendall(data)
         assert client.ask(API_VERSIONS, ApiVersionsResponse, 4).error_code == Code.NONE
     assert [record for record in caplog.records if record.name.startswith("kpybroker")] == []
+
+
+def test_the_request_log_has_a_line_for_each_request(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="kafka.request.logger"):
+        client.ask(API_VERSIONS, ApiVersionsResponse, 4)
+        client.ask(MetadataRequest(topics=[]), MetadataResponse, 12)
+    client.ask(API_VERSIONS, ApiVersionsResponse, 4)
+    texts = [record.getMessage() for record in caplog.records if record.name == "kafka.request.logger"]
+    assert [text.partition("{")[0] for text in texts] == ["Completed request:"] * 2
+    first, second = (json.loads(text.removeprefix("Completed request:")) for text in texts)
+    assert first["requestHeader"] == {
+        "requestApiKey": 18,
+        "requestApiVersion": 4,
+        "correlationId": 1,
+        "clientId": "test",
+        "requestApiKeyName": "API_VERSIONS",
+    }
+    assert first["clientInformation"] == second["clientInformation"] == {"softwareName": "test", "softwareVersion": "1"}
+    assert second["requestHeader"]["requestApiKeyName"] == "METADATA"
+    assert second["listener"] == "PLAINTEXT"
+    assert second["connection"].endswith(f":{client.socket.getsockname()[1]}")

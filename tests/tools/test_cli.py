@@ -107,6 +107,7 @@ print("loaded:", *sys.modules)
         (["--listen", "localhost:1", "--env"], "--listen is for a node without --config and --env"),
         (["--data-dir", "a,b"], "cannot have a comma in it"),
         (["--log-level", "loud"], "'loud' is not one of"),
+        (["--log-level", "kpybroker=loud"], "'loud' is not one of"),
         (["extra"], "unexpected extra argument"),
     ],
 )
