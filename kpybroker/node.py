@@ -37,6 +37,8 @@ from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
 from kpybroker.metrics import PROMETHEUS_REPORTER
 from kpybroker.metrics.client_telemetry import ClientTelemetry
+from kpybroker.quotas.client_quotas import ClientQuotas
+from kpybroker.quotas.rates import Window
 from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
@@ -245,6 +247,10 @@ class _Parts:
         )
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        self.quotas = ClientQuotas(
+            Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
+            Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
+        )
         services = Services(
             live=self.live,
             clock=clock,
@@ -258,6 +264,7 @@ class _Parts:
             groups=self.groups,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
+            quotas=self.quotas,
         )
         self.reporter: PrometheusReporter | None = None
         self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
@@ -269,6 +276,7 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
+        self.quotas.replace(cluster.image.quotas.items())
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
@@ -276,6 +284,7 @@ class _Parts:
             await self._report(duties)
         self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        duties.start_soon(replicas.flusher.run, name="flusher")
         config = self.live.current
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
@@ -320,6 +329,8 @@ class _Parts:
         if any(resource.type == ResourceType.BROKER for resource in delta.configs):
             self._follow_configs(image)
         self.replicas.apply(delta)
+        if delta.quotas:
+            self.quotas.replace(image.quotas.items())
         take_subscriptions(self.telemetry, image, delta.configs)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
