@@ -29,6 +29,17 @@ FOR_THE_JVM: Final = frozenset(
     }
 )
 
+FOR_THE_IMAGE: Final = frozenset(
+    {
+        "KAFKA_SSL_KEYSTORE_FILENAME",
+        "KAFKA_SSL_KEYSTORE_CREDENTIALS",
+        "KAFKA_SSL_KEY_CREDENTIALS",
+        "KAFKA_SSL_TRUSTSTORE_FILENAME",
+        "KAFKA_SSL_TRUSTSTORE_CREDENTIALS",
+    }
+)
+"""Names of files that the image's scripts make settings of; kept as they are, they are settings that nobody knows."""
+
 
 def setting_name(variable: str) -> str:
     """The setting that a variable stands for: KAFKA_A_B is a.b, KAFKA_A__B is a_b, KAFKA_A___B is a-b."""
