@@ -20,6 +20,8 @@ from kpybroker.wire.errors import WireError
 from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpybroker.handlers.context import Answer
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
