@@ -38,7 +38,7 @@ FOR_THE_IMAGE: Final = frozenset(
         "KAFKA_SSL_TRUSTSTORE_CREDENTIALS",
     }
 )
-"""Names of files that the image's scripts make settings of; kept as they are, they are settings that nobody knows."""
+"""Names of files that the image's scripts make settings of; as they are, they are none."""
 
 
 def setting_name(variable: str) -> str:
@@ -52,7 +52,7 @@ def settings_from(environment: Mapping[str, str]) -> dict[str, str]:
     settings = {
         setting_name(variable): value
         for variable, value in environment.items()
-        if variable.startswith(PREFIX) and variable not in FOR_THE_JVM
+        if variable.startswith(PREFIX) and variable not in FOR_THE_JVM | FOR_THE_IMAGE
     }
     advertised = settings.get("advertised.listeners")
     if advertised and not settings.get("listeners") and settings.get("process.roles") != "controller":
