@@ -188,7 +188,7 @@ async def _obey_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = t
 
 def welcome(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:
     """What is said once the node can be reached: where it listens, where its data is, how to try it."""
-    address = listening[0].address if listening else "nowhere"
+    address = _reached_at(config, listening)
     folders = ", ".join(str(folder.absolute()) for folder in config.data_dirs)
     return f"""\
 kpybroker {__version__}, node {config.node_id}
@@ -198,3 +198,12 @@ kpybroker {__version__}, node {config.node_id}
               kafka-console-consumer.sh --bootstrap-server {address} --topic hello --from-beginning
               or any client you have, with bootstrap.servers={address}
   stop it     Ctrl-C"""
+
+
+def _reached_at(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:
+    """Where a client on this machine may come to: what is advertised, for a listener on every interface."""
+    if not listening:
+        return "nowhere"
+    first = listening[0]
+    told = next((each for each in config.reachable.advertised if each.name == first.name), first)
+    return told.address if first.wildcard and told.host and told.port else first.address

@@ -19,6 +19,7 @@ from kpybroker.testing import Broker
 from kpybroker.tools import container, ping
 from kpybroker.tools.cli import main
 from kpybroker.tools.container import Plan, planned
+from kpybroker.tools.serve import welcome
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = {
@@ -53,6 +54,11 @@ def test_without_settings(mounted: Path) -> None:
     assert plan.config.data_dirs == (Path("/var/lib/kafka/data"),)
     assert plan.config.embedded
     assert (plan.cluster_id, plan.log_levels, plan.warnings) == (None, {}, ())
+
+
+def test_the_welcome_names_an_address_that_can_be_reached(mounted: Path) -> None:
+    config = planned({}, mounted).config
+    assert "bootstrap.servers=localhost:9092" in welcome(config, config.reachable.brokers)
 
 
 def test_a_compose_file(mounted: Path) -> None:
