@@ -83,9 +83,16 @@ class Node:
     """One node of a cluster: broker and controller in one process. `run` is its life."""
 
     def __init__(
-        self, config: BrokerConfig, *, files: Files | None = None, clock: Clock | None = None, ids: Ids | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        files: Files | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self.config = config
+        self._cluster_id = cluster_id
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
@@ -132,6 +139,7 @@ class Node:
                 data_dir,
                 config=config,
                 adopt=config.embedded,
+                cluster_id=self._cluster_id,
                 clock=self._clock,
                 ids=self._ids,
                 files=self._files,
@@ -408,10 +416,11 @@ async def serve(
     config: BrokerConfig,
     *,
     stop: trio.Event,
+    cluster_id: str | None = None,
     task_status: trio.TaskStatus[Sequence[EndPoint]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until `stop` is set; started, with where it listens, once clients are answered.
 
-    Raises: StartupFailed.
+    `cluster_id` is the id of a new cluster; a data folder that has one keeps it. Raises: StartupFailed.
     """
-    await Node(config).run(stop, task_status=task_status)
+    await Node(config, cluster_id=cluster_id).run(stop, task_status=task_status)
