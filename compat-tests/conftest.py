@@ -15,8 +15,10 @@ from harness import text
 from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
 from harness.clients.base import TextClient
+from harness.driver import Driver, Drivers
 from harness.java_tools import ToolHost
 from harness.kafka_jars import JavaMissing, classpath
+from harness.stock_clients import ClientMissing
 from harness.written import Written
 
 LAST = ("test_text_in_and_out.py", "test_kafka_opens_our_directory.py")
@@ -145,3 +147,21 @@ def client(request: pytest.FixtureRequest) -> TextClient:
         tools = request.getfixturevalue("tools")
         return Console(tools, request.getfixturevalue("folder"))
     return {"kafka-python": KafkaPython, "confluent-kafka": Confluent}[name]()
+
+
+@pytest.fixture(scope="session")
+def drivers(_session_broker: BrokerUnderTest, folder: Path) -> Iterator[Drivers]:
+    """The stock clients, each in a process of its own, started when a test first asks for it."""
+    (folder / "drivers").mkdir()
+    drivers = Drivers(_session_broker.address, folder / "drivers")
+    yield drivers
+    drivers.close()
+
+
+@pytest.fixture
+def driver(request: pytest.FixtureRequest, broker: BrokerUnderTest, drivers: Drivers) -> Driver:
+    """A stock client by its name: a test is parametrized over it with indirect=True. `broker` is up by then."""
+    try:
+        return drivers.get(request.param)
+    except ClientMissing as missing:
+        pytest.skip(f"{request.param}: {missing}")
