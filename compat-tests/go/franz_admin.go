@@ -246,7 +246,7 @@ func (f *franz) describeLogDirs(r Request) (any, error) {
 	return sizes, err
 }
 
-// electLeaders answers with Kafka's message for each partition: empty where there was an election.
+// electLeaders answers with Kafka's error code for each partition, 0 where there was an election.
 func (f *franz) electLeaders(r Request) (any, error) {
 	ctx, cancel := deadline()
 	defer cancel()
@@ -256,7 +256,10 @@ func (f *franz) electLeaders(r Request) (any, error) {
 	}
 	codes := map[int32]any{}
 	for partition, result := range elected[r.Topic] {
-		codes[partition] = codeOf(result.Err)
+		codes[partition] = 0
+		if result.Err != nil {
+			codes[partition] = codeOf(result.Err)
+		}
 	}
 	return codes, nil
 }
@@ -353,7 +356,7 @@ func (f *franz) listConfigResources(r Request) (any, error) {
 func (f *franz) updateFeatures(r Request) (any, error) {
 	ctx, cancel := deadline()
 	defer cancel()
-	update := kadm.FeatureUpdate{Feature: r.Name, MaxVersionLevel: r.Replicas, UpgradeType: 1}
+	update := kadm.FeatureUpdate{Feature: r.Name, MaxVersionLevel: r.Level, UpgradeType: 1}
 	_, err := f.admin.UpdateFeatures(ctx, true, update)
 	return Nothing, err
 }

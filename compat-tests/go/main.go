@@ -44,6 +44,7 @@ type Request struct {
 	Replicas   int16               `json:"replicas"`
 	Entity     map[string]string   `json:"entity"`
 	Limits     map[string]*float64 `json:"limits"`
+	Level      int16               `json:"level"`
 }
 
 // Nothing is the answer to what has no result.

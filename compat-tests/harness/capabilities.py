@@ -20,11 +20,33 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
+    "admin alter configs",
+    "admin delete records",
+    "admin describe log dirs",
+    "admin alter replica log dirs",
+    "admin elect leaders",
+    "admin reassignments",
+    "admin describe producers",
+    "admin quotas",
+    "admin list config resources",
+    "admin update features",
+    "admin describe quorum",
 }
 
 NOT_YET_IN_KPYBROKER: Final = {
     "kafka-topics --describe": "DescribeConfigs, ListPartitionReassignments",
     "admin describe configs": "DescribeConfigs",
+    "admin alter configs": "AlterConfigs, IncrementalAlterConfigs, DescribeConfigs",
+    "admin delete records": "DeleteRecords",
+    "admin describe log dirs": "DescribeLogDirs",
+    "admin alter replica log dirs": "AlterReplicaLogDirs, DescribeLogDirs",
+    "admin elect leaders": "ElectLeaders",
+    "admin reassignments": "AlterPartitionReassignments, ListPartitionReassignments",
+    "admin describe producers": "DescribeProducers",
+    "admin quotas": "AlterClientQuotas, DescribeClientQuotas",
+    "admin list config resources": "ListConfigResources",
+    "admin update features": "UpdateFeatures",
+    "admin describe quorum": "DescribeQuorum",
 }
 """Capability -> the APIs that it waits for."""
 
