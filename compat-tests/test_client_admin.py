@@ -46,9 +46,10 @@ def made(broker: BrokerUnderTest, topic: str) -> str:
 
 @pytest.fixture
 def broker_id(broker: BrokerUnderTest) -> str:
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient  # not before pytest's filters for warnings are in force
 
-    (node,) = AdminClient({"bootstrap.servers": broker.address}).describe_cluster(request_timeout=60).result(60).nodes
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    (node,) = admin.describe_cluster().result(60).nodes
     return str(node.id)
 
 
@@ -104,7 +105,7 @@ def test_the_cluster(driver: Driver, broker_id: str) -> None:
     assert driver.ask("describe_cluster") == {"brokers": [int(broker_id)], "controller": int(broker_id)}
 
 
-@pytest.mark.needs("admin describe configs")
+@pytest.mark.needs("DescribeConfigs")
 @clients("create_topic", "describe_configs")
 def test_settings_of_a_topic(driver: Driver, topic: str) -> None:
     configs = {"retention.ms": "123456", "cleanup.policy": "compact"}
@@ -114,7 +115,7 @@ def test_settings_of_a_topic(driver: Driver, topic: str) -> None:
     assert found["min.insync.replicas"] == "1"
 
 
-@pytest.mark.needs("admin describe configs")
+@pytest.mark.needs("DescribeConfigs")
 @clients("describe_configs")
 def test_settings_of_a_broker(driver: Driver, broker_id: str) -> None:
     found = driver.ask("describe_configs", kind="broker", name=broker_id)
@@ -122,7 +123,7 @@ def test_settings_of_a_broker(driver: Driver, broker_id: str) -> None:
     assert found["log.segment.bytes"] == "1073741824"
 
 
-@pytest.mark.needs("admin alter configs")
+@pytest.mark.needs("IncrementalAlterConfigs", "DescribeConfigs")
 @clients("describe_configs", "alter_configs")
 def test_settings_are_changed(driver: Driver, made: str) -> None:
     for configs in ({"retention.ms": "1000000"}, {"max.message.bytes": "2000000"}):
@@ -134,7 +135,7 @@ def test_settings_are_changed(driver: Driver, made: str) -> None:
     )
 
 
-@pytest.mark.needs("admin alter configs")
+@pytest.mark.needs("AlterConfigs", "DescribeConfigs")
 @clients("describe_configs", "replace_configs")
 def test_settings_are_replaced(driver: Driver, made: str) -> None:
     """The older AlterConfigs: what is not named goes back to its default."""
@@ -147,7 +148,7 @@ def test_settings_are_replaced(driver: Driver, made: str) -> None:
     )
 
 
-@pytest.mark.needs("admin alter configs")
+@pytest.mark.needs("IncrementalAlterConfigs")
 @clients("alter_configs")
 def test_bad_settings_are_refused(driver: Driver, made: str) -> None:
     with pytest.raises(ClientError) as error:
@@ -213,7 +214,7 @@ def test_a_group_is_deleted(driver: Driver, made: str) -> None:
     refused(GROUP_ID_NOT_FOUND, lambda: driver.ask("delete_group", group=group.group_id))
 
 
-@pytest.mark.needs("admin delete records")
+@pytest.mark.needs("DeleteRecords")
 @clients("delete_records", "list_offsets")
 def test_records_are_deleted(driver: Driver, made: str) -> None:
     write(driver, made, 30)
@@ -222,7 +223,7 @@ def test_records_are_deleted(driver: Driver, made: str) -> None:
     assert by_partition(starts) == {0: 4, 1: 10, 2: 0}
 
 
-@pytest.mark.needs("admin describe log dirs")
+@pytest.mark.needs("DescribeLogDirs")
 @clients("describe_log_dirs")
 def test_sizes_on_disk(driver: Driver, made: str, broker_id: str) -> None:
     write(driver, made, 30)
@@ -231,33 +232,33 @@ def test_sizes_on_disk(driver: Driver, made: str, broker_id: str) -> None:
     assert min(sizes.values()) > 0
 
 
-@pytest.mark.needs("admin alter replica log dirs")
+@pytest.mark.needs("AlterReplicaLogDirs")
 @clients("alter_replica_log_dirs")
 def test_a_replica_is_moved_to_where_it_is(driver: Driver, made: str, broker_id: str) -> None:
     driver.ask("alter_replica_log_dirs", topic=made, name=broker_id)
 
 
-@pytest.mark.needs("admin elect leaders")
+@pytest.mark.needs("ElectLeaders")
 @clients("elect_leaders")
 def test_leaders_are_where_they_should_be(driver: Driver, made: str) -> None:
     codes = by_partition(driver.ask("elect_leaders", topic=made, partitions=PARTITIONS))
     assert codes == dict.fromkeys(range(PARTITIONS), ELECTION_NOT_NEEDED)
 
 
-@pytest.mark.needs("admin reassignments")
+@pytest.mark.needs("AlterPartitionReassignments", "ListPartitionReassignments")
 @clients("list_reassignments")
 def test_nothing_is_being_reassigned(driver: Driver, made: str) -> None:
     assert driver.ask("list_reassignments", topic=made, partitions=PARTITIONS) == 0
 
 
-@pytest.mark.needs("admin reassignments")
+@pytest.mark.needs("AlterPartitionReassignments", "ListPartitionReassignments")
 @clients("alter_reassignments", "list_reassignments")
 def test_a_partition_is_reassigned_to_its_broker(driver: Driver, made: str, broker_id: str) -> None:
     driver.ask("alter_reassignments", topic=made, name=broker_id)
     assert driver.ask("list_reassignments", topic=made, partitions=PARTITIONS) == 0
 
 
-@pytest.mark.needs("admin describe producers")
+@pytest.mark.needs("DescribeProducers")
 @clients("describe_producers")
 def test_producers_are_known(driver: Driver, made: str) -> None:
     write(driver, made, 30, idempotent=True)
@@ -265,7 +266,7 @@ def test_producers_are_known(driver: Driver, made: str) -> None:
     assert counts == {0: 1, 1: 1, 2: 1}
 
 
-@pytest.mark.needs("admin quotas")
+@pytest.mark.needs("AlterClientQuotas", "DescribeClientQuotas")
 @clients("alter_quotas", "describe_quotas")
 def test_quotas(driver: Driver, topic: str) -> None:
     entity = {"client-id": topic}
@@ -278,7 +279,7 @@ def test_quotas(driver: Driver, topic: str) -> None:
     until(lambda: driver.ask("describe_quotas", entity=entity), lambda limits: limits == {})
 
 
-@pytest.mark.needs("admin list config resources")
+@pytest.mark.needs("ListConfigResources")
 @clients("list_config_resources")
 def test_resources_with_settings(driver: Driver, made: str, broker_id: str) -> None:
     names = driver.ask("list_config_resources")
@@ -286,13 +287,13 @@ def test_resources_with_settings(driver: Driver, made: str, broker_id: str) -> N
     assert broker_id in names
 
 
-@pytest.mark.needs("admin update features")
+@pytest.mark.needs("UpdateFeatures")
 @clients("update_features")
 def test_a_feature_at_the_level_that_it_has(driver: Driver) -> None:
     driver.ask("update_features", name="metadata.version", level=30)
 
 
-@pytest.mark.needs("admin describe quorum")
+@pytest.mark.needs("DescribeQuorum")
 @clients("describe_quorum")
 def test_the_quorum_has_a_leader(driver: Driver, broker_id: str) -> None:
     assert driver.ask("describe_quorum") == int(broker_id)

@@ -82,7 +82,7 @@ def test_a_group_resumes_after_a_restart(driver: Driver, restartable: ChildBroke
         with group:
             reader = group.join(driver)
             wait_values([reader], values)
-            assert sorted(reader.values) == sorted(values)
+            assert set(reader.values) == set(values)  # a rebalance may bring some twice, but none from before
             reader.commit()
             wait_committed(restartable, group, written // PARTITIONS)
         if bring_down is not None:

@@ -234,8 +234,6 @@ class Log(LogFiles):
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if self._unflushed_since_ms < 0:
             self._unflushed_since_ms = now_ms
-        if last_offset + 1 - self.recovery_point >= self.config.flush_messages:
-            self.flush()
         return Appended(
             batches[0].base_offset,
             last_offset,
@@ -453,6 +451,7 @@ class Log(LogFiles):
     def _cut_at(self, end: int) -> None:
         self.log_end_offset = end
         self.recovery_point = min(self.recovery_point, end)
+        self.first_dirty_offset = min(self.first_dirty_offset, end)
         self.epochs.truncate_from_end(end)
         self.generation += 1
         self._tail_checked = True

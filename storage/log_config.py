@@ -27,7 +27,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     file_delete_delay_ms: int
     """file.delete.delay.ms: how long a `.deleted` file stays."""
     flush_messages: int
-    """flush.messages: an append that brings the unflushed records to this number syncs before it returns."""
+    """flush.messages: when so many records are unflushed, the log owes a flush before the last of them counts."""
     flush_ms: int
     """flush.ms: unflushed records are due to be synced after this time."""
     message_bytes_max: int
@@ -36,6 +36,14 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """cleanup.policy contains compact: a null key is refused, and retention by time or size needs `deletes` too."""
     deletes: bool
     """cleanup.policy contains delete."""
+    cleanable_ratio_min: float
+    """min.cleanable.dirty.ratio: a compacted log is compacted again when more than this part of it is new."""
+    compaction_lag_ms_min: int
+    """min.compaction.lag.ms: a segment with a younger record is not compacted."""
+    compaction_lag_ms_max: int
+    """max.compaction.lag.ms: a log with an older record that was not compacted yet is compacted at once."""
+    delete_retention_ms: int
+    """delete.retention.ms: how long compaction keeps tombstones and transaction markers after it first met them."""
     codec: CodecSetting
     """compression.type: "producer" leaves batches as they came ("none" is Kafka's "uncompressed")."""
     codec_level: int | None

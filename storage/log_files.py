@@ -9,19 +9,18 @@ from collections import deque
 
 from kpybroker.storage import opening
 from kpybroker.storage.errors import StorageFailed
-from kpybroker.storage.files import StrPath
+from kpybroker.storage.files import Files, StrPath
 from kpybroker.storage.flush import Flush
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
-    OFFSET_INDEX,
     PARTITION_METADATA,
     SNAPSHOT,
-    TIME_INDEX,
-    TXN_INDEX,
+    SWAP,
     file_name,
 )
 from kpybroker.storage.segment import Segment
+from kpybroker.storage.segments import Segments
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ class LogFiles:
         "config",
         "directory",
         "epochs",
+        "first_dirty_offset",
         "generation",
         "log_end_offset",
         "log_start_offset",
@@ -54,6 +54,7 @@ class LogFiles:
         self.generation = 0  # grows with each truncation
         self._failure: StorageFailed | None = None
         self._new_names = self._new_folder = loaded.new
+        self.first_dirty_offset = 0  # below it every key was compacted once; whoever keeps the checkpoint sets it
         self._unflushed_since_ms = -1
         self._take(loaded)
 
@@ -71,6 +72,16 @@ class LogFiles:
         self.recovery_point = loaded.recovery_point
         self._doomed = deque(loaded.doomed)  # (when they may be removed, `.deleted` files), in growing order
         self._tail_checked = not loaded.trusted
+
+    @property
+    def segments(self) -> Segments:
+        """The segments, to be looked at."""
+        return self._segments
+
+    @property
+    def files(self) -> Files:
+        """The disk."""
+        return self._files
 
     def _usable(self) -> None:
         if self._failure is not None:
@@ -133,6 +144,40 @@ class LogFiles:
             self._doomed.append((now_ms + self.config.file_delete_delay_ms, paths))
             self._new_names = True
 
+    def replace(self, old: list[int], new: list[Segment], now_ms: int) -> bool:
+        """Put compacted segments, whose files are complete under `.cleaned` names, in the place of old ones.
+
+        Returns False when the log has lost one of the old ones meanwhile: then the new ones are discarded. A crash
+        leaves the old or the new ones, as `leftovers.py` finishes or undoes what it finds. Raises: StorageFailed (the
+        log has failed).
+        """
+        self._usable()
+        replaced = [segment for segment in self._segments if segment.base_offset in old]
+        moved = any(segment.directory != self.directory for segment in new)  # the topic was deleted
+        if moved or len(replaced) != len(old) or self._segments.active in replaced:
+            for segment in new:
+                segment.discard()
+            return False
+        bases = {segment.base_offset for segment in new}
+        paths = []
+        try:
+            for segment in reversed(new):  # from the last: a `.cleaned` one below a `.swap` tells that some are missing
+                segment.rename(SWAP)
+            for segment in replaced:
+                paths += segment.retire()
+                snapshot = None if segment.base_offset in bases else self._snapshots.retire(segment.base_offset)
+                if snapshot is not None:
+                    paths.append(snapshot)
+            for segment in new:
+                segment.rename("")
+        except StorageFailed as error:
+            self._failure = error
+            raise
+        self._segments.replace(replaced, new)
+        self._doomed.append((now_ms + self.config.file_delete_delay_ms, paths))
+        self._new_names = True
+        return True
+
     def purge(self, now_ms: int) -> int | None:
         """Remove the `.deleted` files that are due; returns when the next are, if any. Raises: StorageFailed."""
         while self._doomed and self._doomed[0][0] <= now_ms:
@@ -142,6 +187,11 @@ class LogFiles:
         return self._doomed[0][0] if self._doomed else None
 
     # making durable
+
+    @property
+    def owes_flush(self) -> bool:
+        """Whether flush.messages records are not synced: then nobody may be told of them before they are."""
+        return self.log_end_offset - self.recovery_point >= self.config.flush_messages
 
     def flush_due(self, now_ms: int) -> int | None:
         """The offset up to which the log should be flushed now, None if nothing is due.
@@ -170,7 +220,7 @@ class LogFiles:
         for segment in self._segments.between(self.recovery_point, offset):
             shared.append(segment.file)
             segment.write_indexes()
-            paths += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
+            paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
             if self._snapshots.newest is not None:

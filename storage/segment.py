@@ -18,6 +18,7 @@ from kpybroker.storage.batches import first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
+from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.storage.time_index import TimeIndex
@@ -61,10 +62,12 @@ class Segment:
         "txn_index",
     )
 
-    def __init__(self, files: Files, directory: str, base_offset: int, *, now_ms: int, has_txn_index: bool) -> None:
+    def __init__(
+        self, files: Files, directory: str, base_offset: int, *, now_ms: int, has_txn_index: bool, suffix: str = ""
+    ) -> None:
         self._files = files
         self._directory = directory
-        self._suffix = ""
+        self._suffix = suffix  # of all its files' names, while it is not (or no longer) a part of the log
         self.base_offset = base_offset
         self.created_ms = now_ms
         self.dirty = False  # grew or was cut since its files last stood for themselves
@@ -86,6 +89,11 @@ class Segment:
     def path(self, suffix: str) -> str:
         """The path of one of its files now."""
         return f"{self._directory}/{file_name(self.base_offset, suffix)}{self._suffix}"
+
+    @property
+    def directory(self) -> str:
+        """The partition's folder."""
+        return self._directory
 
     def moved_to(self, directory: str) -> None:
         """The partition's folder was renamed; open files stay open."""
@@ -274,14 +282,37 @@ class Segment:
         self.offset_index.file.spill()
         self.time_index.file.spill()
 
+    def unsynced_indexes(self) -> list[str]:
+        """The index files that were written since the last call, for the caller to sync."""
+        paths = []
+        for kind, index in ((OFFSET_INDEX, self.offset_index.file), (TIME_INDEX, self.time_index.file)):
+            if index.unsynced:
+                index.unsynced = False
+                paths.append(self.path(kind))
+        if self.txn_index.unsynced:
+            self.txn_index.unsynced = False
+            paths.append(self.path(TXN_INDEX))
+        return paths
+
     def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
         """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
-        if self._first_timestamp < 0 and self._size > 0:
+        first = self.first_timestamp()
+        return timestamp - first if first >= 0 else now_ms - self.created_ms
+
+    def first_timestamp(self) -> int:
+        """The first batch's max timestamp; -1 without a batch. Raises: StorageFailed."""
+        if self._first_timestamp < 0 and self.size > 0:
             first = next(self.headers(), None)
             self._first_timestamp = -1 if first is None else first[1].max_timestamp
-        if self._first_timestamp >= 0:
-            return timestamp - self._first_timestamp
-        return now_ms - self.created_ms
+        return self._first_timestamp
+
+    @property
+    def index_bytes(self) -> int:
+        """Length of the offset index's file as far as it is used; for a segment not in use, of the file."""
+        if self._shared is not None:
+            return len(self.offset_index) * OFFSET_ENTRY_BYTES
+        path = self.path(OFFSET_INDEX)
+        return self._files.size(path) if self._files.exists(path) else 0
 
     def fits(self, offset: int) -> bool:
         """Whether `offset` can be told relative to the base offset in an index entry."""
@@ -392,16 +423,30 @@ class Segment:
 
     def retire(self) -> list[str]:
         """Rename its files to `.deleted` and let go of them; returns the new paths. Raises: StorageFailed."""
-        paths = []
-        for suffix in SEGMENT_FILES:
-            path = self.path(suffix)
-            if self._files.exists(path):
-                self._files.rename(path, path + DELETED)
-                paths.append(path + DELETED)
-        self._suffix = DELETED
-        self._repath()
+        paths = self.rename(DELETED)
         self.close()
         return paths
+
+    def rename(self, suffix: str) -> list[str]:
+        """Give its files names with `suffix` behind; returns the new paths. Raises: StorageFailed."""
+        old = [(kind, self.path(kind)) for kind in SEGMENT_FILES]
+        self._suffix = suffix
+        self._repath()
+        paths = []
+        for kind, path in old:
+            if self._files.exists(path):
+                self._files.rename(path, self.path(kind))
+                paths.append(self.path(kind))
+        return paths
+
+    def discard(self) -> None:
+        """Remove the files of a segment that is not to become part of the log, as far as the disk lets us."""
+        self.close()
+        for kind in SEGMENT_FILES:
+            try:
+                self._files.remove(self.path(kind))
+            except StorageFailed as error:
+                _log.warning("%s", error)
 
     def close(self) -> None:
         """Let go of the file; regions keep it open as long as they need it. The segment opens it again when used."""

@@ -62,3 +62,10 @@ class Segments:
         del self.all[index:]
         del self.bases[index:]
         return removed
+
+    def replace(self, old: list[Segment], new: list[Segment]) -> None:
+        """Put `new` in the place of `old`, which lie side by side."""
+        index = self.all.index(old[0])
+        assert self.all[index : index + len(old)] == old, "what is replaced lies side by side"
+        self.all[index : index + len(old)] = new
+        self.bases[index : index + len(old)] = [segment.base_offset for segment in new]

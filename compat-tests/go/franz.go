@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -187,6 +188,10 @@ func (m *franzMember) poll() {
 		}
 		m.lock.Lock()
 		fetches.EachError(func(topic string, partition int32, err error) {
+			var session *kgo.ErrGroupSession
+			if errors.As(err, &session) {
+				return // told for information: the member joins again by itself
+			}
 			m.failure = fmt.Errorf("%s-%d: %w", topic, partition, err)
 		})
 		fetches.EachRecord(func(record *kgo.Record) { m.values = append(m.values, string(record.Value)) })

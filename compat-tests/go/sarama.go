@@ -81,6 +81,7 @@ func (s *saramaDriver) produce(r Request) (any, error) {
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Partitioner = sarama.NewManualPartitioner
 	config.Producer.Return.Successes = true
+	config.Producer.Retry.Max = 100 // for as long as a broker needs to lead its partitions after a restart
 	if r.Idempotent {
 		config.Producer.Idempotent = true
 		config.Net.MaxOpenRequests = 1

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/IBM/sarama"
@@ -192,7 +193,7 @@ func saramaListOffsets(admin sarama.ClusterAdmin, r Request) (any, error) {
 	offsets := map[int32]int64{}
 	for partition, result := range listed[r.Topic] {
 		offsets[partition] = result.Offset
-		if result.Err != nil {
+		if result.Err != nil && !errors.Is(result.Err, sarama.ErrNoError) {
 			err = result.Err
 		}
 	}

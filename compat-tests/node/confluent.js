@@ -7,7 +7,12 @@ const { Condition, Members, byPartition, fromMessage, keep, toMessages, toOffset
 const { ConsumerGroupStates, ErrorCodes, Kafka, logLevel } = client.KafkaJS;
 
 const CODECS = ['none', ...['gzip', 'snappy', 'lz4', 'zstd'].filter((codec) => client.features.includes(codec))];
-const STATES = Object.fromEntries(Object.entries(ConsumerGroupStates).map(([name, number]) => [number, name]));
+
+// PREPARING_REBALANCE, by its number, as PreparingRebalance.
+function stateName(number) {
+  const [name] = Object.entries(ConsumerGroupStates).find(([, each]) => each === number);
+  return name.toLowerCase().replace(/(^|_)([a-z])/g, (_, _before, letter) => letter.toUpperCase());
+}
 
 const consumerConfig = (groupId) => ({
   kafkaJS: { groupId, fromBeginning: true, autoCommit: false, heartbeatInterval: 300 },
@@ -92,7 +97,7 @@ function adminOperations(admin) {
     list_groups: async () => (await admin.listGroups()).groups.map(({ groupId }) => groupId),
     describe_group: async ({ group }) => {
       const { groups } = await admin.describeGroups([group]);
-      return { state: STATES[groups[0].state], members: groups[0].members.length };
+      return { state: stateName(groups[0].state), members: groups[0].members.length };
     },
     delete_group: ({ group }) => admin.deleteGroups([group]),
     group_offsets: async ({ group, topic }) => {

@@ -24,9 +24,8 @@ async function answer(operations, request) {
 
 // Kafka's error code in an error of either library, or in the first of those that it gathers; null when it has none.
 function codeOf(error) {
-  const codes = [error, ...(error.errors ?? []), ...(error.groups ?? []), error.cause ?? {}].map(
-    (each) => each?.error?.code ?? each?.errorCode ?? each?.code,
-  );
+  const gathered = [...(error.errors ?? []), ...(error.groups ?? []), ...(error.partitions ?? [])];
+  const codes = [...gathered, error, error.cause].map((each) => each?.error?.code ?? each?.errorCode ?? each?.code);
   return codes.find((code) => Number.isInteger(code)) ?? null;
 }
 

@@ -110,7 +110,10 @@ function topicOperations(admin) {
       const listed = await admin.fetchTopicOffsets(topic);
       return byPartition(listed, spec === 'earliest' ? ({ low }) => low : ({ high }) => high);
     },
-    delete_records: ({ topic, offsets }) => admin.deleteTopicRecords({ topic, partitions: toOffsets(offsets) }),
+    delete_records: async ({ topic, offsets }) => {
+      await admin.fetchTopicOffsets(topic); // kafkajs 2.2.4 looks for leaders before it has asked for them
+      await admin.deleteTopicRecords({ topic, partitions: toOffsets(offsets) });
+    },
     describe_configs: async ({ kind, name }) => {
       const resource = { type: ConfigResourceTypes[kind.toUpperCase()], name };
       const { resources } = await admin.describeConfigs({ resources: [resource], includeSynonyms: false });

@@ -141,13 +141,7 @@ class Administration:
         return {key: entry["value"] for key, entry in described[kind][name].items()}
 
     def alter_configs(self, *, kind: str, name: str, configs: dict[str, str]) -> None:
-        self._alter(kind, name, configs, incremental=True)
-
-    def replace_configs(self, *, kind: str, name: str, configs: dict[str, str]) -> None:
-        self._alter(kind, name, configs, incremental=False)
-
-    def _alter(self, kind: str, name: str, configs: dict[str, str], *, incremental: bool) -> None:
-        altered = self._admin.alter_configs([ConfigResource(kind, name, configs)], incremental=incremental)
+        altered = self._admin.alter_configs([ConfigResource(kind, name, configs)])
         result = altered[kind][name]
         if result != "OK":
             raise RuntimeError(result)
@@ -195,8 +189,8 @@ class Administration:
 
     def elect_leaders(self, *, topic: str, partitions: int) -> dict[int, int]:
         response = self._admin.elect_leaders(0, {topic: list(range(partitions))}, raise_errors=False)
-        (result,) = response["replica_election_results"]
-        return {each["partition_id"]: each["error_code"] for each in result["partition_result"]}
+        (result,) = response.replica_election_results
+        return {each.partition_id: each.error_code for each in result.partition_result}
 
     def list_reassignments(self, *, topic: str, partitions: int) -> int:
         return len(self._admin.list_partition_reassignments({topic: list(range(partitions))}))

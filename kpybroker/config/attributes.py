@@ -36,6 +36,11 @@ def integer() -> Named[int]:
     return Named(int)
 
 
+def number() -> Named[float]:
+    """A DOUBLE setting that always has a value."""
+    return Named(float)
+
+
 def optional_integer() -> Named[int | None]:
     """An INT or LONG setting that may be without a value."""
     return Named(int, optional=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kpybroker.config.errors import ConfigError
-from kpybroker.config.listeners import SecurityProtocol
+from kpybroker.config.listeners import SecurityProtocol, parse_address
 from kpybroker.config.synonyms import TOPIC_SYNONYMS
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     """Raise ConfigError unless the settings fit together."""
     _check_log(config)
+    _check_cordoned(config)
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
+    _check_prometheus(config)
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -36,6 +38,20 @@ def _check_log(config: BrokerConfig) -> None:
     _require(retention != 0, "log.retention.ms must be at least 1, or -1 for no limit")
     low, high = (_effective(config, name) for name in ("min.compaction.lag.ms", "max.compaction.lag.ms"))
     _require(low <= high, f"log.cleaner.min.compaction.lag.ms ({low}) is above the maximum ({high})")
+
+
+def _check_cordoned(config: BrokerConfig) -> None:
+    cordoned = config.cordoned_log_dirs
+    if "*" in cordoned:
+        _require(len(cordoned) == 1, "When cordoned.log.dirs is set to *, it must not contain other values")
+        return
+    known = {str(folder) for folder in config.data_dirs}
+    unknown = [folder for folder in cordoned if folder not in known]
+    _require(
+        not unknown,
+        "All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : "
+        + ", ".join(unknown),
+    )
 
 
 def _effective(config: BrokerConfig, topic_setting: str) -> int:
@@ -107,3 +123,10 @@ def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
             each.protocol is SecurityProtocol.PLAINTEXT,
             f"listeners: {each.name} is secured by {each.protocol.name}, and only PLAINTEXT is spoken here so far",
         )
+
+
+def _check_prometheus(config: BrokerConfig) -> None:
+    try:
+        parse_address(config.kpybroker_prometheus_listener)
+    except ConfigError as wrong:
+        raise ConfigError(f"kpybroker.prometheus.listener: {wrong}") from None

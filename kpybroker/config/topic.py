@@ -151,6 +151,10 @@ def _log_config(broker: BrokerConfig, values: Mapping[str, Value]) -> LogConfig:
         message_bytes_max=_int(values, "max.message.bytes"),
         compacted="compact" in policy,
         deletes="delete" in policy,
+        cleanable_ratio_min=_float(values, "min.cleanable.dirty.ratio"),
+        compaction_lag_ms_min=_int(values, "min.compaction.lag.ms"),
+        compaction_lag_ms_max=_int(values, "max.compaction.lag.ms"),
+        delete_retention_ms=_int(values, "delete.retention.ms"),
         codec=codec,
         codec_level=_level(values, codec),
         timestamp_type=_timestamp_type(values),
@@ -187,6 +191,12 @@ def _int(values: Mapping[str, Value], name: str) -> int:
     value = values[name]
     assert isinstance(value, int)
     return value
+
+
+def _float(values: Mapping[str, Value], name: str) -> float:
+    value = values[name]
+    assert isinstance(value, (int, float))
+    return float(value)
 
 
 _CODECS: Final[Mapping[str, CodecSetting]] = {

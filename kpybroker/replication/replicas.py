@@ -7,13 +7,14 @@ partitions starts as quickly as one with ten.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
 
 from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.config.topic import topic_config
+from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from kpybroker.cluster.delta import Delta
     from kpybroker.cluster.image import ClusterImage, PartitionImage, TopicImage
     from kpybroker.config import BrokerConfig
+    from kpybroker.config.live import LiveConfig
     from kpybroker.replication.logs import Logs
+    from kpybroker.storage.files import Room
     from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
 
@@ -32,12 +35,14 @@ log = logging.getLogger("kpybroker.replication")
 class Replicas:
     """All replicas of one node."""
 
-    def __init__(self, me: int, config: BrokerConfig, logs: Logs, image: Callable[[], ClusterImage]) -> None:
+    def __init__(self, me: int, live: LiveConfig, logs: Logs, image: Callable[[], ClusterImage]) -> None:
         self._me = me
-        self._config = config
+        self._live = live
         self._logs = logs
         self._image = image
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self.flusher = Flusher(logs)
+        live.on_change(self._configure_all)
 
     def get(self, topic: str, index: int) -> Partition:
         """A partition that this node holds.
@@ -62,13 +67,13 @@ class Replicas:
         def open_log() -> Log:
             return self._logs.open(name, index, topic_id, self._log_config(name))
 
-        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log)
+        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log, self.flusher.want)
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
     def _log_config(self, topic: str) -> LogConfig:
         overrides = self._image().config(ResourceType.TOPIC, topic)
-        return topic_config(self._config, overrides).log
+        return topic_config(self._live.current, overrides).log
 
     def mine(self) -> Iterator[Partition]:
         """Every partition that the metadata gives to this node, made if need be."""
@@ -76,6 +81,32 @@ class Replicas:
             for index, image in topic.partitions.items():
                 if self._me in image.replicas:
                     yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    def compacted(self) -> Iterator[Partition]:
+        """Those of `mine` whose topic has the cleanup policy compact."""
+        for topic in list(self._image().topics.by_name.values()):
+            if self._log_config(topic.name).compacted:
+                for index, image in topic.partitions.items():
+                    if self._me in image.replicas:
+                        yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    @property
+    def log_dir(self) -> str:
+        """The absolute path of the folder that holds all replicas."""
+        return self._logs.directory
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether that folder takes no new partitions (KIP-1066)."""
+        return self._live.current.cordons(self.log_dir)
+
+    async def persist_log_starts(self) -> None:
+        """Make durable where the logs start. Raises: StorageFailed."""
+        await self._logs.checkpoint_log_starts()
+
+    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
+        """As `Logs.usage`, for partitions (topic and index) that this node holds."""
+        return await self._logs.usage(places)
 
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""
@@ -137,11 +168,25 @@ class Replicas:
             log.error("the log of %s cannot be opened: %s", partition, refused.message)
 
     def _configure(self, resource: ConfigResource) -> None:
-        if resource.type != ResourceType.TOPIC:
-            return
-        topic = self._image().topics.by_name.get(resource.name)
-        config = self._log_config(resource.name)
-        for index in topic.partitions if topic is not None else ():
-            partition = self._partitions.get((resource.name, index))
+        """The settings of one topic were changed."""
+        topic = self._image().topics.by_name.get(resource.name) if resource.type == ResourceType.TOPIC else None
+        if topic is not None:
+            self._reconfigure(topic.name, topic.partitions)
+
+    def _configure_all(self, old: BrokerConfig, new: BrokerConfig) -> None:  # noqa: ARG002 - a callback's signature
+        """The broker's settings were changed, which are the topics' defaults."""
+        by_topic: dict[str, list[int]] = {}
+        for topic, index in self._partitions:
+            by_topic.setdefault(topic, []).append(index)
+        for topic, indexes in by_topic.items():
+            self._reconfigure(topic, indexes)
+
+    def _reconfigure(self, topic: str, indexes: Iterable[int]) -> None:
+        """Give the open logs of a topic the settings that are now in force."""
+        config: LogConfig | None = None
+        for index in indexes:
+            partition = self._partitions.get((topic, index))
             if partition is not None and partition.opened is not None:
+                if config is None:
+                    config = self._log_config(topic)
                 partition.opened.config = config

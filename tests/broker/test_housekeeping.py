@@ -17,7 +17,7 @@ from kpybroker.wire.messages.list_offsets import (
 )
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
 from kpybroker.wire.primitives import ZERO_UUID
-from kpybroker.wire.records.batch import build_batch
+from kpybroker.wire.records.batch import build_batch, iter_headers, iter_records
 from kpybroker.wire.records.record import Record
 
 LIMIT_S = 20.0
@@ -31,8 +31,8 @@ def until(reached: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline_s, "it has not happened"
 
 
-def produce(client: Any, value: bytes) -> None:
-    records = build_batch([Record(timestamp=LONG_AGO_MS, value=value)])
+def produce(client: Any, value: bytes | None, key: bytes | None = None) -> None:
+    records = build_batch([Record(timestamp=LONG_AGO_MS, key=key, value=value)])
     data = TopicProduceData(name="t", partition_data=[PartitionProduceData(index=0, records=records)])
     request = ProduceRequest(acks=1, timeout_ms=1000, topic_data=[data])
     answer = client.ask(request, ProduceResponse, 12).responses[0].partition_responses[0]
@@ -53,6 +53,32 @@ def test_old_segments_go(connect_to: Callable[[int], Any]) -> None:
         for _ in range(12):
             produce(client, bytes(200_000))
         until(lambda: earliest(client) > 0)
+
+
+def contents(broker: Broker) -> list[tuple[int, bytes | memoryview | None]]:
+    """Offset and key of every record in the partition's files."""
+    found = []
+    for path in sorted((broker.data_dir / "t-0").glob("*.log")):
+        data = path.read_bytes()
+        for position, _ in iter_headers(data):
+            found += [(record.offset, record.key) for record in iter_records(data, position)]
+    return found
+
+
+def test_a_compacted_topic_is_compacted_and_goes_on_where_it_was(connect_to: Callable[[int], Any]) -> None:
+    with Broker({"log.cleaner.backoff.ms": 20}) as broker:
+        configs = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": 0.01, "segment.bytes": 1024 * 1024}
+        broker.create_topic("t", configs=configs)
+        client = connect_to(broker.port)
+        for number in range(20):
+            produce(client, bytes(200_000), key=b"first" if number == 0 else b"key")
+        checkpoint = broker.data_dir / "cleaner-offset-checkpoint"
+        until(lambda: checkpoint.exists() and "t 0 15" in checkpoint.read_text())
+        kept = [(0, b"first"), (14, b"key"), *((offset, b"key") for offset in range(15, 20))]
+        assert contents(broker) == kept
+        broker.restart()
+        produce(connect_to(broker.port), b"x", key=b"first")
+        assert contents(broker) == [*kept, (20, b"first")]
 
 
 def delete(client: Any) -> None:

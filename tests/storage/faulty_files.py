@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.files import Room
 
 
 @dataclass
@@ -135,8 +136,16 @@ class FaultyFiles:
             raise self._error(path, errno.ENOENT)
         return len(content.data)
 
+    def room(self, path):
+        self._content(path)
+        return Room(1 << 40, (1 << 40) if self.space is None else self.space)
+
     def modified_ms(self, path):
         return self.modified.get(os.fspath(path), self.now_ms)
+
+    def set_modified_ms(self, path, modified_ms):
+        self.change("set time", path)
+        self.modified[os.fspath(path)] = modified_ms
 
     def rename(self, source, target):
         self.change("rename", source)

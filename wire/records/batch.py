@@ -400,6 +400,43 @@ def build_batch(
     return before_crc + after_crc + payload
 
 
+def rebuilt(
+    header: BatchHeader,
+    payload: Iterable[bytes],
+    *,
+    count: int,
+    base_timestamp: int,
+    max_timestamp: int,
+    attributes: int,
+) -> bytes:
+    """The magic-2 batch of `header` with other records: `payload` are their encoded bytes, `count` their number.
+
+    Offsets, producer and leader epoch stay what they are, also where the last record is gone: a producer's last
+    sequence number is told by the last offset. The codec is the one that `attributes` name, at its default level.
+    """
+    codec = CODECS[attributes & CODEC_MASK]
+    if codec == "none":
+        body = b"".join(payload)
+    else:
+        stream = compression.compressor(codec)
+        body = b"".join([*(stream.write(piece) for piece in payload), stream.finish()])
+    after_crc = _AFTER_CRC.pack(
+        attributes,
+        header.last_offset_delta,
+        base_timestamp,
+        max_timestamp,
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        count,
+    )
+    size = BATCH_OVERHEAD - LOG_OVERHEAD + len(body)
+    before_crc = _BEFORE_CRC.pack(
+        header.base_offset, size, header.partition_leader_epoch, 2, crc32c(body, crc32c(after_crc))
+    )
+    return before_crc + after_crc + body
+
+
 class _Body:
     """The records of a batch on their way into bytes, and what the header says about them."""
 

@@ -30,6 +30,7 @@ CLOSED = "closed"
 LIMIT_S = 60.0
 MEMBER_ID = re.compile(r"\b(\w+)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 PLACEHOLDERS = {"port": "<port>", "sessionId": "<session>", "producerId": "<producer>", "clusterId": "<cluster>"}
+PLACEHOLDERS |= {"logDir": "<folder>", "totalBytes": "<bytes>", "usableBytes": "<bytes>"}
 """JSON field -> what stands for its value, unless that is null, zero or negative."""
 
 
@@ -59,10 +60,11 @@ def make(cls: type[Struct], version: int, given: dict[str, Any]) -> Any:
 class Wire:
     """One connection."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, client_id: str = CLIENT_ID) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=LIMIT_S)
         self._reader = self._socket.makefile("rb")
+        self._client_id = client_id
         self._correlation_id = 0
 
     def close(self) -> None:
@@ -78,7 +80,7 @@ class Wire:
             request_api_key=key,
             request_api_version=version,
             correlation_id=self._correlation_id,
-            client_id=CLIENT_ID,
+            client_id=self._client_id,
         )
         frame = encode(header, header_version) + body
         self._socket.sendall(struct.pack(">i", len(frame)) + frame)
@@ -98,8 +100,12 @@ class Wire:
 
     def ask(self, key: ApiKey, version: int, request: dict[str, Any]) -> Message | None:
         """A request, by its fields, and its response; None when the connection was closed instead."""
-        api = APIS[key]
         self.send_only(key, version, request)
+        return self.take(key, version)
+
+    def take(self, key: ApiKey, version: int) -> Message | None:
+        """The response to the request sent last, which was of this API and version."""
+        api = APIS[key]
         frame = self.receive()
         if frame is None:
             return None
