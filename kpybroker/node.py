@@ -26,6 +26,7 @@ from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, 
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
+from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
 from kpybroker.coordinators.machines.settings import GroupSettings
@@ -277,6 +278,7 @@ class _Parts:
             await replicas.recover()
         cluster.on_change(self._follow)
         self.quotas.replace(cluster.image.quotas.items())
+        self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
@@ -374,6 +376,9 @@ def _check_roles(config: BrokerConfig) -> None:
         raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
     if len(config.data_dirs) > 1:
         raise StartupFailed("log.dirs names several folders: this version uses one")
+    known = {EVERY_FOLDER, *map(str, config.data_dirs)}
+    if unknown := [folder for folder in config.cordoned_log_dirs if folder not in known]:
+        raise StartupFailed(f"cordoned.log.dirs: {', '.join(unknown)} is none of log.dirs")
 
 
 def _port(sockets: list[socket.socket]) -> int:

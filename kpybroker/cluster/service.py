@@ -284,6 +284,15 @@ class Cluster:
         await self.unfence()
         return self.broker_epoch
 
+    def cordon(self, cordoned: bool) -> None:
+        """The data folder takes no more new partitions, or takes them again: the controller hears of it (KIP-1066)."""
+        if cordoned == self._cordoned:
+            return
+        self._cordoned = cordoned
+        broker = self._log.image.brokers.get(self.node_id)
+        if self._is_registered and broker is not None and broker.active:
+            self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+
     async def shut_down_broker(self) -> None:
         """Hand over what this broker leads, and be fenced; nothing is left to one that was unregistered.
 

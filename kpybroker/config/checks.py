@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     """Raise ConfigError unless the settings fit together."""
     _check_log(config)
-    _check_cordoned(config)
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
@@ -38,20 +37,6 @@ def _check_log(config: BrokerConfig) -> None:
     _require(retention != 0, "log.retention.ms must be at least 1, or -1 for no limit")
     low, high = (_effective(config, name) for name in ("min.compaction.lag.ms", "max.compaction.lag.ms"))
     _require(low <= high, f"log.cleaner.min.compaction.lag.ms ({low}) is above the maximum ({high})")
-
-
-def _check_cordoned(config: BrokerConfig) -> None:
-    cordoned = config.cordoned_log_dirs
-    if "*" in cordoned:
-        _require(len(cordoned) == 1, "When cordoned.log.dirs is set to *, it must not contain other values")
-        return
-    known = {str(folder) for folder in config.data_dirs}
-    unknown = [folder for folder in cordoned if folder not in known]
-    _require(
-        not unknown,
-        "All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : "
-        + ", ".join(unknown),
-    )
 
 
 def _effective(config: BrokerConfig, topic_setting: str) -> int:
