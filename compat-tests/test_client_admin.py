@@ -10,7 +10,7 @@ import pytest
 from harness.admin import create_topic
 from harness.brokers import BrokerUnderTest
 from harness.driver import ClientError, Driver
-from harness.stock_clients import GROUPS, TOPICS, having
+from harness.stock_clients import CLIENTS, GROUPS, TOPICS, having
 from harness.watch import Group, until, wait_shares, wait_values
 
 PARTITIONS = 3
@@ -26,9 +26,14 @@ GROUP_ID_NOT_FOUND = 69
 ELECTION_NOT_NEEDED = 84
 
 
-def clients(*requests: str, without: frozenset[str] = frozenset()) -> pytest.MarkDecorator:
+def clients(*requests: str) -> pytest.MarkDecorator:
     """Run by each client that can carry out all of these."""
-    return pytest.mark.parametrize("driver", [n for n in having(*requests) if n not in without], indirect=True)
+    return pytest.mark.parametrize("driver", [_parameter(name, requests) for name in having(*requests)], indirect=True)
+
+
+def _parameter(name: str, requests: tuple[str, ...]) -> object:
+    takes = [api for request, api in CLIENTS[name].takes.items() if request in requests]
+    return pytest.param(name, marks=[pytest.mark.needs(*takes)])
 
 
 @pytest.fixture

@@ -110,9 +110,7 @@ def test_members_live_through_a_restart(driver: Driver, restartable: ChildBroker
         wait_committed(restartable, group, 10)
 
 
-def test_a_group_of_all_libraries(
-    request: pytest.FixtureRequest, broker: BrokerUnderTest, group: Group
-) -> None:
+def test_a_group_of_all_libraries(request: pytest.FixtureRequest, broker: BrokerUnderTest, group: Group) -> None:
     """One member of each library that assigns by range: whoever leads, they agree."""
     drivers = request.getfixturevalue("drivers")
     with group:

@@ -76,7 +76,8 @@ func franzOperations(address string) map[string]operation {
 }
 
 func (f *franz) newClient(options ...kgo.Opt) *kgo.Client {
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(f.address))...)
+	fresh := kgo.MetadataMinAge(50 * time.Millisecond) // or a topic that is gone is listed for 5 s
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(f.address), fresh)...)
 	if err != nil {
 		panic(err)
 	}

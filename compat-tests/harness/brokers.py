@@ -161,11 +161,13 @@ class Kpybroker(ChildBroker):
     """The kpybroker command of this environment."""
 
     kind = "kpybroker"
+    logging: tuple[str, ...] = ()
+    """Options of the command: what is logged besides warnings."""
 
     def command(self) -> list[str]:
         settings = [f"--set={name}={value}" for name, value in self.settings.items()]
         listen = ["--listen", self.address, "--data-dir", str(self.data_dir)]
-        return [_kpybroker_command(), "serve", *listen, *settings]
+        return [_kpybroker_command(), "serve", *listen, *settings, *self.logging]
 
 
 def _kpybroker_command() -> str:

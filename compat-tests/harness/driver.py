@@ -22,10 +22,11 @@ import json
 import queue
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from harness.stock_clients import CLIENTS, StockClient
+from harness.stock_clients import CLIENTS, ClientMissing, StockClient
 
 ANSWER_LIMIT_S: Final = 120.0
 
@@ -89,10 +90,8 @@ class Driver:
         self._reader.join()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.stdout.close()
 
     def _read(self) -> None:
@@ -119,6 +118,18 @@ class Drivers:
         if driver is None or not driver.running:
             driver = self._running[name] = Driver(CLIENTS[name], self._address, self._folder)
         return driver
+
+    def all(self) -> list[Driver]:
+        """The drivers of all clients that can be had here. Raises: DriverFailed."""
+        found = []
+        for name in CLIENTS:
+            with suppress(ClientMissing):
+                found.append(self.get(name))
+        return found
+
+    def versions(self) -> dict[str, str]:
+        """The versions of those that were started, by name."""
+        return {name: driver.version for name, driver in self._running.items()}
 
     def close(self) -> None:
         for driver in self._running.values():

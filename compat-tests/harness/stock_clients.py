@@ -11,8 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ class ClientMissing(Exception):
 class StockClient:
     """A client library: the command that drives it, and the requests of harness/driver.py that it cannot carry out.
 
-    `codecs`: those that it has in every build; a driver's "hello" says which it has in this one.
+    `codecs`: those that it can have; a driver's "hello" says which are in this build of it.
     """
 
     name: str
@@ -41,6 +41,8 @@ class StockClient:
     has: frozenset[str]
     idempotence: bool = True
     codecs: tuple[str, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
+    takes: Mapping[str, str] = field(default_factory=dict)
+    """Request -> an API that one would not think it takes."""
 
 
 def _python(name: str) -> Callable[[], list[str]]:
@@ -204,6 +206,7 @@ CLIENTS: Final = {
             has=EVERYTHING
             - {"alter_reassignments", "describe_producers", "list_config_resources", "update_features"}
             - {"describe_quorum", "end_offset_of_epoch", "alter_replica_log_dirs"},
+            takes={"list_topics": "DescribeConfigs"},
         ),
         StockClient(
             name="rskafka",

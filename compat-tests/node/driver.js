@@ -6,7 +6,7 @@
 const readline = require('node:readline');
 
 async function main(client, address) {
-  const operations = require(`./${client}.js`)(address);
+  const operations = await require(`./${client}.js`)(address);
   for await (const line of readline.createInterface({ input: process.stdin })) {
     process.stdout.write(`${JSON.stringify(await answer(operations, JSON.parse(line)))}\n`);
   }

@@ -7,16 +7,15 @@ const { Condition, Members, byPartition, fromMessage, keep, toMessages, toOffset
 
 const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP };
 
-function addCodecs() {
+async function addCodecs() {
   CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
   CODECS.snappy = CompressionTypes.Snappy;
-  ZstdCodec.run((zstd) => {
-    const simple = new zstd.Simple();
-    const compress = async (encoder) => Buffer.from(simple.compress(encoder.buffer));
-    const decompress = async (buffer) => Buffer.from(simple.decompress(buffer));
-    CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress, decompress });
-    CODECS.zstd = CompressionTypes.ZSTD;
-  });
+  const zstd = await new Promise((resolve) => ZstdCodec.run(resolve));
+  const simple = new zstd.Simple();
+  const compress = async (encoder) => Buffer.from(simple.compress(encoder.buffer));
+  const decompress = async (buffer) => Buffer.from(simple.decompress(buffer));
+  CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress, decompress });
+  CODECS.zstd = CompressionTypes.ZSTD;
   try {
     const LZ4 = require('kafkajs-lz4'); // needs a compiler where it is installed
     CompressionCodecs[CompressionTypes.LZ4] = new LZ4().codec;
@@ -153,8 +152,8 @@ function groupOperations(admin) {
   };
 }
 
-module.exports = (address) => {
-  addCodecs();
+module.exports = async (address) => {
+  await addCodecs();
   const kafka = new Kafka({ brokers: [address], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50 } });
   const admin = kafka.admin();
   const connected = admin.connect();

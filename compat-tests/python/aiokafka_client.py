@@ -73,9 +73,7 @@ class Client:
         self._members: dict[str, Member] = {}
         self._made: AIOKafkaAdminClient | None = None
 
-    async def produce(
-        self, *, topic: str, codec: str, idempotent: bool, partitions: int, records: list[Any]
-    ) -> None:
+    async def produce(self, *, topic: str, codec: str, idempotent: bool, partitions: int, records: list[Any]) -> None:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._address,
             acks="all",

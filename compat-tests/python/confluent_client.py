@@ -135,7 +135,9 @@ class Administration:
         return {key: entry.value for key, entry in described.items()}
 
     def alter_configs(self, *, kind: str, name: str, configs: dict[str, str]) -> None:
-        entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in configs.items()]
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in configs.items()
+        ]
         asked = ConfigResource(ConfigResource.Type[kind.upper()], name, incremental_configs=entries)
         self._admin.incremental_alter_configs([asked])[asked].result(LIMIT_S)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ def operations(address: str) -> dict[str, Any]:
         "produce": partial(produce, address),
         "read": partial(read, address),
         **member_operations(partial(KafkaPythonPolled, address)),
-        **Administration(address).operations(),
+        **administration(address),
     }
 
 
@@ -95,21 +96,27 @@ def member_operations(make: Any) -> dict[str, Any]:
     }
 
 
+def administration(address: str) -> dict[str, Any]:
+    """Each with an admin client of its own: one that was made before a restart of the broker stays cut off."""
+
+    def with_admin(call: Callable[..., Any]) -> Callable[..., Any]:
+        def carry_out(**request: Any) -> Any:
+            admin = KafkaAdminClient(bootstrap_servers=address)
+            try:
+                return call(Administration(admin), **request)
+            finally:
+                admin.close()
+
+        return carry_out
+
+    return {name: with_admin(call) for name, call in vars(Administration).items() if not name.startswith("_")}
+
+
 class Administration:
-    """KafkaAdminClient, made at the first call."""
+    """What KafkaAdminClient can do."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._made: KafkaAdminClient | None = None
-
-    @property
-    def _admin(self) -> KafkaAdminClient:
-        if self._made is None:
-            self._made = KafkaAdminClient(bootstrap_servers=self._address)
-        return self._made
-
-    def operations(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in dir(self) if not name.startswith("_") and name != "operations"}
+    def __init__(self, admin: KafkaAdminClient) -> None:
+        self._admin = admin
 
     def create_topic(
         self, *, topic: str, partitions: int, replicas: int = 1, configs: dict[str, str] | None = None
@@ -208,7 +215,8 @@ class Administration:
         self._admin.update_features({name: level}, validate_only=True)
 
     def describe_quorum(self) -> int:
-        return int(self._admin.describe_metadata_quorum()["leader_id"])
+        (topic,) = self._admin.describe_metadata_quorum()["topics"]
+        return int(topic["partitions"][0]["leader_id"])
 
     def alter_replica_log_dirs(self, *, topic: str, name: str) -> None:
         """Move partition 0 to the folder that it is in, which is nothing to do."""
