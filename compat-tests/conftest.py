@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # where `harness` is
 
 from harness import text
-from harness.brokers import BrokerUnderTest, ChildBroker, Kpybroker, broker_named
+from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
 from harness.clients.base import TextClient
 from harness.driver import Driver, Drivers
@@ -43,9 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
-    group.addoption(
-        "--record", type=Path, help="write what each test came to, and what clients asked for, to this file"
-    )
+    group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 
 
@@ -120,11 +118,6 @@ def _session_broker(request: pytest.FixtureRequest, folder: Path) -> Iterator[Br
         broker = broker_named(request.config.getoption("--broker"), folder / "broker")
     except JavaMissing as missing:
         pytest.skip(f"needs Apache Kafka: {missing}")
-    recorder = request.config.stash.get(RECORDER, None)
-    if recorder is not None and isinstance(broker, Kpybroker):
-        broker.logging = ("--log-level", "kafka.request.logger=debug")
-        broker.log_path.touch()
-        recorder.watch(broker.log_path)
     broker.start()
     yield broker
     broker.stop()
@@ -192,8 +185,9 @@ def drivers(request: pytest.FixtureRequest, _session_broker: BrokerUnderTest, fo
 
 
 @pytest.fixture
-def driver(request: pytest.FixtureRequest, broker: BrokerUnderTest, drivers: Drivers) -> Driver:
-    """A stock client by its name: a test is parametrized over it with indirect=True. `broker` is up by then."""
+def driver(request: pytest.FixtureRequest, drivers: Drivers) -> Driver:
+    """A stock client by its name: a test is parametrized over it with indirect=True."""
+    request.getfixturevalue("broker")  # up again, if a test has left it down
     try:
         return drivers.get(request.param)
     except ClientMissing as missing:

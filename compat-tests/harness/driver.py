@@ -11,9 +11,9 @@ Requests are carried out in order, one at a time; members of groups go on in the
     commit    member                                           what it has read
     leave     member
 
-A record is {"key", "value", "headers": {name: value}}, all text; read, it has "partition" and "offset" besides. Then there
-is administration: create_topic, alter_configs and so on, with fields and results as in test_client_admin.py. Which client
-has what is in harness/stock_clients.py.
+A record is {"key", "value", "headers": {name: value}}, all text; read, it has "partition" and "offset" besides. Then
+there is administration: create_topic, alter_configs and so on, with fields and results as in test_client_admin.py.
+Which client has what is in harness/stock_clients.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """--record FILE: what each test came to, and which APIs a stock client asked for in it; tables.py makes docs of it.
 
-The APIs are from the request log of kpybroker (Kafka's, logger kafka.request.logger): what came from the tests' own bare
-connections is left out, by its client id.
+The APIs are from the request log of kpybroker (Kafka's, logger kafka.request.logger): what came from the tests' own
+bare connections is left out, by its client id.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+from harness.brokers import Kpybroker
 from harness.driver import Drivers
 from harness.ports import PROBE_CLIENT_ID
 from harness.versions.world import CLIENT_ID
@@ -24,7 +25,6 @@ COMPLETED: Final = "Completed request:"
 DECODER: Final = json.JSONDecoder()
 OURS: Final = frozenset({CLIENT_ID, PROBE_CLIENT_ID})
 OF_A_FILE: Final = {
-    "test_aiokafka.py": "aiokafka",
     "test_java_": "Apache Kafka, Java clients",
     "test_streams": "Apache Kafka, Streams",
     "test_connect": "Apache Kafka, Connect",
@@ -53,13 +53,10 @@ class Recorder:
         self._path = path
         self._broker = broker
         self._outcomes: dict[str, Outcome] = {}
-        self._log: Path | None = None
-        self._read_until = 0
         self._versions: dict[str, str] = {}
-
-    def watch(self, log: Path) -> None:
-        """The broker's log, once there is a broker."""
-        self._log = log
+        self._logs: list[Path] = []
+        self._read_until: dict[Path, int] = {}
+        Kpybroker.recorded = self._logs
 
     def note_versions(self, drivers: Drivers) -> None:
         self._versions |= drivers.versions()
@@ -89,16 +86,20 @@ class Recorder:
 
     def _new_requests(self) -> set[tuple[str, int, str]]:
         """What stock clients have asked for since the last call."""
-        if self._log is None:
-            return set()
-        with self._log.open("rb") as log:
-            log.seek(self._read_until)
-            found = log.read()
-        whole = found.rpartition(b"\n")[0]
-        self._read_until += len(whole)
-        lines = (line.partition(COMPLETED)[2] for line in whole.decode().split("\n") if COMPLETED in line)
+        lines = (
+            line.partition(COMPLETED)[2] for log in self._logs for line in self._new_lines(log) if COMPLETED in line
+        )
         requests = [DECODER.raw_decode(line)[0] for line in lines]  # the logger's name stands after it
         return {_asked(each) for each in requests if each["requestHeader"]["clientId"] not in OURS}
+
+    def _new_lines(self, path: Path) -> list[str]:
+        if not path.exists():  # not started yet
+            return []
+        with path.open("rb") as log:
+            log.seek(self._read_until.get(path, 0))
+            whole = log.read().rpartition(b"\n")[0]
+        self._read_until[path] = self._read_until.get(path, 0) + len(whole)
+        return whole.decode("utf-8", "replace").split("\n")
 
 
 def _asked(request: dict[str, Any]) -> tuple[str, int, str]:

@@ -1,8 +1,8 @@
 """The stock clients that the tests drive: what starts each, and what it has not got.
 
-Each is a small program around the unchanged library, in the library's own language: python/, node/, go/, rust/. What they
-need is fetched and built once, from lock files, into folders that git ignores. Where a toolchain is missing or a registry
-cannot be reached, the client's tests are skipped, and say why.
+Each is a small program around the unchanged library, in the library's own language: python/, node/, go/, rust/. What
+they need is fetched and built once, from lock files, into folders that git ignores. Where a toolchain is missing or a
+registry cannot be reached, the client's tests are skipped, and say why.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _install_node_packages() -> None:
     folder = HERE / "node"
     installed, lock = folder / "node_modules" / ".complete", folder / "package-lock.json"
     if not _newer(installed, [lock]):
-        # librdkafka against the libraries of this system: its own way of fetching their sources needs the open internet.
+        # Where there is no prebuilt librdkafka to be had, it is built against the libraries of this system.
         _run(["npm", "ci", "--no-audit", "--no-fund"], folder, {"CKJS_LINKING": "dynamic"})
         installed.touch()
 

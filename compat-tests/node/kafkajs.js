@@ -11,9 +11,9 @@ async function addCodecs() {
   CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
   CODECS.snappy = CompressionTypes.Snappy;
   const zstd = await new Promise((resolve) => ZstdCodec.run(resolve));
-  const simple = new zstd.Simple();
-  const compress = async (encoder) => Buffer.from(simple.compress(encoder.buffer));
-  const decompress = async (buffer) => Buffer.from(simple.decompress(buffer));
+  const streaming = new zstd.Streaming(); // others' frames do not always say how large their content is
+  const compress = async (encoder) => Buffer.from(streaming.compress(encoder.buffer));
+  const decompress = async (buffer) => Buffer.from(streaming.decompress(buffer));
   CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress, decompress });
   CODECS.zstd = CompressionTypes.ZSTD;
   try {

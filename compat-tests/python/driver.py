@@ -1,4 +1,4 @@
-"""A stock client of Apache Kafka, driven by the tests: `python driver.py kafka-python|confluent-kafka|aiokafka HOST:PORT`.
+"""A stock client of Apache Kafka, driven by the tests: `driver.py kafka-python|confluent-kafka|aiokafka HOST:PORT`.
 
 One request a line on stdin, one answer a line on stdout, both JSON; harness/driver.py has the words of it.
 """
