@@ -150,7 +150,7 @@ class Node:
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
                 duties.cancel_scope.cancel()
-            closed_well = await trio.to_thread.run_sync(parts.close_logs)
+            closed_well = await parts.close_logs()
         finally:
             cluster.close(clean=closed_well)
         if closed_well:
@@ -356,9 +356,9 @@ class _Parts:
         for index in led.keys() - self.groups.led:
             self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
 
-    def close_logs(self) -> bool:
-        """Close all logs; whether that went well. Blocks."""
-        return self.logs.close(self.replicas.high_watermarks())
+    async def close_logs(self) -> bool:
+        """Close all logs; whether that went well."""
+        return await self.logs.close(self.replicas.high_watermarks())
 
 
 @contextmanager
