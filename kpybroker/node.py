@@ -42,8 +42,10 @@ from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
 from kpybroker.security.authorizer import AllowAll
 from kpybroker.server.dispatch import Dispatcher
+from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
+from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -184,7 +186,7 @@ class Node:
         )  # one for all connections: each cuts what it received before the next receives
         frame_bytes_max = self.config.socket_request_max_bytes
         return [
-            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging)
+            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging, parts.gate, parts.say)
             for point, sockets in self._bound
         ]
 
@@ -233,6 +235,9 @@ class _Parts:
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        self.say = SeldomLog(logging.getLogger("kpybroker.server"), clock)
+        self.gate = Gate(self.live.current, self.idle, clock, self.say)
+        self.live.on_change(lambda _, config: self.gate.reconfigure(config))
         self.quotas = ClientQuotas(
             Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
             Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
@@ -251,7 +256,7 @@ class _Parts:
             authorizer=AllowAll(),
             quotas=self.quotas,
         )
-        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
+        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER), self.say)
 
     async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, and begin the duties."""
@@ -260,7 +265,7 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
-        self.quotas.replace(cluster.image.quotas.items())
+        self._follow_quotas(cluster.image)
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
         duties.start_soon(self.housekeeping.run, name="housekeeping")
@@ -270,6 +275,7 @@ class _Parts:
             duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
+        await duties.start(self.gate.run, name="gate")
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """A change of the metadata was committed."""
@@ -277,13 +283,17 @@ class _Parts:
             self._follow_configs(image)
         self.replicas.apply(delta)
         if delta.quotas:
-            self.quotas.replace(image.quotas.items())
+            self._follow_quotas(image)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)
         offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
         if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
             self._follow_groups(image)
+
+    def _follow_quotas(self, image: ClusterImage) -> None:
+        self.quotas.replace(image.quotas.items())
+        self.gate.replace(image.quotas.items())
 
     def _follow_configs(self, image: ClusterImage) -> None:
         """What the metadata sets for all brokers and for this one is in force from now on."""

@@ -18,6 +18,7 @@ from kpybroker.config.attributes import (
     names,
     number,
     optional_text,
+    text,
 )
 from kpybroker.config.checks import check_whole
 from kpybroker.config.errors import ConfigError
@@ -60,6 +61,10 @@ class BrokerConfig:
     log_flush_offset_checkpoint_interval_ms = integer()
     log_flush_scheduler_interval_ms = integer()
     log_retention_check_interval_ms = integer()
+    max_connection_creation_rate = integer()
+    max_connections = integer()
+    max_connections_per_ip = integer()
+    max_connections_per_ip_overrides = text()
     max_incremental_fetch_session_cache_slots = integer()
     max_request_partition_size_limit = integer()
     message_max_bytes = integer()
