@@ -234,8 +234,6 @@ class Log(LogFiles):
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if self._unflushed_since_ms < 0:
             self._unflushed_since_ms = now_ms
-        if last_offset + 1 - self.recovery_point >= self.config.flush_messages:
-            self.flush()
         return Appended(
             batches[0].base_offset,
             last_offset,

@@ -14,12 +14,9 @@ from kpybroker.storage.flush import Flush
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
-    OFFSET_INDEX,
     PARTITION_METADATA,
     SNAPSHOT,
     SWAP,
-    TIME_INDEX,
-    TXN_INDEX,
     file_name,
 )
 from kpybroker.storage.segment import Segment
@@ -191,6 +188,11 @@ class LogFiles:
 
     # making durable
 
+    @property
+    def owes_flush(self) -> bool:
+        """Whether flush.messages records are not synced: then nobody may be told of them before they are."""
+        return self.log_end_offset - self.recovery_point >= self.config.flush_messages
+
     def flush_due(self, now_ms: int) -> int | None:
         """The offset up to which the log should be flushed now, None if nothing is due.
 
@@ -218,7 +220,7 @@ class LogFiles:
         for segment in self._segments.between(self.recovery_point, offset):
             shared.append(segment.file)
             segment.write_indexes()
-            paths += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
+            paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
             if self._snapshots.newest is not None:

@@ -282,6 +282,18 @@ class Segment:
         self.offset_index.file.spill()
         self.time_index.file.spill()
 
+    def unsynced_indexes(self) -> list[str]:
+        """The index files that were written since the last call, for the caller to sync."""
+        paths = []
+        for kind, index in ((OFFSET_INDEX, self.offset_index.file), (TIME_INDEX, self.time_index.file)):
+            if index.unsynced:
+                index.unsynced = False
+                paths.append(self.path(kind))
+        if self.txn_index.unsynced:
+            self.txn_index.unsynced = False
+            paths.append(self.path(TXN_INDEX))
+        return paths
+
     def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
         """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
         first = self.first_timestamp()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kpybroker.config.errors import ConfigError
-from kpybroker.config.listeners import SecurityProtocol
+from kpybroker.config.listeners import SecurityProtocol, parse_address
 from kpybroker.config.synonyms import TOPIC_SYNONYMS
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_roles(config)
     _check_listeners(config, texts)
     _check_connections(config)
+    _check_prometheus(config)
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -138,3 +139,10 @@ def _check_connections(config: BrokerConfig) -> None:
         config.max_connections_per_ip > 0 or bool(overrides),
         "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
     )
+
+
+def _check_prometheus(config: BrokerConfig) -> None:
+    try:
+        parse_address(config.kpybroker_prometheus_listener)
+    except ConfigError as wrong:
+        raise ConfigError(f"kpybroker.prometheus.listener: {wrong}") from None

@@ -1,12 +1,12 @@
 """What a handler may use: the node's services, and who is asking.
 
-One Context is made per request. A handler that has to wait does so through it (`wait`, `while_connected`), so that the
+One Context is made per request. A handler that has to wait does so through it (`wait`, `wait_answer`), so that the
 end of the connection ends the wait and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kpybroker.coordinators.service import Groups
     from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
+    from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from kpybroker.wire.api_keys import Api
     from kpybroker.wire.schema import Message
 
-T = TypeVar("T")
 R = TypeVar("R", bound="Message")
 
 
@@ -51,6 +51,17 @@ class Forwarding(Protocol):
         ...
 
 
+class Answer(Protocol):
+    """What comes later, to somebody who waits for it."""
+
+    wake: Callable[[], None] | None
+    """Called when it has come."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has come."""
+
+
 class Door(Protocol):
     """What a handler may ask of the connection that its request came by."""
 
@@ -62,12 +73,16 @@ class Door(Protocol):
         """Read nothing from the peer for that long, once the request at hand is answered (KIP-219)."""
         ...
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        ...
+
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
 
-    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`; raises CloseConnection when the peer leaves first (the call is cancelled)."""
+    async def wait_answer(self, answer: Answer) -> None:
+        """Return when `answer` has come. Raises: CloseConnection when the peer leaves first."""
         ...
 
 
@@ -85,6 +100,7 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
 
@@ -241,9 +257,9 @@ class Context:
         """Wait for `event`; False after `limit_s` seconds, or when the peer leaves."""
         return await self.connection.wait(event, limit_s)
 
-    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()` for as long as the peer stays. Raises: CloseConnection."""
-        return await self.connection.while_connected(call)
+    async def wait_answer(self, answer: Answer) -> None:
+        """Wait for `answer` for as long as the peer stays. Raises: CloseConnection."""
+        await self.connection.wait_answer(answer)
 
     def allows(
         self,

@@ -19,7 +19,7 @@ from kpybroker.storage.log import Log
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
     from kpybroker.ids import Ids
-    from kpybroker.storage.files import Files
+    from kpybroker.storage.files import Files, Room
     from kpybroker.storage.log_config import LogConfig
 
 log = logging.getLogger("kpybroker.replication")
@@ -41,6 +41,13 @@ class Logs:
         self._cleaned = data_dir.read_offsets(OffsetCheckpoint.CLEANED)
         self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
         self._doomed_more = trio.Event()
+        self._log_starts_lock = trio.Lock()
+        self._log_starts_asked = self._log_starts_written = 0
+
+    @property
+    def directory(self) -> str:
+        """The absolute path of the data directory."""
+        return self._data_dir.path
 
     # opening and deleting
 
@@ -124,9 +131,10 @@ class Logs:
         for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self._flush(opened, offset)
+                await self.flush(opened, offset)
 
-    async def _flush(self, opened: Log, offset: int) -> None:
+    async def flush(self, opened: Log, offset: int) -> None:
+        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -140,10 +148,20 @@ class Logs:
         opened.end_flush(flush, failure)
 
     async def checkpoint(self) -> None:
-        """Write recovery points and log starts. Raises: StorageFailed."""
+        """Write recovery points. Raises: StorageFailed."""
         self._collect()
         await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
-        await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+
+    async def checkpoint_log_starts(self) -> None:
+        """Write where the logs start. Those who ask while it is being written share one more. Raises: StorageFailed."""
+        self._log_starts_asked += 1
+        mine = self._log_starts_asked
+        async with self._log_starts_lock:
+            if self._log_starts_written < mine:
+                written = self._log_starts_asked
+                self._collect()
+                await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+                self._log_starts_written = written
 
     async def checkpoint_high_watermarks(self, high_watermarks: Mapping[tuple[str, int], int]) -> None:
         """Write high watermarks, if any has changed. Raises: StorageFailed."""
@@ -172,6 +190,27 @@ class Logs:
                 self._log_starts[place] = opened.log_start_offset
             else:
                 self._log_starts.pop(place, None)
+
+    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
+        """Bytes in each partition's log, and the room in the data directory. Raises: StorageFailed.
+
+        Logs that are not open are not opened for it; one that has failed is left out.
+        """
+        sizes: dict[tuple[str, int], int] = {}
+        closed = []
+        for place in places:
+            opened = self._open.get(place)
+            if opened is None:
+                closed.append(place)
+            elif opened.failure is None:
+                sizes[place] = opened.size_bytes
+
+        def look() -> Room:
+            for topic, index in closed:
+                sizes[topic, index] = self._data_dir.log_size(topic, index)
+            return self._data_dir.room()
+
+        return sizes, await trio.to_thread.run_sync(look)
 
     async def remove_deleted(self) -> None:
         """Remove folders of deleted partitions when they are due, until cancelled."""

@@ -143,22 +143,54 @@ async def test_a_wait_has_its_limit() -> None:
         await peer.stream.aclose()
 
 
-async def test_while_connected_is_cancelled_when_the_peer_leaves() -> None:
+class Late:
+    """An answer that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.wake: Callable[[], None] | None = None
+
+    def come(self) -> None:
+        self.answered = True
+        if self.wake is not None:
+            self.wake()
+
+
+async def test_waiting_for_an_answer_ends_when_the_peer_leaves() -> None:
     async with trio.open_nursery() as nursery:
         waiting = trio.Event()
+        went_on: list[bytes] = []
 
         async def wait(frame: bytes, connection: Connection) -> None:
-            async def join() -> None:
-                waiting.set()
-                await trio.sleep_forever()
-
-            await connection.while_connected(join)
+            waiting.set()
+            await connection.wait_answer(Late())
+            went_on.append(frame)
 
         peer = Peer(nursery, wait)
         await peer.stream.send_all(framed(b"one"))
         await waiting.wait()
         await peer.stream.aclose()
         await peer.ended.wait()
+        assert went_on == []
+
+
+@pytest.mark.parametrize("pipelined", [0, 1, 200])
+async def test_an_answer_ends_its_wait_and_what_came_meanwhile_is_next(pipelined: int) -> None:
+    async with trio.open_nursery() as nursery:
+        late = Late()
+
+        async def wait(frame: bytes, connection: Connection) -> list[bytes]:
+            await connection.wait_answer(late)
+            return [framed(frame)]
+
+        peer = Peer(nursery, wait)
+        frames = framed(b"one", *[bytes(1000)] * pipelined)
+        nursery.start_soon(peer.stream.send_all, frames)
+        await trio.testing.wait_all_tasks_blocked()
+        assert peer.connection._reader.buffered_bytes <= 2 * READ_AHEAD_BYTES
+        late.come()
+        assert await peer.receive(len(frames)) == frames
+        await peer.stream.aclose()
 
 
 async def test_a_peer_that_pipelines_without_end_is_not_read_without_end() -> None:

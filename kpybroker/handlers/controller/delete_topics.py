@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.handlers.deadline import check_time
 from kpybroker.wire.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ QUOTA_STRICT_SINCE = 5
 
 async def handle(ctx: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
+    check_time(request.timeout_ms)
     return await ctx.services.active_controller.delete_topics(
         request, ctx.caller(quota_strict_since=QUOTA_STRICT_SINCE)
     )
