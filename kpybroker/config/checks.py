@@ -16,6 +16,9 @@ from kpybroker.config.synonyms import TOPIC_SYNONYMS
 if TYPE_CHECKING:
     from kpybroker.config.broker import BrokerConfig
 
+_HOST = re.compile(r"[0-9a-zA-Z\-%._:]*")
+"""What Kafka takes for a host name or an address."""
+
 
 def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     """Raise ConfigError unless the settings fit together."""
@@ -26,6 +29,7 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
+    _check_connections(config)
     _check_prometheus(config)
 
 
@@ -171,6 +175,32 @@ def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
             each.protocol is SecurityProtocol.PLAINTEXT,
             f"listeners: {each.name} is secured by {each.protocol.name}, and only PLAINTEXT is spoken here so far",
         )
+
+
+def per_address_overrides(text: str) -> dict[str, int]:
+    """max.connections.per.ip.overrides as a map, IPv6 addresses as they stand there. Raises: ConfigError."""
+    overrides = {}
+    for pair in text.split(","):
+        address, colon, count = (part.strip() for part in pair.rpartition(":"))
+        if pair.strip():
+            _require(
+                bool(colon) and count.isascii() and count.isdecimal(),
+                f"max.connections.per.ip.overrides: {pair.strip()} is not address:count",
+            )
+            _require(
+                bool(_HOST.fullmatch(address)),
+                f"max.connections.per.ip.overrides contains invalid addresses : {address}",
+            )
+            overrides[address] = int(count)
+    return overrides
+
+
+def _check_connections(config: BrokerConfig) -> None:
+    overrides = per_address_overrides(config.max_connections_per_ip_overrides)
+    _require(
+        config.max_connections_per_ip > 0 or bool(overrides),
+        "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
+    )
 
 
 def _check_prometheus(config: BrokerConfig) -> None:
