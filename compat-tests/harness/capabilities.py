@@ -29,9 +29,6 @@ CAPABILITIES: Final = {
 NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
 
-NOT_SERVED_BY_KPYBROKER: Final[frozenset[str]] = frozenset()
-"""APIs, each of them a capability by its own name."""
-
 
 def missing_on(kind: str, capabilities: Iterable[str]) -> list[str]:
     """Those of the capabilities that this kind of broker does not have. Raises: KeyError for an unknown capability."""
