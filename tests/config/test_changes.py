@@ -86,6 +86,23 @@ def test_a_group_reports_within_its_session() -> None:
     validate_group_overrides(broker, {"share.session.timeout.ms": "5001"})
 
 
+def test_listeners_are_opened_at_the_start(running: BrokerConfig) -> None:
+    """Not as Kafka, which opens and closes listeners while it runs."""
+    same = str(running.static["listeners"])
+    more = {"listeners": f"{same},OTHER://:1", "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT"}
+    more["listener.security.protocol.map"] += ",CONTROLLER:PLAINTEXT,OTHER:PLAINTEXT"
+    assert said(lambda: check_change(running, {"listeners": same}, per_broker=True)) == (Code.NONE, None)
+    assert said(lambda: check_change(running, more, per_broker=True)) == (
+        Code.INVALID_REQUEST,
+        "listeners cannot be changed while this broker runs",
+    )
+    stored = running.with_dynamic(default={}, broker=more)
+    assert stored.reachable.listening == running.reachable.listening
+    assert stored.warnings == (
+        "listeners, set for this broker, is left out: is taken only from what a broker is started with",
+    )
+
+
 def test_what_a_change_comes_to(running: BrokerConfig) -> None:
     new = check_change(running, {"message.max.bytes": "5"}, per_broker=False)
     assert (new.message_max_bytes, running.message_max_bytes) == (5, 1_048_588)

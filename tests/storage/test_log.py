@@ -450,3 +450,17 @@ class TestFollower:
                 now_ms=NOW,
             )
         assert log.log_end_offset == 3
+
+
+def test_other_settings_count_from_now_on(make_log):
+    log = make_log()
+    log.append_as_leader(sequenced(9, 0, 0, b"a"), leader_epoch=0, now_ms=NOW)
+    log.reconfigure(config(message_bytes_max=80, producer_id_expiration_ms=1000))
+    append(log, b"b")
+    with pytest.raises(Refused) as refused:
+        append(log, bytes(100))
+    assert refused.value.code is Code.MESSAGE_TOO_LARGE
+    log.producers.expire(NOW + 999)
+    assert 9 in log.producers.active
+    log.producers.expire(NOW + 1000)
+    assert 9 not in log.producers.active
