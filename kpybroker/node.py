@@ -85,9 +85,16 @@ class Node:
     """One node of a cluster: broker and controller in one process. `run` is its life."""
 
     def __init__(
-        self, config: BrokerConfig, *, files: Files | None = None, clock: Clock | None = None, ids: Ids | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        files: Files | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self.config = config
+        self._cluster_id = cluster_id
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
@@ -134,6 +141,7 @@ class Node:
                 data_dir,
                 config=config,
                 adopt=config.embedded,
+                cluster_id=self._cluster_id,
                 clock=self._clock,
                 ids=self._ids,
                 files=self._files,
@@ -152,7 +160,7 @@ class Node:
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
                 duties.cancel_scope.cancel()
-            closed_well = await trio.to_thread.run_sync(parts.close_logs)
+            closed_well = await parts.close_logs()
         finally:
             cluster.close(clean=closed_well)
         if closed_well:
@@ -366,9 +374,9 @@ class _Parts:
         for index in led.keys() - self.groups.led:
             self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
 
-    def close_logs(self) -> bool:
-        """Close all logs; whether that went well. Blocks."""
-        return self.logs.close(self.replicas.high_watermarks())
+    async def close_logs(self) -> bool:
+        """Close all logs; whether that went well."""
+        return await self.logs.close(self.replicas.high_watermarks())
 
 
 @contextmanager
@@ -418,10 +426,11 @@ async def serve(
     config: BrokerConfig,
     *,
     stop: trio.Event,
+    cluster_id: str | None = None,
     task_status: trio.TaskStatus[Sequence[EndPoint]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until `stop` is set; started, with where it listens, once clients are answered.
 
-    Raises: StartupFailed.
+    `cluster_id` is the id of a new cluster; a data folder that has one keeps it. Raises: StartupFailed.
     """
-    await Node(config).run(stop, task_status=task_status)
+    await Node(config, cluster_id=cluster_id).run(stop, task_status=task_status)
