@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, quota_cases, rebalance_cases, topic_cases
+from harness.versions import group_cases, log_cases, offset_cases, quota_cases, rebalance_cases, topic_cases
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -58,6 +58,12 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "commit-corners": Case(ApiKey.OFFSET_COMMIT, offset_cases.commit_corners),
+    "fetch-corners": Case(ApiKey.OFFSET_FETCH, offset_cases.fetch_corners),
+    "offset-delete-corners": Case(ApiKey.OFFSET_DELETE, offset_cases.offset_delete_corners),
+    "delete-corners": Case(ApiKey.DELETE_GROUPS, offset_cases.delete_corners),
+    "describe-corners": Case(ApiKey.DESCRIBE_GROUPS, offset_cases.describe_corners),
+    "what-is-written": Case(ApiKey.JOIN_GROUP, offset_cases.what_is_written, since=9),
     "two-members": Case(ApiKey.JOIN_GROUP, rebalance_cases.two_members),
     "other-offers": Case(ApiKey.JOIN_GROUP, rebalance_cases.other_offers),
     "ids-handed-out": Case(ApiKey.JOIN_GROUP, rebalance_cases.ids_handed_out, since=4),
