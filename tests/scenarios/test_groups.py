@@ -454,9 +454,7 @@ def _show_record(key: Message, value: Message | None) -> str:
             return f"{what} {of} tombstone"
         case GroupMetadataValue():
             assert isinstance(key, GroupMetadataKey)
-            members = "".join(
-                f" {m.member_id}:{_shown(m.subscription)}/{m.assignment.decode()}" for m in value.members
-            )
+            members = "".join(f" {m.member_id}:{_shown(m.subscription)}/{m.assignment.decode()}" for m in value.members)
             kind, protocol, leader = value.protocol_type or "-", value.protocol or "-", value.leader or "-"
             return f"{what} {of} generation={value.generation} type={kind} protocol={protocol} leader={leader}{members}"
         case OffsetCommitValue():
