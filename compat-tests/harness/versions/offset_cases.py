@@ -259,10 +259,10 @@ def what_is_written(world: World, version: int) -> Answer:
     world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[party.group_id])
     world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[simple])
     party.end()
-    return {what: _records(world, group) for what, group in (("simple", simple), ("members", party.group_id))}
+    return {what: records_of(world, group) for what, group in (("simple", simple), ("members", party.group_id))}
 
 
-def _records(world: World, group_id: str) -> Answer:
+def records_of(world: World, group_id: str) -> Answer:
     """What __consumer_offsets has of a group: keys and values, and the versions they are written in."""
     asked = {"partition": partition_of(group_id, OFFSETS_PARTITIONS), "partition_max_bytes": 1 << 20}
     topics = [{"topic": "__consumer_offsets", "partitions": [asked]}]
