@@ -70,6 +70,8 @@ CASES: Final = {
     "static-restarts": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restarts, since=5),
     "static-restart-in-a-rebalance": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restart_in_a_rebalance, since=5),
     "who-fails": Case(ApiKey.JOIN_GROUP, rebalance_cases.who_fails, since=9),
+    "odd-joins": Case(ApiKey.JOIN_GROUP, rebalance_cases.odd_joins),
+    "too-large": Case(ApiKey.JOIN_GROUP, rebalance_cases.too_large, since=9),
     "leaving": Case(ApiKey.JOIN_GROUP, rebalance_cases.leaving, since=4),
     "leaving-together": Case(ApiKey.LEAVE_GROUP, rebalance_cases.leaving_together, since=3),
     "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
