@@ -53,6 +53,7 @@ compat-kafka: .venv/.test
 # Write the lock files anew from requirements/*.in and pyproject.toml.
 lock: .venv-lock/.done
 	$(COMPILE) --upgrade --output-file requirements/run.txt requirements/run.in pyproject.toml
+	$(COMPILE) --upgrade --output-file requirements/prometheus.txt requirements/prometheus.in
 	$(COMPILE) --upgrade --output-file requirements/test.txt requirements/test.in
 	$(COMPILE) --upgrade --output-file requirements/bench.txt requirements/bench.in
 	$(COMPILE) --upgrade --output-file requirements/lock.txt requirements/lock.in

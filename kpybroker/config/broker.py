@@ -18,11 +18,13 @@ from kpybroker.config.attributes import (
     names,
     number,
     optional_text,
+    text,
 )
 from kpybroker.config.checks import check_whole
+from kpybroker.config.dynamic import obeyed
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.reachable import Reachable
-from kpybroker.config.setting import STATIC, Dynamic, Required, Setting
+from kpybroker.config.setting import Required, Setting
 from kpybroker.config.sources import gather
 from kpybroker.config.synonyms import base_name, broker_synonyms
 from kpybroker.config.tables import BROKER_SETTINGS, broker_setting
@@ -30,6 +32,10 @@ from kpybroker.config.values import InvalidValue, Value
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+EVERY_FOLDER = "*"
+"""In cordoned.log.dirs: all data folders."""
 
 
 class BrokerConfig:
@@ -41,8 +47,11 @@ class BrokerConfig:
     auto_create_topics_enable = boolean()
     broker_rack = optional_text()
     connections_max_idle_ms = integer()
+    controller_quota_window_num = integer()
+    controller_quota_window_size_seconds = integer()
     controller_quorum_bootstrap_servers = names()
     controller_quorum_voters = names()
+    cordoned_log_dirs = names()
     default_replication_factor = integer()
     delete_topic_enable = boolean()
     fetch_max_bytes = integer()
@@ -50,12 +59,14 @@ class BrokerConfig:
     group_max_session_timeout_ms = integer()
     group_max_size = integer()
     group_min_session_timeout_ms = integer()
+    kpybroker_prometheus_listener = text()
     log_cleaner_backoff_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
     log_cleaner_io_buffer_load_factor = number()
     log_cleaner_io_max_bytes_per_second = number()
     log_flush_offset_checkpoint_interval_ms = integer()
+    log_flush_start_offset_checkpoint_interval_ms = integer()
     log_flush_scheduler_interval_ms = integer()
     log_retention_check_interval_ms = integer()
     max_incremental_fetch_session_cache_slots = integer()
@@ -67,6 +78,7 @@ class BrokerConfig:
     metadata_log_segment_ms = integer()
     metadata_max_retention_bytes = integer()
     metadata_max_retention_ms = integer()
+    metric_reporters = names()
     min_insync_replicas = integer()
     node_id = integer()
     num_partitions = integer()
@@ -80,9 +92,12 @@ class BrokerConfig:
     offsets_topic_segment_bytes = integer()
     producer_id_expiration_check_interval_ms = integer()
     producer_id_expiration_ms = integer()
+    quota_window_num = integer()
+    quota_window_size_seconds = integer()
     replica_high_watermark_checkpoint_interval_ms = integer()
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()
+    telemetry_max_bytes = integer()
     unclean_leader_election_enable = boolean()
 
     static: Mapping[str, str]
@@ -187,20 +202,26 @@ class BrokerConfig:
             assert self._for_topics is not None
         return self._for_topics
 
+    def cordons(self, folder: str) -> bool:
+        """Whether a data folder is to take no new partitions (KIP-1066)."""
+        return any(name == EVERY_FOLDER or Path(name).absolute() == Path(folder) for name in self.cordoned_log_dirs)
+
     def with_dynamic(self, *, default: Mapping[str, str], broker: Mapping[str, str]) -> Self:
         """This configuration with other dynamic layers, as the metadata records of a BROKER resource have them.
 
-        What cannot be changed dynamically, is unknown or does not parse is left out and named in `warnings`, as Kafka
-        does with what it finds in its log. Raises: ConfigError if the whole would not be valid.
+        What cannot be changed dynamically or does not parse is left out and named in `warnings`, as Kafka does with
+        what it finds in its log. Raises: ConfigError if the whole would not be valid.
         """
-        default, default_warnings = _dynamic_part(default, "for all brokers", (Dynamic.CLUSTER_WIDE,))
-        broker, broker_warnings = _dynamic_part(broker, "for this broker", (Dynamic.CLUSTER_WIDE, Dynamic.PER_BROKER))
+        default, default_warnings = obeyed(default, per_broker=False)
+        broker, broker_warnings = obeyed(broker, per_broker=True)
+        return self.with_layers(default=default, broker=broker, warnings=(*default_warnings, *broker_warnings))
+
+    def with_layers(
+        self, *, default: Mapping[str, str], broker: Mapping[str, str], warnings: tuple[str, ...] = ()
+    ) -> Self:
+        """This configuration with exactly these dynamic layers. Raises: ConfigError."""
         return type(self)(
-            self.static,
-            dynamic_default=default,
-            dynamic_broker=broker,
-            embedded=self.embedded,
-            warnings=(*default_warnings, *broker_warnings),
+            self.static, dynamic_default=default, dynamic_broker=broker, embedded=self.embedded, warnings=warnings
         )
 
     if TYPE_CHECKING:
@@ -257,24 +278,3 @@ def _checked(setting: Setting, name: str, given: str) -> Value:
 def _list(values: Mapping[str, Value], name: str) -> tuple[str, ...]:
     value = values[name]
     return value if isinstance(value, tuple) else ()
-
-
-def _dynamic_part(
-    layer: Mapping[str, str], scope: str, allowed: tuple[Dynamic, ...]
-) -> tuple[dict[str, str], list[str]]:
-    """What of a dynamic layer can be obeyed, and a line for each setting that cannot."""
-    obeyed, warnings = {}, []
-    for name, given in layer.items():
-        setting = broker_setting(name)
-        if setting is None:
-            warnings.append(f"{name}, set {scope}, is not known and left out")
-        elif setting.dynamic is STATIC or setting.dynamic not in allowed:
-            warnings.append(f"{name} cannot be set {scope} while it runs ({setting.dynamic.value}) and is left out")
-        else:
-            try:
-                setting.parse(given)
-            except InvalidValue as error:
-                warnings.append(f"{name}, set {scope}, is left out: {error}")
-            else:
-                obeyed[name] = given
-    return obeyed, warnings

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
 from kpybroker.security.operations import AUTHORIZATION_FAILED, CLUSTER_NAME, Operation, Resource
-from kpybroker.wire.codes import Refused
+from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
     import trio
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
+    from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
+    from kpybroker.metrics.client_telemetry import ClientTelemetry
+    from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
@@ -66,6 +69,14 @@ class Door(Protocol):
         """The APIs served on the connection's listener, each with its least and greatest version."""
         ...
 
+    def mute(self, throttle_ms: int) -> None:
+        """Read nothing from the peer for that long, once the request at hand is answered (KIP-219)."""
+        ...
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        ...
+
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
@@ -89,7 +100,9 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    telemetry: ClientTelemetry
     authorizer: Authorizer
+    quotas: ClientQuotas
 
     @property
     def config(self) -> BrokerConfig:
@@ -122,7 +135,7 @@ class LeaderHint(NamedTuple):
 class Context:
     """One request's view of the node."""
 
-    __slots__ = ("_endpoints", "client", "client_id", "connection", "correlation_id", "services", "version")
+    __slots__ = ("_endpoints", "account", "client", "client_id", "connection", "correlation_id", "services", "version")
 
     def __init__(
         self,
@@ -139,6 +152,8 @@ class Context:
         self.version = version
         self.correlation_id = correlation_id
         self.client_id = client_id
+        self.account: Account | None = None
+        """What the request uses; None while no quota is set."""
         self._endpoints: dict[int, Endpoint] | None = None
 
     @property
@@ -207,17 +222,29 @@ class Context:
 
     def at_version(self, version: int) -> Context:
         """The same client, as if it had asked at another version: for a request made on its behalf."""
-        return Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
+        context = Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
+        context.account = None if self.account is None else self.account.on_behalf()
+        return context
 
-    def caller(self) -> Caller:
-        """The client as the controller's decisions see it."""
-        authorizer, client = self.services.authorizer, self.client
+    def caller(self, *, quota_strict_since: int = 0) -> Caller:
+        """The client as the controller's decisions see it.
+
+        `quota_strict_since`: the version from which its quota of changes refuses; before, it makes the client pause.
+        """
+        authorizer, client, account = self.services.authorizer, self.client, self.account
+
+        def mutate(partitions: int) -> None:
+            strict = self.version >= quota_strict_since
+            if account is not None and not account.mutate(partitions, strict=strict):
+                raise Refused(Code.THROTTLING_QUOTA_EXCEEDED)
+
         return Caller(
             api_version=self.version,
             principal=str(client.principal),
             allows=lambda operation, kind, name: authorizer.allows(
                 client.principal, client.host, Operation(operation), Resource(kind), name
             ),
+            mutate=mutate,
         )
 
     async def ask_controller(self, request: Message, response_class: type[R]) -> R:

@@ -20,6 +20,8 @@ from kpybroker.wire.errors import WireError
 from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpybroker.handlers.context import Answer
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
@@ -44,6 +46,8 @@ class Connection:
         self._reader = reader
         self._idle = idle
         self._at_end = False
+        self._mute_s = 0.0
+        self._ended: list[Callable[[], None]] = []
         self.scope = trio.CancelScope()
         self.answering = False
         """Whether a request is being carried out: then the peer is not idle, however long it takes."""
@@ -64,6 +68,8 @@ class Connection:
                     self._idle.active(self)
                     if reply is not None:
                         await self._send(reply)
+                    if self._mute_s:
+                        await self._pause()
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
@@ -72,6 +78,8 @@ class Connection:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:
             self._idle.forget(self)
+            for call in self._ended:
+                call()
             await self._transport.aclose()
 
     async def _next_frame(self) -> memoryview | None:
@@ -90,9 +98,24 @@ class Connection:
                 if isinstance(part, FileRegion):
                     part.release()
 
+    def mute(self, throttle_ms: int) -> None:
+        """Read nothing from the peer for that long, once the request at hand is answered (KIP-219).
+
+        What it sends meanwhile waits in the kernel; what had been read already waits here. Others are not concerned.
+        """
+        self._mute_s = throttle_ms / 1000
+
+    async def _pause(self) -> None:
+        pause_s, self._mute_s = self._mute_s, 0.0
+        await trio.sleep(pause_s)
+
     def advertised(self) -> list[tuple[Api, int, int]]:
         """The APIs served on this connection's listener, each with its least and greatest version."""
         return self._dispatcher.advertised()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        self._ended.append(call)
 
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""

@@ -13,6 +13,8 @@ import click
 from kpybroker import __version__
 
 COMMANDS: Final = {
+    "container": "kpybroker.tools.container",
+    "ping": "kpybroker.tools.ping",
     "serve": "kpybroker.tools.serve",
     "wire": "kpybroker.tools.wire",
 }

@@ -248,3 +248,41 @@ async def test_an_idle_connection_is_closed_a_busy_one_is_not() -> None:
         await peer.ended.wait()
         assert trio.current_time() - answered == pytest.approx(10)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_muted_connection_is_not_read_until_its_pause_is_over() -> None:
+    """The answer goes out at once (KIP-219); what had been sent meanwhile is next."""
+    async with trio.open_nursery() as nursery:
+        times: list[float] = []
+
+        async def mute(frame: bytes, connection: Connection) -> list[bytes]:
+            times.append(trio.current_time())
+            connection.mute(30_000)
+            return [framed(frame)]
+
+        peer = Peer(nursery, mute, idle_s=100)
+        nursery.start_soon(peer.idle.run)
+        await peer.stream.send_all(framed(b"one", b"two"))
+        assert await peer.receive(7) == framed(b"one")
+        assert trio.current_time() == times[0]
+        assert await peer.receive(7) == framed(b"two")
+        assert times[1] - times[0] == pytest.approx(30)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_pause_that_is_longer_than_a_connection_may_be_idle_ends_it() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def mute(frame: bytes, connection: Connection) -> list[bytes]:
+            connection.mute(10_000_000)
+            return [framed(frame)]
+
+        peer = Peer(nursery, mute, idle_s=100)
+        nursery.start_soon(peer.idle.run)
+        await peer.stream.send_all(framed(b"one"))
+        started = trio.current_time()
+        await peer.ended.wait()
+        assert trio.current_time() - started == pytest.approx(100)
+        nursery.cancel_scope.cancel()

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, offset_cases, quota_cases, rebalance_cases, topic_cases
+from harness.versions import (
+    admin_cases,
+    config_cases,
+    group_cases,
+    log_cases,
+    offset_cases,
+    quota_cases,
+    rebalance_cases,
+    telemetry_cases,
+    topic_cases,
+)
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -64,6 +74,33 @@ CASES: Final = {
     "delete-corners": Case(ApiKey.DELETE_GROUPS, offset_cases.delete_corners),
     "describe-corners": Case(ApiKey.DESCRIBE_GROUPS, offset_cases.describe_corners),
     "what-is-written": Case(ApiKey.JOIN_GROUP, offset_cases.what_is_written, since=9),
+    "describe-configs": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_configs),
+    "describe-brokers": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_brokers, since=4),
+    "alter-configs": Case(ApiKey.ALTER_CONFIGS, config_cases.alter_configs),
+    "incremental-alter-configs": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.incremental_alter_configs),
+    "alter-brokers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_brokers, since=1),
+    "alter-values": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_values, since=1),
+    "loggers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.loggers, since=1),
+    "list-config-resources": Case(ApiKey.LIST_CONFIG_RESOURCES, config_cases.list_config_resources),
+    "delete-records": Case(ApiKey.DELETE_RECORDS, admin_cases.delete_records),
+    "describe-log-dirs": Case(ApiKey.DESCRIBE_LOG_DIRS, admin_cases.describe_log_dirs),
+    "alter-replica-log-dirs": Case(ApiKey.ALTER_REPLICA_LOG_DIRS, admin_cases.alter_replica_log_dirs),
+    "describe-producers": Case(ApiKey.DESCRIBE_PRODUCERS, admin_cases.describe_producers),
+    "elect-leaders": Case(ApiKey.ELECT_LEADERS, admin_cases.elect_leaders),
+    "alter-partition-reassignments": Case(
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS, admin_cases.alter_partition_reassignments
+    ),
+    "list-partition-reassignments": Case(ApiKey.LIST_PARTITION_REASSIGNMENTS, admin_cases.list_partition_reassignments),
+    "update-features": Case(ApiKey.UPDATE_FEATURES, admin_cases.update_features),
+    "describe-quorum": Case(ApiKey.DESCRIBE_QUORUM, admin_cases.describe_quorum),
+    "unregister-broker": Case(ApiKey.UNREGISTER_BROKER, admin_cases.unregister_broker),
+    "add-raft-voter": Case(ApiKey.ADD_RAFT_VOTER, admin_cases.add_raft_voter),
+    "remove-raft-voter": Case(ApiKey.REMOVE_RAFT_VOTER, admin_cases.remove_raft_voter),
+    "create-partitions-oddly": Case(ApiKey.CREATE_PARTITIONS, admin_cases.create_partitions_oddly),
+    "no-time-for-topics": Case(ApiKey.CREATE_TOPICS, admin_cases.no_time_for_topics),
+    "telemetry-subscriptions": Case(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, telemetry_cases.subscriptions),
+    "telemetry-pushes": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes),
+    "telemetry-pushes-refused": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes_refused),
     "two-members": Case(ApiKey.JOIN_GROUP, rebalance_cases.two_members),
     "other-offers": Case(ApiKey.JOIN_GROUP, rebalance_cases.other_offers),
     "ids-handed-out": Case(ApiKey.JOIN_GROUP, rebalance_cases.ids_handed_out, since=4),

@@ -73,17 +73,11 @@ class ConfigRules(Protocol):
     def under(self, *, cluster: Mapping[str, str], broker: Mapping[str, str]) -> ConfigView:
         """The node's configuration with the dynamic configs of all brokers and of this one."""
 
-    def check_broker(self, name: str, configs: Mapping[str, str]) -> None:
-        """Check the dynamic settings of one broker (`name` is its id) or of all ("").
-
-        Raises: Refused(INVALID_REQUEST) or Refused(INVALID_CONFIG).
-        """
-
     def check_group(self, configs: Mapping[str, str]) -> None:
         """Check the settings of a group. Raises: Refused(INVALID_CONFIG)."""
 
     def check_client_metrics(self, name: str, configs: Mapping[str, str]) -> None:
-        """Check a subscription of client metrics. Raises: Refused(INVALID_CONFIG)."""
+        """Check a subscription of client metrics. Raises: Refused(INVALID_CONFIG or INVALID_REQUEST)."""
 
     def is_list(self, resource_type: int, name: str) -> bool:
         """True if values can be appended to and subtracted from the setting."""
@@ -105,6 +99,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rules: ConfigRules
 
 
+def _any_number(partitions: int) -> None:
+    pass
+
+
 def _everything(operation: Operation, resource: Resource, name: str) -> bool:  # noqa: ARG001 - the signature is Caller's
     return True
 
@@ -118,6 +116,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The request came in on a broker's listener, not on a controller's: some checks and sentences differ."""
     allows: Callable[[Operation, Resource, str], bool] = _everything
     """Whether the principal has a right; asked without logging a denial, as it only filters."""
+    mutate: Callable[[int], None] = _any_number
+    """Count so many partitions as created or deleted. Raises: Refused(THROTTLING_QUOTA_EXCEEDED), KIP-599."""
 
     def may(self, operation: Operation, topic: str) -> bool:
         """Whether it may do this to one topic."""
