@@ -22,13 +22,11 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
-    "client metrics subscriptions",
 }
 
 NOT_YET_IN_KPYBROKER: Final = {
     "kafka-topics --describe": "DescribeConfigs, ListPartitionReassignments",
     "admin describe configs": "DescribeConfigs",
-    "client metrics subscriptions": "IncrementalAlterConfigs",
 }
 """Capability -> the APIs that it waits for."""
 
