@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # where `harness` is
 from harness import text
 from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
+from harness.clients import PARTITIONS
 from harness.clients.base import TextClient
 from harness.java_clients import Admin, JavaClients
-from harness.java_tools import ToolHost
+from harness.java_tools import ToolHost, Tools
 from harness.kafka_jars import JavaMissing, classpath
 from harness.written import Written
 
@@ -77,6 +79,28 @@ def tools(folder: Path) -> Iterator[ToolHost]:
         pytest.skip(f"needs Apache Kafka's tools: {missing}")
     with host:
         yield host
+
+
+@pytest.fixture
+def kafka(tools: ToolHost, broker: BrokerUnderTest) -> Tools:
+    """Kafka's tools, each told of the broker."""
+    return Tools(tools, broker.address)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for a topic of the test's own."""
+    return f"tools-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def topic(broker: BrokerUnderTest, name: str) -> str:
+    """A topic of six partitions, with this name."""
+    from harness.admin import create_topic, end_offsets  # here for the same reason as the clients below
+
+    create_topic(broker.address, name, PARTITIONS)
+    end_offsets(broker.address, name, PARTITIONS)
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ NOT_YET: Final = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._UNKNOWN_PARTITION,
     }
 )
 """What a broker that has just started may answer, and some calls of librdkafka do not try again for."""

@@ -22,34 +22,13 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
+    "client metrics subscriptions",
 }
 
-NOT_YET_IN_KPYBROKER: Final = {
-    "kafka-topics --describe": "DescribeConfigs, ListPartitionReassignments",
-    "admin describe configs": "DescribeConfigs",
-}
+NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
 
-NOT_SERVED_BY_KPYBROKER: Final = frozenset(
-    {
-        "AddRaftVoter",
-        "AlterConfigs",
-        "AlterPartitionReassignments",
-        "AlterReplicaLogDirs",
-        "DeleteRecords",
-        "DescribeConfigs",
-        "DescribeLogDirs",
-        "DescribeProducers",
-        "DescribeQuorum",
-        "ElectLeaders",
-        "IncrementalAlterConfigs",
-        "ListConfigResources",
-        "ListPartitionReassignments",
-        "RemoveRaftVoter",
-        "UnregisterBroker",
-        "UpdateFeatures",
-    }
-)
+NOT_SERVED_BY_KPYBROKER: Final[frozenset[str]] = frozenset()
 """APIs, each of them a capability by its own name."""
 
 

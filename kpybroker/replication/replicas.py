@@ -73,7 +73,10 @@ class Replicas:
 
     def _log_config(self, topic: str) -> LogConfig:
         overrides = self._image().config(ResourceType.TOPIC, topic)
-        return topic_config(self._live.current, overrides).log
+        config = topic_config(self._live.current, overrides)
+        for why in config.ignored:
+            log.error("a setting of topic %s is ignored: %s", topic, why)
+        return config.log
 
     def mine(self) -> Iterator[Partition]:
         """Every partition that the metadata gives to this node, made if need be."""
@@ -189,4 +192,4 @@ class Replicas:
             if partition is not None and partition.opened is not None:
                 if config is None:
                     config = self._log_config(topic)
-                partition.opened.config = config
+                partition.opened.reconfigure(config)

@@ -8,6 +8,7 @@ from typing import Final
 
 from harness.versions import (
     admin_cases,
+    config_cases,
     group_cases,
     log_cases,
     quota_cases,
@@ -66,6 +67,14 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "describe-configs": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_configs),
+    "describe-brokers": Case(ApiKey.DESCRIBE_CONFIGS, config_cases.describe_brokers, since=4),
+    "alter-configs": Case(ApiKey.ALTER_CONFIGS, config_cases.alter_configs),
+    "incremental-alter-configs": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.incremental_alter_configs),
+    "alter-brokers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_brokers, since=1),
+    "alter-values": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.alter_values, since=1),
+    "loggers": Case(ApiKey.INCREMENTAL_ALTER_CONFIGS, config_cases.loggers, since=1),
+    "list-config-resources": Case(ApiKey.LIST_CONFIG_RESOURCES, config_cases.list_config_resources),
     "delete-records": Case(ApiKey.DELETE_RECORDS, admin_cases.delete_records),
     "describe-log-dirs": Case(ApiKey.DESCRIBE_LOG_DIRS, admin_cases.describe_log_dirs),
     "alter-replica-log-dirs": Case(ApiKey.ALTER_REPLICA_LOG_DIRS, admin_cases.alter_replica_log_dirs),
