@@ -108,10 +108,10 @@ def test_the_java_producer_pushes_and_deltas_add_up(reporting: Reporting, tools:
     result = tools.run(
         PRODUCER_PERFORMANCE,
         *("--bootstrap-server", reporting.broker.address, "--topic", "from-java"),
-        *("--num-records", "500", "--record-size", "10", "--throughput", "500"),
+        *("--num-records", "1500", "--record-size", "10", "--throughput", "500"),
         *("--command-property", "client.id=java"),
     )
     assert result.code == 0, result.err
     shown = reporting.shown.of("java")
     assert "apache-kafka-java" in shown
-    assert 250 <= shown["org_apache_kafka_producer_record_send_total"] <= 500
+    assert 250 <= shown["org_apache_kafka_producer_record_send_total"] <= 1500
