@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.wire.api_keys import APIS
 
 CAPABILITIES: Final = {
@@ -27,9 +28,6 @@ CAPABILITIES: Final = {
 NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
 
-NOT_SERVED_BY_KPYBROKER: Final[frozenset[str]] = frozenset()
-"""APIs, each of them a capability by its own name."""
-
 
 def missing_on(kind: str, capabilities: Iterable[str]) -> list[str]:
     """Those of the capabilities that this kind of broker does not have. Raises: KeyError for an unknown capability."""
@@ -39,5 +37,6 @@ def missing_on(kind: str, capabilities: Iterable[str]) -> list[str]:
         raise KeyError(f"not in harness/capabilities.py: {sorted(unknown)}")
     if kind != "kpybroker":
         return []
+    served = {api.name for api, _, _ in HandlerFinder(Side.BROKER).advertised()}
     waiting = [f"{each} (needs {NOT_YET_IN_KPYBROKER[each]})" for each in capabilities if each in NOT_YET_IN_KPYBROKER]
-    return waiting + [each for each in capabilities if each in NOT_SERVED_BY_KPYBROKER]
+    return waiting + [each for each in capabilities if each in apis - served]

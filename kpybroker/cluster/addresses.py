@@ -22,5 +22,6 @@ def _resolve(names: Collection[str]) -> dict[str, str]:
             answers = socket.getaddrinfo(name.removeprefix("[").removesuffix("]"), None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, ValueError):
             continue
+        answers.sort(key=lambda answer: answer[0] != socket.AF_INET)  # Java's choice for a host that has both
         found[name] = str(answers[0][4][0])
     return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.handlers.context import Answer
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
+    from kpybroker.server.seldom import SeldomLog
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 
@@ -38,13 +39,21 @@ class Connection:
     """A connected peer. `run` is the life of the connection."""
 
     def __init__(
-        self, transport: Transport, client: Client, dispatcher: Dispatcher, reader: FrameReader, idle: IdleConnections
+        self,
+        transport: Transport,
+        client: Client,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        idle: IdleConnections,
+        say: SeldomLog,
     ) -> None:
         self._transport = transport
+        transport.moved = self._moved
         self._client = client
         self._dispatcher = dispatcher
         self._reader = reader
         self._idle = idle
+        self._say = say
         self._at_end = False
         self._mute_s = 0.0
         self._ended: list[Callable[[], None]] = []
@@ -55,6 +64,16 @@ class Connection:
     def __str__(self) -> str:
         client = self._client
         return f"{client.host}:{client.port} on {client.listener}"
+
+    @property
+    def listener(self) -> str:
+        """By which listener it came."""
+        return self._client.listener
+
+    def _moved(self) -> None:
+        """The peer takes what it is sent, however slowly: it is not idle."""
+        if not self.scope.cancel_called:
+            self._idle.active(self)
 
     async def run(self) -> None:
         """Serve the peer until it leaves, is idle too long, or sends what is not a request."""
@@ -73,7 +92,8 @@ class Connection:
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
-            log.warning("connection from %s closed: %s", self, reason)
+            kind = (type(reason), self._client.host)
+            self._say(logging.WARNING, kind, "connection from %s closed: %s", self, reason)
         except (PeerGone, CloseConnection) as reason:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:

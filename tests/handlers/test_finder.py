@@ -41,6 +41,13 @@ def test_what_is_missing_is_listed() -> None:
     assert listed == known - served()
 
 
+def test_a_stock_client_asks_for_all_that_is_served() -> None:
+    """docs/apis.md is made from the compatibility tests: `make tables`."""
+    rows = [line.split("|") for line in (ROOT / "docs/apis.md").read_text().splitlines() if line.startswith("| ")]
+    tests = {row[1].strip(): row[4].strip() for row in rows if row[1].strip() in NAMES}
+    assert {name for name, test in tests.items() if test != "none"} == served()
+
+
 @pytest.mark.parametrize("side", list(Side))
 def test_every_handler_can_be_imported_and_serves_what_is_advertised(side: Side) -> None:
     finder = HandlerFinder(side)

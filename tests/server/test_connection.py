@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -9,11 +10,13 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from kpybroker.clock import Clock
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.security.principal import ANONYMOUS
 from kpybroker.server.connection import READ_AHEAD_BYTES, Connection
 from kpybroker.server.dispatch import NotServed
 from kpybroker.server.idle import IdleConnections
+from kpybroker.server.seldom import SeldomLog
 from kpybroker.server.transport import StreamTransport
 from kpybroker.wire.frames import FrameReader
 
@@ -48,7 +51,9 @@ class Peer:
         self.scripted = Scripted(work)
         self.idle = IdleConnections(idle_s)
         client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
-        self.connection = Connection(StreamTransport(theirs), client, self.scripted, FrameReader(1_000_000), self.idle)
+        say = SeldomLog(logging.getLogger("kpybroker.server"), Clock())
+        reader = FrameReader(1_000_000)
+        self.connection = Connection(StreamTransport(theirs), client, self.scripted, reader, self.idle, say)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
 

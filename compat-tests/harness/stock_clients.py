@@ -1,0 +1,223 @@
+"""The stock clients that the tests drive: what starts each, and what it has not got.
+
+Each is a small program around the unchanged library, in the library's own language: python/, node/, go/, rust/. What
+they need is fetched and built once, from lock files, into folders that git ignores. Where a toolchain is missing or a
+registry cannot be reached, the client's tests are skipped, and say why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent.parent
+BUILD_LIMIT_S: Final = 1200.0
+
+RECORDS: Final = frozenset({"produce", "read"})
+GROUPS: Final = frozenset({"join", "look", "commit", "leave"})
+TOPICS: Final = frozenset({"create_topic", "delete_topic", "list_topics", "describe_topic"})
+
+
+class ClientMissing(Exception):
+    """The client cannot be had here; the message says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockClient:
+    """A client library: the command that drives it, and the requests of harness/driver.py that it cannot carry out.
+
+    `codecs`: those that it can have; a driver's "hello" says which are in this build of it.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    has: frozenset[str]
+    idempotence: bool = True
+    codecs: tuple[str, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
+    takes: Mapping[str, str] = field(default_factory=dict)
+    """Request -> an API that one would not think it takes."""
+
+
+def _python(name: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-W", "ignore", str(HERE / "python" / "driver.py"), name]
+
+
+def _node(module: str, package: str) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        _install_node_packages()
+        if not (HERE / "node" / "node_modules" / package / "package.json").exists():
+            raise ClientMissing(f"npm could not install {package} (npm ci in compat-tests/node says why)")
+        return ["node", str(HERE / "node" / "driver.js"), module]
+
+    return command
+
+
+def _go(name: str) -> Callable[[], list[str]]:
+    return lambda: [_build_go(), name]
+
+
+def _rust() -> list[str]:
+    return [_build_rust(), "rskafka"]
+
+
+@lru_cache(maxsize=1)
+def _install_node_packages() -> None:
+    folder = HERE / "node"
+    installed, lock = folder / "node_modules" / ".complete", folder / "package-lock.json"
+    if not _newer(installed, [lock]):
+        # Where there is no prebuilt librdkafka to be had, it is built against the libraries of this system.
+        _run(["npm", "ci", "--no-audit", "--no-fund"], folder, {"CKJS_LINKING": "dynamic"})
+        installed.touch()
+
+
+@lru_cache(maxsize=1)
+def _build_go() -> str:
+    folder = HERE / "go"
+    program = folder / "target" / "driver"
+    if not _newer(program, [*folder.glob("*.go"), folder / "go.sum"]):
+        _run(["go", "build", "-mod=readonly", "-o", str(program), "."], folder)
+    return str(program)
+
+
+@lru_cache(maxsize=1)
+def _build_rust() -> str:
+    folder = HERE / "rust"
+    program = folder / "target" / "release" / "kpybroker-compat"
+    if not _newer(program, [*folder.glob("src/*.rs"), folder / "Cargo.lock"]):
+        _run(["cargo", "build", "--release", "--locked", "--quiet"], folder)
+    return str(program)
+
+
+def _newer(made: Path, sources: list[Path]) -> bool:
+    return made.exists() and made.stat().st_mtime > max(source.stat().st_mtime for source in sources)
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+    """Raises: ClientMissing, saying what could not be done."""
+    if shutil.which(command[0]) is None:
+        raise ClientMissing(f"no {command[0]} on the path")
+    try:
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClientMissing(f"{' '.join(command[:2])} takes more than {BUILD_LIMIT_S:.0f} s") from None
+    if result.returncode != 0:
+        last = (result.stderr or result.stdout).strip()[-300:]
+        raise ClientMissing(f"{' '.join(command[:2])} failed in {folder.name}/: {last}")
+
+
+EVERYTHING: Final = frozenset(
+    {
+        *RECORDS,
+        *GROUPS,
+        *TOPICS,
+        "create_partitions",
+        "describe_cluster",
+        "describe_configs",
+        "alter_configs",
+        "replace_configs",
+        "list_groups",
+        "describe_group",
+        "delete_group",
+        "group_offsets",
+        "alter_group_offsets",
+        "delete_group_offsets",
+        "list_offsets",
+        "delete_records",
+        "describe_log_dirs",
+        "elect_leaders",
+        "list_reassignments",
+        "alter_reassignments",
+        "describe_producers",
+        "alter_quotas",
+        "describe_quotas",
+        "list_config_resources",
+        "update_features",
+        "describe_quorum",
+        "end_offset_of_epoch",
+        "alter_replica_log_dirs",
+    }
+)
+
+CLIENTS: Final = {
+    each.name: each
+    for each in (
+        StockClient(
+            name="kafka-python",
+            command=_python("kafka-python"),
+            has=EVERYTHING - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
+        ),
+        StockClient(
+            name="confluent-kafka",
+            command=_python("confluent-kafka"),
+            has=RECORDS
+            | GROUPS
+            | TOPICS
+            | {"create_partitions", "describe_cluster", "describe_configs", "alter_configs", "replace_configs"}
+            | {"list_groups", "describe_group", "delete_group", "group_offsets", "alter_group_offsets"}
+            | {"list_offsets", "delete_records", "elect_leaders"},
+        ),
+        StockClient(
+            name="aiokafka",
+            command=_python("aiokafka"),
+            has=RECORDS
+            | GROUPS
+            | TOPICS
+            | {"create_partitions", "describe_cluster", "describe_configs", "replace_configs"}
+            | {"list_groups", "describe_group", "group_offsets", "delete_records"},
+        ),
+        StockClient(
+            name="kafkajs",
+            command=_node("kafkajs", "kafkajs"),
+            has=RECORDS
+            | GROUPS
+            | TOPICS
+            | {"create_partitions", "describe_cluster", "describe_configs", "replace_configs"}
+            | {"list_groups", "describe_group", "delete_group", "group_offsets", "alter_group_offsets"}
+            | {"list_offsets", "delete_records", "list_reassignments", "alter_reassignments"},
+        ),
+        StockClient(
+            name="confluent-kafka-javascript",
+            command=_node("confluent", "@confluentinc/kafka-javascript"),
+            has=RECORDS
+            | GROUPS
+            | TOPICS
+            | {"list_groups", "describe_group", "delete_group", "group_offsets", "list_offsets", "delete_records"},
+        ),
+        StockClient(name="franz-go", command=_go("franz-go"), has=EVERYTHING - {"describe_quorum"}),
+        StockClient(
+            name="sarama",
+            command=_go("sarama"),
+            has=EVERYTHING
+            - {"alter_reassignments", "describe_producers", "list_config_resources", "update_features"}
+            - {"describe_quorum", "end_offset_of_epoch", "alter_replica_log_dirs"},
+            takes={"list_topics": "DescribeConfigs"},
+        ),
+        StockClient(
+            name="rskafka",
+            command=_rust,
+            has=RECORDS | TOPICS | {"list_offsets", "delete_records"},
+            idempotence=False,
+        ),
+    )
+}
+
+
+def having(*requests: str) -> list[str]:
+    """The names of the clients that can carry out all of these."""
+    return [name for name, client in CLIENTS.items() if client.has.issuperset(requests)]

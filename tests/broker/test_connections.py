@@ -1,0 +1,67 @@
+"""Limits on connections, with sockets; peers that do not read what they asked for."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kpybroker.testing import Broker
+from kpybroker.wire.codes import Code
+from kpybroker.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+
+ALIVE = ApiVersionsRequest(client_software_name="test", client_software_version="1")
+
+
+def test_too_many_from_one_address(connect_to: Callable[[int], Any]) -> None:
+    with Broker({"max.connections.per.ip": 2, "listeners": "PLAINTEXT://127.0.0.1:0,CONTROLLER://:0"}) as broker:
+        first, second, third = (connect_to(broker.port) for _ in range(3))
+        for client in (first, second):
+            assert client.ask(ALIVE, ApiVersionsResponse, 4).error_code == Code.NONE
+        assert third.receive_frame() == b""
+        first.close()
+        deadline = time.monotonic() + 20
+        while True:
+            again = connect_to(broker.port)
+            try:
+                again.send(ALIVE, 4)
+                if again.receive_frame():
+                    break
+            except ConnectionError:
+                pass
+            assert time.monotonic() < deadline
+
+
+def test_more_than_the_node_has_places_for_wait(connect_to: Callable[[int], Any]) -> None:
+    with Broker({"max.connections": 1}) as broker:
+        first, second = connect_to(broker.port), connect_to(broker.port)
+        assert first.ask(ALIVE, ApiVersionsResponse, 4).error_code == Code.NONE
+        second.send(ALIVE, 4)
+        second.socket.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            second.socket.recv(1)
+        first.close()
+        second.socket.settimeout(20)
+        assert second.receive(ApiVersionsResponse, 4).error_code == Code.NONE
+
+
+def test_a_peer_that_does_not_read_is_closed_when_it_has_been_idle(connect_to: Callable[[int], Any]) -> None:
+    """What it asked for waits for it until then, and costs no more than what was being sent."""
+    with Broker({"connections.max.idle.ms": 500}) as broker:
+        deaf = connect_to(broker.port)
+        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.socket.setblocking(False)
+        request = bytes.fromhex("0000000a" + "00120000" + "00000001" + "0000")
+        deadline = time.monotonic() + 20
+        closed = False
+        while not closed:  # until neither side takes more; then until the broker has had enough
+            try:
+                deaf.socket.send(request * 100)
+            except BlockingIOError:
+                time.sleep(0.01)  # nothing else to wait on: it is the broker's clock that decides
+            except ConnectionError:
+                closed = True
+            assert time.monotonic() < deadline
