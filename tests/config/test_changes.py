@@ -11,7 +11,7 @@ import pytest
 import kpybroker
 from kpybroker.config import BrokerConfig, validate_topic_overrides
 from kpybroker.config.changes import check_change
-from kpybroker.config.client_metrics import parse_match, validate_client_metrics
+from kpybroker.config.client_metrics import validate_client_metrics
 from kpybroker.config.group import validate_group_overrides
 from kpybroker.wire.codes import Code, Refused
 
@@ -107,11 +107,3 @@ def test_what_a_change_comes_to(running: BrokerConfig) -> None:
     new = check_change(running, {"message.max.bytes": "5"}, per_broker=False)
     assert (new.message_max_bytes, running.message_max_bytes) == (5, 1_048_588)
     assert new["num.io.threads"] == 9, "this broker's own stay"
-
-
-def test_matching_clients() -> None:
-    found = parse_match(["client_id = a.*", "client_software_name=librdkafka="])
-    assert {name: pattern.pattern for name, pattern in found.items()} == {
-        "client_id": "a.*",
-        "client_software_name": "librdkafka",
-    }
