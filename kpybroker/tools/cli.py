@@ -13,6 +13,7 @@ import click
 from kpybroker import __version__
 
 COMMANDS: Final = {
+    "log": "kpybroker.tools.log",
     "serve": "kpybroker.tools.serve",
     "wire": "kpybroker.tools.wire",
 }

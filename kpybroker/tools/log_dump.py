@@ -1,0 +1,6 @@
+import click
+
+
+@click.command("dump")
+def dump_command() -> None:
+    """x"""
