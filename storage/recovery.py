@@ -2,13 +2,16 @@
 
 Segments from the one that holds the recovery point on are read whole: every batch is checked, offset, time and
 transaction index are built anew, leader epochs and producer state go along. At the first bytes that are no whole, sound
-batch the log ends: they are cut off, and segments after them are dropped. Source: Kafka's LogLoader.
+batch the log ends: they are cut off, and segments after them are dropped, as by Kafka's LogLoader. Unlike there, what
+is more than a batch that was being written is set aside first (`dropped.py`).
 """
 
 import logging
 from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
+from kpybroker.storage.dropped import set_aside
+from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
@@ -29,6 +32,7 @@ def recover(
     producers: ProducerStates,
     epochs: LeaderEpochs,
     *,
+    files: Files,
     directory: str,
     recovery_point: int,
     log_start_offset: int,
@@ -61,7 +65,17 @@ def recover(
             _log.warning(
                 "Corruption found in segment %s of %s, truncating to offset %s", segment.base_offset, directory, end
             )
-            drop(segments.remove_from(first + done + 1))
+            later = segments.remove_from(first + done + 1)
+            kept = set_aside(files, directory, segment, valid, later)
+            if kept:
+                _log.warning(
+                    "%s: dropped %s bytes from offset %s on; they are kept in %s",
+                    directory,
+                    segment.size - valid + sum(each.size for each in later),
+                    end,
+                    ", ".join(kept),
+                )
+            drop(later)
             segment.cut(valid)
             break
     return end

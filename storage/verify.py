@@ -78,7 +78,7 @@ def verify(path: str, files: Files, report: Report, *, live: bool | None = None,
         return
     names = files.names(path)
     partitions = _folders(path, files)
-    if META_PROPERTIES not in names and not partitions and not any(name in OffsetCheckpoint for name in names):
+    if META_PROPERTIES not in names and not partitions and not set(OffsetCheckpoint) & set(names):
         raise NothingToVerify(f"{path} is neither a data directory nor a partition's folder")
     _Directory(path, files, report, live, checks).all()
 

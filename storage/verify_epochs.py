@@ -28,12 +28,14 @@ class EpochEntries:
             return None
         epoch, base = header.partition_leader_epoch, header.base_offset
         at = bisect_right(self._starts, base)
+        if gaps:  # whatever began in the gap is gone
+            self._begun.update(range(at))
         if at == 0:
             if header.last_offset >= self._starts[0]:
                 self._begun.add(0)
             self._first_without = header.last_offset
             return None if epoch <= self._epochs[0] else f"leader epoch {epoch} before {self._epochs[0]} began"
-        if base == self._starts[at - 1] or gaps:
+        if base == self._starts[at - 1]:
             self._begun.add(at - 1)
         last = bisect_right(self._starts, header.last_offset)
         if last > at:

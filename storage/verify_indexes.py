@@ -204,7 +204,7 @@ class TxnEntries:
         number, entry = found
         right = (
             entry.producer_id == wanted.producer_id
-            and (entry.first_offset == wanted.first_offset or (not start_known and 0 <= entry.first_offset))
+            and (entry.first_offset == wanted.first_offset or (not start_known and entry.first_offset >= 0))
             and entry.first_offset <= entry.last_offset
             and (
                 entry.last_stable_offset == wanted.last_stable_offset
@@ -228,5 +228,3 @@ def _told(txn: AbortedTxn) -> str:
         f"producer {txn.producer_id}, offsets {txn.first_offset} to {txn.last_offset}, "
         f"last stable offset {txn.last_stable_offset}"
     )
-
-

@@ -57,7 +57,7 @@ def verify_partition(directory: str, topic: str, known: Known, files: Files, rep
     for at, base in enumerate(bases):
         last = at + 1 == len(bases)
         check = SegmentCheck(directory, base, last, known.clean, known.live, files, report)
-        state, gone_here = _steady(check, state, known.live, files, report)
+        state, gone_here = _steady(check, state, known.live, report)
         gone |= gone_here
     if not state.compacted:
         for gap in state.gaps:
@@ -71,9 +71,7 @@ def verify_partition(directory: str, topic: str, known: Known, files: Files, rep
     return Verified(first, state.end_offset, topic_id)
 
 
-def _steady(
-    check: SegmentCheck, state: LogState, live: bool, files: Files, report: Report
-) -> tuple[LogState, bool]:
+def _steady(check: SegmentCheck, state: LogState, live: bool, report: Report) -> tuple[LogState, bool]:
     """Check a segment; in a log that is in use until its files stay the same meanwhile.
 
     Returns the state behind it, and whether it was taken away.
