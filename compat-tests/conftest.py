@@ -15,6 +15,7 @@ from harness import text
 from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
 from harness.clients.base import TextClient
+from harness.java_clients import Admin, JavaClients
 from harness.java_tools import ToolHost
 from harness.kafka_jars import JavaMissing, classpath
 from harness.written import Written
@@ -76,6 +77,21 @@ def tools(folder: Path) -> Iterator[ToolHost]:
         pytest.skip(f"needs Apache Kafka's tools: {missing}")
     with host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def java_clients(tools: ToolHost) -> Iterator[JavaClients]:
+    """Apache Kafka's Java clients, in the JVM that has the tools."""
+    clients = JavaClients(tools)
+    yield clients
+    clients.close()
+
+
+@pytest.fixture
+def admin(java_clients: JavaClients, broker: BrokerUnderTest) -> Iterator[Admin]:
+    """The Java Admin."""
+    with java_clients.admin(broker.address) as admin:
+        yield Admin(java_clients, broker.address, admin)
 
 
 @pytest.fixture(scope="session")

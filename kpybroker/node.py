@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,11 +20,14 @@ import trio
 
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
+from kpybroker.cluster.client_metrics import take_subscriptions
 from kpybroker.cluster.errors import MetadataError
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.names import CONSUMER_OFFSETS
 from kpybroker.cluster.service import Cluster
+from kpybroker.config.broker import EVERY_FOLDER
+from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.partition_log import PartitionLog
@@ -32,6 +36,10 @@ from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
+from kpybroker.metrics import PROMETHEUS_REPORTER
+from kpybroker.metrics.client_telemetry import ClientTelemetry
+from kpybroker.quotas.client_quotas import ClientQuotas
+from kpybroker.quotas.rates import Window
 from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.housekeeping import Housekeeping
@@ -53,6 +61,7 @@ if TYPE_CHECKING:
     from kpybroker.cluster.delta import Delta
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
+    from kpybroker.metrics.prometheus import PrometheusReporter
     from kpybroker.wire.records.batch import Codec
 
 log = logging.getLogger("kpybroker.node")
@@ -82,6 +91,7 @@ class Node:
         self._ids = ids if ids is not None else Ids()
         self._bound: list[tuple[EndPoint, list[socket.socket]]] = []
         self._cluster: Cluster | None = None
+        self._parts: _Parts | None = None
 
     @property
     def listening(self) -> list[EndPoint]:
@@ -92,6 +102,12 @@ class Node:
     def ports(self) -> list[int]:
         """The ports of `listening`."""
         return [_port(sockets) for _, sockets in self._bound]
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Where metrics are shown to Prometheus; None: nowhere."""
+        reporter = self._parts.reporter if self._parts is not None else None
+        return reporter.port if reporter is not None else None
 
     async def run(
         self, stop: trio.Event, *, task_status: trio.TaskStatus[list[EndPoint]] = trio.TASK_STATUS_IGNORED
@@ -126,7 +142,7 @@ class Node:
             with _one_line():
                 left = data_dir.take_clean_stop()
                 logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
-                parts = _Parts(config, cluster, logs, self._clock, self._ids)
+                parts = self._parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
                 await duties.start(cluster.run)
                 with _one_line():
@@ -134,7 +150,7 @@ class Node:
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
                 duties.cancel_scope.cancel()
-            closed_well = await trio.to_thread.run_sync(parts.close_logs)
+            closed_well = await parts.close_logs()
         finally:
             cluster.close(clean=closed_well)
         if closed_well:
@@ -230,7 +246,12 @@ class _Parts:
             partitions=_offsets_partitions(cluster.image, config),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
+        self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        self.quotas = ClientQuotas(
+            Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
+            Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
+        )
         services = Services(
             live=self.live,
             clock=clock,
@@ -242,8 +263,11 @@ class _Parts:
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=ProducerIds(cluster.allocate_producer_ids),
             groups=self.groups,
+            telemetry=self.telemetry,
             authorizer=AllowAll(),
+            quotas=self.quotas,
         )
+        self.reporter: PrometheusReporter | None = None
         self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
 
     async def start(self, duties: trio.Nursery) -> None:
@@ -253,9 +277,16 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
+        self.quotas.replace(cluster.image.quotas.items())
+        self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
+        take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
+        if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
+            await self._report(duties)
+        self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
+        duties.start_soon(replicas.flusher.run, name="flusher")
         config = self.live.current
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
@@ -263,11 +294,46 @@ class _Parts:
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
 
+    async def _report(self, duties: trio.Nursery) -> None:
+        """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
+        try:
+            from kpybroker.metrics.prometheus import PrometheusReporter
+        except ModuleNotFoundError as missing:
+            raise StartupFailed(
+                f"metric.reporters: {PROMETHEUS_REPORTER} needs {missing.name}: pip install 'kpybroker[prometheus]'"
+            ) from None
+        config = self.live.current
+        name = config.kpybroker_prometheus_listener
+        host, port = parse_address(name)
+        reporter = PrometheusReporter(self.telemetry, self.clock, host, port)
+        try:
+            await reporter.bind()
+        except OSError as failure:
+            raise StartupFailed(f"cannot listen on {name} for Prometheus: {failure.strerror or failure}") from failure
+        duties.start_soon(reporter.run, name="prometheus reporter")
+        self.reporter = self.telemetry.receiver = reporter
+        log.info("metrics at http://%s:%d/metrics", host or "localhost", reporter.port)
+
+    def _report_from_now_on(self, duties: trio.Nursery, _: BrokerConfig, config: BrokerConfig) -> None:
+        """metric.reporters may have got its receiver; as in Kafka, one that is there stays until the node ends."""
+
+        async def report() -> None:
+            try:
+                await self._report(duties)
+            except StartupFailed as failure:
+                log.error("%s", failure)
+
+        if PROMETHEUS_REPORTER in config.metric_reporters and self.reporter is None:
+            duties.start_soon(report)
+
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """A change of the metadata was committed."""
         if any(resource.type == ResourceType.BROKER for resource in delta.configs):
             self._follow_configs(image)
         self.replicas.apply(delta)
+        if delta.quotas:
+            self.quotas.replace(image.quotas.items())
+        take_subscriptions(self.telemetry, image, delta.configs)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)
@@ -290,9 +356,9 @@ class _Parts:
         for index in led.keys() - self.groups.led:
             self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
 
-    def close_logs(self) -> bool:
-        """Close all logs; whether that went well. Blocks."""
-        return self.logs.close(self.replicas.high_watermarks())
+    async def close_logs(self) -> bool:
+        """Close all logs; whether that went well."""
+        return await self.logs.close(self.replicas.high_watermarks())
 
 
 @contextmanager
@@ -310,6 +376,9 @@ def _check_roles(config: BrokerConfig) -> None:
         raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
     if len(config.data_dirs) > 1:
         raise StartupFailed("log.dirs names several folders: this version uses one")
+    known = {EVERY_FOLDER, *map(str, config.data_dirs)}
+    if unknown := [folder for folder in config.cordoned_log_dirs if folder not in known]:
+        raise StartupFailed(f"cordoned.log.dirs: {', '.join(unknown)} is none of log.dirs")
 
 
 def _port(sockets: list[socket.socket]) -> int:

@@ -25,12 +25,13 @@ from kpybroker.storage.checkpoints import (
     read_partition_metadata,
     write_offsets,
 )
-from kpybroker.storage.errors import CorruptFile, DataDirRefused
-from kpybroker.storage.files import Files, StrPath
+from kpybroker.storage.errors import CorruptFile, DataDirRefused, StorageFailed
+from kpybroker.storage.files import Files, Room, StrPath
 from kpybroker.storage.meta_properties import MetaProperties, read_meta_properties, write_meta_properties
 from kpybroker.storage.names import (
     DELETE_FOLDER,
     FUTURE_FOLDER,
+    LOG,
     PARTITION_METADATA,
     STRAY_FOLDER,
     doomed_folder,
@@ -196,6 +197,21 @@ class DataDir:
             seen.add(key)
             found.append(folder)
         return found
+
+    def log_size(self, topic: str, partition: int) -> int:
+        """Bytes of a log that isn't open; 0 if there is none. Blocks. Raises: StorageFailed."""
+        folder = self.folder(topic, partition)
+        try:
+            logs = [name for name in self._files.names(folder) if name.endswith(LOG)]
+            return sum(self._files.size(f"{folder}/{name}") for name in logs)
+        except StorageFailed as failure:
+            if failure.missing:  # never written, or deleted at this moment
+                return 0
+            raise
+
+    def room(self) -> Room:
+        """How large the file system is, and how much of it is free. Blocks. Raises: StorageFailed."""
+        return self._files.room(self.path)
 
     def topic_id(self, folder: str) -> bytes | None:
         """The topic id in a folder's partition.metadata; None when there is none that can be read.

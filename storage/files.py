@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 
@@ -55,6 +55,14 @@ class Held(Protocol):
         """Let others have it."""
 
 
+class Room(NamedTuple):
+    """Bytes of a file system."""
+
+    total: int
+    usable: int
+    """What a process without privileges may still write."""
+
+
 class Files(Protocol):
     """A disk. Paths are absolute. Every method raises StorageFailed when the disk does."""
 
@@ -82,6 +90,9 @@ class Files(Protocol):
 
     def size(self, path: StrPath) -> int:
         """Length of a file in bytes."""
+
+    def room(self, path: StrPath) -> Room:
+        """How large the file system is that holds a file or folder, and how much of it is free."""
 
     def modified_ms(self, path: StrPath) -> int:
         """When the file was last written, in milliseconds of the system's clock."""
@@ -243,6 +254,12 @@ class RealFiles:
         """See `Files.size`."""
         with _failures_of(os.fspath(path)):
             return os.stat(path).st_size
+
+    def room(self, path: StrPath) -> Room:
+        """See `Files.room`."""
+        with _failures_of(os.fspath(path)):
+            found = os.statvfs(path)
+            return Room(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def modified_ms(self, path: StrPath) -> int:
         """See `Files.modified_ms`."""

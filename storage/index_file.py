@@ -13,7 +13,7 @@ _SPILL_BYTES = 4096
 class IndexFile:
     """The file of an index: what is written, and what waits to be."""
 
-    __slots__ = ("_files", "_pending", "_trimmed", "_written", "entry_bytes", "path")
+    __slots__ = ("_files", "_pending", "_trimmed", "_written", "entry_bytes", "path", "unsynced")
 
     def __init__(self, files: Files, path: str, entry_bytes: int) -> None:
         self._files = files
@@ -21,6 +21,7 @@ class IndexFile:
         self.entry_bytes = entry_bytes
         self._written = -1  # bytes of entries in the file; -1: there is no file yet
         self._pending = bytearray()
+        self.unsynced = True  # written since somebody last synced it, for all we know
         self._trimmed = True  # the file ends with its last entry (the JVM preallocates index files with zeros)
 
     def read(self) -> bytes | None:
@@ -51,6 +52,7 @@ class IndexFile:
         if not self._pending and self._written >= 0 and self._trimmed:
             return
         file = self._files.open(self.path, create=True)
+        self.unsynced = True
         try:
             start = max(self._written, 0)
             if self._pending:
@@ -70,6 +72,7 @@ class IndexFile:
         written = max(self._written, 0)
         if size < written:
             file = self._files.open(self.path)
+            self.unsynced = True
             try:
                 file.truncate(size)
             finally:

@@ -23,6 +23,7 @@ from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.log_files import LogFiles
 from kpybroker.storage.lookup import TimestampedOffset
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
+from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.origin import Origin
 from kpybroker.storage.region import FileRegion
 from kpybroker.storage.segment import Segment
@@ -65,12 +66,22 @@ class Log(LogFiles):
     __slots__ = ()
 
     @classmethod
-    def create(cls, directory: StrPath, *, topic_id: bytes, config: LogConfig, files: Files) -> "Log":
+    def create(
+        cls,
+        directory: StrPath,
+        *,
+        topic_id: bytes,
+        config: LogConfig,
+        files: Files,
+        open_segments: OpenSegments | None = None,
+    ) -> "Log":
         """A new log in a new folder: it gets `partition.metadata`, and the rest with the first append.
 
         The first flush makes the folder's content durable. Raises: StorageFailed.
         """
-        return cls(opening.create(str(directory), topic_id=topic_id, config=config, files=files))
+        return cls(
+            opening.create(str(directory), topic_id=topic_id, config=config, files=files, open_segments=open_segments)
+        )
 
     @classmethod
     def open(
@@ -84,6 +95,7 @@ class Log(LogFiles):
         log_start_offset: int = 0,
         now_ms: int,
         on_progress: recovery.OnProgress | None = None,
+        open_segments: OpenSegments | None = None,
     ) -> "Log":
         """Open what is in a folder.
 
@@ -102,6 +114,7 @@ class Log(LogFiles):
                 log_start_offset=log_start_offset,
                 now_ms=now_ms,
                 on_progress=on_progress,
+                open_segments=open_segments,
             )
         )
 
@@ -234,8 +247,6 @@ class Log(LogFiles):
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if self._unflushed_since_ms < 0:
             self._unflushed_since_ms = now_ms
-        if last_offset + 1 - self.recovery_point >= self.config.flush_messages:
-            self.flush()
         return Appended(
             batches[0].base_offset,
             last_offset,
@@ -319,6 +330,7 @@ class Log(LogFiles):
                 log_start_offset=self.log_start_offset,
                 now_ms=now_ms,
                 on_progress=None,
+                open_segments=self._open_segments,
             )
         )
         self.generation += 1

@@ -27,7 +27,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     file_delete_delay_ms: int
     """file.delete.delay.ms: how long a `.deleted` file stays."""
     flush_messages: int
-    """flush.messages: an append that brings the unflushed records to this number syncs before it returns."""
+    """flush.messages: when so many records are unflushed, the log owes a flush before the last of them counts."""
     flush_ms: int
     """flush.ms: unflushed records are due to be synced after this time."""
     message_bytes_max: int

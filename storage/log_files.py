@@ -14,12 +14,9 @@ from kpybroker.storage.flush import Flush
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
-    OFFSET_INDEX,
     PARTITION_METADATA,
     SNAPSHOT,
     SWAP,
-    TIME_INDEX,
-    TXN_INDEX,
     file_name,
 )
 from kpybroker.storage.segment import Segment
@@ -37,6 +34,7 @@ class LogFiles:
         "_files",
         "_new_folder",
         "_new_names",
+        "_open_segments",
         "_segments",
         "_snapshots",
         "_tail_checked",
@@ -63,6 +61,7 @@ class LogFiles:
 
     def _take(self, loaded: opening.Loaded) -> None:
         self._files = loaded.files
+        self._open_segments = loaded.open_segments
         self.directory = loaded.directory
         self.topic_id = loaded.topic_id
         self.config = loaded.config
@@ -110,7 +109,14 @@ class LogFiles:
         return self._add_segment(base_offset, now_ms)
 
     def _add_segment(self, base_offset: int, now_ms: int) -> Segment:
-        segment = Segment(self._files, self.directory, base_offset, now_ms=now_ms, has_txn_index=False)
+        segment = Segment(
+            self._files,
+            self.directory,
+            base_offset,
+            now_ms=now_ms,
+            has_txn_index=False,
+            open_segments=self._open_segments,
+        )
         try:
             segment.create(self.config.segment_bytes if self.config.preallocate else 0)
         except StorageFailed as error:
@@ -176,6 +182,9 @@ class LogFiles:
         except StorageFailed as error:
             self._failure = error
             raise
+        for segment in new:
+            segment.close()  # opened again when it is read, and counted then
+            segment.open_segments = self._open_segments
         self._segments.replace(replaced, new)
         self._doomed.append((now_ms + self.config.file_delete_delay_ms, paths))
         self._new_names = True
@@ -190,6 +199,11 @@ class LogFiles:
         return self._doomed[0][0] if self._doomed else None
 
     # making durable
+
+    @property
+    def owes_flush(self) -> bool:
+        """Whether flush.messages records are not synced: then nobody may be told of them before they are."""
+        return self.log_end_offset - self.recovery_point >= self.config.flush_messages
 
     def flush_due(self, now_ms: int) -> int | None:
         """The offset up to which the log should be flushed now, None if nothing is due.
@@ -218,7 +232,7 @@ class LogFiles:
         for segment in self._segments.between(self.recovery_point, offset):
             shared.append(segment.file)
             segment.write_indexes()
-            paths += [segment.path(suffix) for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)]
+            paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
             if self._snapshots.newest is not None:

@@ -17,6 +17,7 @@ from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import LEADER_EPOCHS, LOG, PARTITION_METADATA, TXN_INDEX, offset_of
+from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
 from kpybroker.storage.segment import Segment
@@ -42,13 +43,16 @@ class Loaded(msgspec.Struct, kw_only=True):
     log_end_offset: int
     recovery_point: int
     doomed: list[tuple[int, list[str]]]
+    open_segments: OpenSegments | None
     new: bool = False
     """The folder was just made."""
     trusted: bool
     """The end was taken from a file's name: the first append must look at the batches."""
 
 
-def create(directory: str, *, topic_id: bytes, config: LogConfig, files: Files) -> Loaded:
+def create(
+    directory: str, *, topic_id: bytes, config: LogConfig, files: Files, open_segments: OpenSegments | None
+) -> Loaded:
     """See `Log.create`."""
     files.make_folder(directory)
     metadata = write_partition_metadata(uuid_text(topic_id))
@@ -67,6 +71,7 @@ def create(directory: str, *, topic_id: bytes, config: LogConfig, files: Files) 
         log_end_offset=0,
         recovery_point=0,
         doomed=[],
+        open_segments=open_segments,
         new=True,
         trusted=False,
     )
@@ -82,13 +87,21 @@ def load(
     log_start_offset: int,
     now_ms: int,
     on_progress: recovery.OnProgress | None,
+    open_segments: OpenSegments | None,
 ) -> Loaded:
     """See `Log.open`."""
     names = leftovers.tidy(files, directory, files.names(directory))
     with_txns = {offset_of(name, TXN_INDEX) for name in names if name.endswith(TXN_INDEX)}
     segments = Segments(
         [
-            Segment(files, directory, base, now_ms=now_ms, has_txn_index=base in with_txns)
+            Segment(
+                files,
+                directory,
+                base,
+                now_ms=now_ms,
+                has_txn_index=base in with_txns,
+                open_segments=open_segments,
+            )
             for base in (offset_of(name, LOG) for name in names if name.endswith(LOG))
             if base is not None
         ]
@@ -107,6 +120,7 @@ def load(
         log_end_offset=log_start_offset,
         recovery_point=recovery_point,
         doomed=[],
+        open_segments=open_segments,
         trusted=False,
     )
     if len(segments):

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 
 from kpybroker.storage.batches import first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
-from kpybroker.storage.files import Buffer, Files
+from kpybroker.storage.files import Buffer, Files, OpenFile
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
+from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
@@ -44,6 +45,7 @@ class Segment:
         "_directory",
         "_files",
         "_first_timestamp",
+        "_indexed",
         "_recent_floor",
         "_recent_last",
         "_recent_positions",
@@ -58,13 +60,24 @@ class Segment:
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
+        "open_segments",
         "time_index",
         "txn_index",
+        "used",
     )
 
     def __init__(
-        self, files: Files, directory: str, base_offset: int, *, now_ms: int, has_txn_index: bool, suffix: str = ""
+        self,
+        files: Files,
+        directory: str,
+        base_offset: int,
+        *,
+        now_ms: int,
+        has_txn_index: bool,
+        suffix: str = "",
+        open_segments: OpenSegments | None = None,
     ) -> None:
+        """`open_segments`: who closes the file when there are too many; None: nobody does."""
         self._files = files
         self._directory = directory
         self._suffix = suffix  # of all its files' names, while it is not (or no longer) a part of the log
@@ -75,6 +88,9 @@ class Segment:
         self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
         self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
         self._shared: SharedFile | None = None
+        self.open_segments = open_segments
+        self._indexed = False  # the indexes are in memory
+        self.used = True  # since `OpenSegments` last looked
         self._size = -1  # unknown before the file was looked at
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
         self.max_timestamp_offset = base_offset
@@ -117,10 +133,16 @@ class Segment:
     @property
     def file(self) -> SharedFile:
         """The log file, opened and the indexes read if they aren't yet. Raises: StorageFailed."""
+        self.used = True
         if self._shared is None:
             self._load()
         assert self._shared is not None
         return self._shared
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds its file open."""
+        return self._shared is not None
 
     def create(self, size: int = 0) -> None:
         """Make its log file, anew even if there is one. `size`: preallocate so many bytes. Raises: StorageFailed."""
@@ -134,20 +156,31 @@ class Segment:
         except StorageFailed:
             file.close()
             raise
-        self._shared = SharedFile(file)
+        self._has_opened(file)
         self._size = 0
-        self._times_known = True
+        self._indexed = self._times_known = True
         self.dirty = True
 
     def open_file(self) -> SharedFile:
         """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
         if self._shared is None:
-            self._shared = SharedFile(self._files.open(self.path(LOG)))
-            self._size = self._shared.file.size()
+            known = self._size >= 0 and self._indexed  # a preallocated file is longer than what is in it
+            self._has_opened(self._files.open(self.path(LOG)))
+            assert self._shared is not None
+            if not known:
+                self._size = self._shared.file.size()
         return self._shared
+
+    def _has_opened(self, file: OpenFile) -> None:
+        self._shared = SharedFile(file)
+        if self.open_segments is not None:
+            self.open_segments.opened(self)
 
     def _load(self) -> None:
         self.open_file()
+        if self._indexed:
+            return
+        self._indexed = True
         try:
             self.offset_index.load(self._size)
             if not self._times_known:
@@ -195,7 +228,7 @@ class Segment:
         self.time_index.reset()
         self.max_timestamp = -1
         self.max_timestamp_offset = self.base_offset
-        self._times_known = True
+        self._indexed = self._times_known = True
         self.bytes_since_index = 0
         self._forget_recent()
 
@@ -282,6 +315,18 @@ class Segment:
         self.offset_index.file.spill()
         self.time_index.file.spill()
 
+    def unsynced_indexes(self) -> list[str]:
+        """The index files that were written since the last call, for the caller to sync."""
+        paths = []
+        for kind, index in ((OFFSET_INDEX, self.offset_index.file), (TIME_INDEX, self.time_index.file)):
+            if index.unsynced:
+                index.unsynced = False
+                paths.append(self.path(kind))
+        if self.txn_index.unsynced:
+            self.txn_index.unsynced = False
+            paths.append(self.path(TXN_INDEX))
+        return paths
+
     def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
         """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
         first = self.first_timestamp()
@@ -297,7 +342,7 @@ class Segment:
     @property
     def index_bytes(self) -> int:
         """Length of the offset index's file as far as it is used; for a segment not in use, of the file."""
-        if self._shared is not None:
+        if self._indexed:
             return len(self.offset_index) * OFFSET_ENTRY_BYTES
         path = self.path(OFFSET_INDEX)
         return self._files.size(path) if self._files.exists(path) else 0

@@ -30,12 +30,13 @@ class AbortedTxn(NamedTuple):
 class TxnIndex:
     """The entries, in the order of their markers; read at first use, written through."""
 
-    __slots__ = ("_entries", "_files", "base_offset", "path")
+    __slots__ = ("_entries", "_files", "base_offset", "path", "unsynced")
 
     def __init__(self, files: Files, path: str, base_offset: int, *, exists: bool) -> None:
         self._files = files
         self.path = path
         self.base_offset = base_offset
+        self.unsynced = True  # written since somebody last synced it, for all we know
         self._entries: list[AbortedTxn] | None = None if exists else []
 
     @property
@@ -62,6 +63,7 @@ class TxnIndex:
         entries = self.entries
         assert not entries or entries[-1].last_offset < entry.last_offset, "markers come in the order of the log"
         position = len(entries) * ENTRY_BYTES
+        self.unsynced = True
         file = self._files.open(self.path, create=True)
         try:
             file.write_at(position, _ENTRY.pack(_VERSION, *entry))
@@ -83,6 +85,7 @@ class TxnIndex:
         self._entries = []
 
     def _cut(self, size: int) -> None:
+        self.unsynced = True
         file = self._files.open(self.path)
         try:
             file.truncate(size)

@@ -79,7 +79,7 @@ class Running:
 class ToolHost:
     """One JVM with Apache Kafka's tools in it. Raises: kafka_jars.JavaMissing when there can be none."""
 
-    def __init__(self, folder: Path, jvm: tuple[str, ...] = kafka_jars.SMALL_JVM) -> None:
+    def __init__(self, folder: Path, jvm: tuple[str, ...] = kafka_jars.SMALL_JVM + kafka_jars.OPEN_TO_PYTHON) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._ids = itertools.count(1)

@@ -1,4 +1,4 @@
-"""Apache Kafka and its tools: the jars that java/pom.xml names, fetched by Maven once, and ToolHost.java."""
+"""Apache Kafka and its tools: the jars that java/pom.xml names, fetched by Maven once, and our classes beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ LIBS = JAVA_DIR / "target" / "libs"
 CLASSES = JAVA_DIR / "target" / "classes"
 SMALL_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+UsePerfData")
 """A JVM that starts fast and stays small: serial collector, first compiler only."""
+OPEN_TO_PYTHON = tuple(f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "util", "util.concurrent"))
+"""What Py4J needs to call the methods of collections whose classes are not public."""
 
 
 class JavaMissing(Exception):
@@ -19,7 +21,7 @@ class JavaMissing(Exception):
 
 
 def classpath() -> str:
-    """The class path of Apache Kafka, its tools and our ToolHost, fetched and compiled at the first call.
+    """The class path of Apache Kafka, its tools and our classes, fetched and compiled at the first call.
 
     Raises: JavaMissing, saying what is missing.
     """
@@ -44,9 +46,10 @@ def _prepare() -> None:
         maven = ["mvn", "-B", "-q", "dependency:copy-dependencies", "-DoutputDirectory=target/libs"]
         _run([*maven, "-DincludeScope=runtime"], "Maven could not fetch Apache Kafka")
         complete.touch()
-    source, compiled = JAVA_DIR / "ToolHost.java", CLASSES / "ToolHost.class"
-    if _older(compiled, source):
-        _run(["javac", "-d", str(CLASSES), "-cp", f"{LIBS}/*", str(source)], "ToolHost.java does not compile")
+    sources = sorted(JAVA_DIR.glob("*.java"))
+    if any(_older(CLASSES / f"{source.stem}.class", source) for source in sources):
+        command = ["javac", "-d", str(CLASSES), "-cp", f"{LIBS}/*", *map(str, sources)]
+        _run(command, "the classes beside pom.xml do not compile")
 
 
 def _older(made: Path, source: Path) -> bool:

@@ -9,6 +9,7 @@ import java.io.OutputStream;
 import java.io.PrintStream;
 import java.lang.management.ManagementFactory;
 import java.lang.reflect.InvocationTargetException;
+import java.net.InetAddress;
 import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -23,6 +24,7 @@ import javax.management.InstanceNotFoundException;
 import javax.management.MBeanServer;
 import javax.management.ObjectName;
 import org.apache.kafka.common.utils.Exit;
+import py4j.GatewayServer;
 
 /**
  * Runs the main classes of Apache Kafka's command-line tools inside one JVM, several at a time.
@@ -37,6 +39,7 @@ import org.apache.kafka.common.utils.Exit;
  *   id stop run-id                                                        answered "ok" when the hooks have run
  *   id lines total millis run-id...      answered "reached N" or, after that time, "only N" lines on these stdouts
  *   id assigned each millis client-id... answered "ok" once each of these consumers has that many partitions
+ *   id gateway token                     answered "port N": a Py4J gateway, through which Python calls Kafka's clients
  */
 public final class ToolHost {
     private static final InheritableThreadLocal<Run> CURRENT = new InheritableThreadLocal<>();
@@ -203,6 +206,7 @@ public final class ToolHost {
                 case "stop" -> stop(fields[2]);
                 case "lines" -> lines(Long.parseLong(fields[2]), Long.parseLong(fields[3]), rest(fields, 4));
                 case "assigned" -> assigned(Integer.parseInt(fields[2]), Long.parseLong(fields[3]), rest(fields, 4));
+                case "gateway" -> "port " + gateway(fields[2]);
                 default -> "failed no such command";
             };
         } catch (Throwable error) {
@@ -243,6 +247,13 @@ public final class ToolHost {
             run.err.close();
         }
         return "ended " + run.code();
+    }
+
+    private static int gateway(String token) {
+        GatewayServer server = new GatewayServer.GatewayServerBuilder()
+            .javaAddress(InetAddress.getLoopbackAddress()).javaPort(0).authToken(token).build();
+        server.start(true);
+        return server.getListeningPort();
     }
 
     private static String stop(String id) {

@@ -31,15 +31,27 @@ from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, Bro
 from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
 
 if TYPE_CHECKING:
+    from kpybroker.cluster.machines.quorum_requests import QuorumView
     from kpybroker.wire.messages.alter_client_quotas import AlterClientQuotasRequest, AlterClientQuotasResponse
     from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+    from kpybroker.wire.messages.alter_partition_reassignments import (
+        AlterPartitionReassignmentsRequest,
+        AlterPartitionReassignmentsResponse,
+    )
     from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
     from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+    from kpybroker.wire.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
     from kpybroker.wire.messages.incremental_alter_configs import (
         IncrementalAlterConfigsRequest,
         IncrementalAlterConfigsResponse,
     )
+    from kpybroker.wire.messages.list_partition_reassignments import (
+        ListPartitionReassignmentsRequest,
+        ListPartitionReassignmentsResponse,
+    )
+    from kpybroker.wire.messages.unregister_broker import UnregisterBrokerRequest, UnregisterBrokerResponse
+    from kpybroker.wire.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
 
 R = TypeVar("R")
 
@@ -68,6 +80,8 @@ class Controller:
         """Set, and replaced, whenever the high watermark moved or the controller failed."""
         self._failure: BaseException | None = None
         self._active = False
+        self._endpoints: tuple[Endpoint, ...] = ()
+        """Where this controller listens, as others are told."""
 
     # Requests
 
@@ -115,6 +129,63 @@ class Controller:
 
         known = await resolved(addresses_named(request))
         return await self._carry_out(lambda state: alter_client_quotas(state, request, caller, resolved=known))
+
+    async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:
+        """Elect leaders of partitions. Raises: Refused(INVALID_REQUEST, POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.elect_leaders import elect_leaders
+
+        return await self._carry_out(lambda state: elect_leaders(state, request))
+
+    async def alter_partition_reassignments(
+        self, request: AlterPartitionReassignmentsRequest
+    ) -> AlterPartitionReassignmentsResponse:
+        """Move partitions, or cancel that. Raises: Refused(POLICY_VIOLATION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.reassignments import alter_partition_reassignments
+
+        return await self._carry_out(lambda state: alter_partition_reassignments(state, request))
+
+    async def list_partition_reassignments(
+        self, request: ListPartitionReassignmentsRequest
+    ) -> ListPartitionReassignmentsResponse:
+        """The moves under way. Raises: Refused(NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.reassignments import list_partition_reassignments
+
+        return await self._carry_out(lambda state: list_partition_reassignments(state, request))
+
+    async def unregister_broker(self, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse:
+        """Forget a broker. Raises: Refused(BROKER_ID_NOT_REGISTERED, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.unregister_broker import unregister_broker
+
+        return await self._carry_out(lambda state: unregister_broker(state, request))
+
+    async def update_features(self, request: UpdateFeaturesRequest, caller: Caller) -> UpdateFeaturesResponse:
+        """Change finalized feature levels. Raises: Refused(NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.update_features import QuorumLevel, update_features
+
+        raft = self._log.raft
+        quorum = QuorumLevel(raft.kraft_version, [voter.id for voter in raft.voters])
+        decision = update_features(self._state(), request, quorum, api_version=caller.api_version)
+        if decision.upgrade_kraft:
+            endpoints = tuple((point.name, point.host, point.port) for point in self._endpoints)
+            self._write(lambda now_ms: self._log.upgrade_quorum(endpoints, now_ms))
+        return await self.keep(Promise(self._append(decision.records), decision.response))
+
+    def quorum(self) -> QuorumView:
+        """The metadata quorum as it is now. Raises: Refused(NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.quorum_requests import QuorumView
+
+        self._state()
+        raft = self._log.raft
+        return QuorumView(
+            cluster_id=self.settings.cluster_id,
+            leader_id=raft.node_id,
+            epoch=raft.epoch,
+            kraft_version=raft.kraft_version,
+            voters=raft.voters,
+            high_watermark=raft.high_watermark,
+            log_end_offset=self._log.log_end_offset,
+            endpoints=self._endpoints,
+        )
 
     async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
         """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
@@ -180,6 +251,7 @@ class Controller:
         """
         self._log.lead(self._clock.wall_ms())
         self._active = True
+        self._endpoints = endpoints
         open_ = self._log.transaction_open
         self._append(activation_records(self._state(), bootstrap, transaction_open=open_))
         node_id = self.settings.node_id
@@ -224,13 +296,17 @@ class Controller:
     def _append(self, records: Sequence[MetadataRecord]) -> int:
         """Write records; returns the offset that must be committed before anybody is told. Raises: Refused."""
         if records:
-            try:
-                self._log.append(records, self._clock.wall_ms())
-            except Exception as error:  # whatever it was: log and image may disagree now, so the node must end
-                self.fail(error)
-                raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error
-            self.appended.set()
+            self._write(lambda now_ms: self._log.append(records, now_ms))
         return self._log.log_end_offset - 1
+
+    def _write(self, write: Callable[[int], object]) -> None:
+        """Have the log written to. Raises: Refused."""
+        try:
+            write(self._clock.wall_ms())
+        except Exception as error:  # whatever it was: log and image may disagree now, so the node must end
+            self.fail(error)
+            raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error
+        self.appended.set()
 
     async def _committed(self, offset: int) -> None:
         """Wait until everything up to and including `offset` is committed. Raises: Refused(NOT_CONTROLLER)."""

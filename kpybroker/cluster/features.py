@@ -34,6 +34,12 @@ CONTROLLER_REGISTRATION_SINCE = 15
 TRANSACTIONS_SINCE = 13
 """metadata.version from which several batches can be one transaction (3.6-IV1, KIP-868)."""
 
+METADATA_CHANGED_AT = (8, 11, 13, 14, 15, 17, 23, 30)
+"""metadata.versions that brought records, or fields of records, that the one before can't hold."""
+
+ELR_SINCE = 23
+"""metadata.version from which eligible leader replicas can be recorded (4.0-IV1, KIP-966)."""
+
 SUPPORTED: Mapping[str, tuple[int, int]] = {
     GROUP_VERSION: (0, 1),
     KRAFT_VERSION: (0, 1),
@@ -44,6 +50,9 @@ SUPPORTED: Mapping[str, tuple[int, int]] = {
     ELR_VERSION: (0, 1),
 }
 """Levels that we support, lowest and highest, by feature: what we register as broker and as controller."""
+
+DEPENDENCIES: Mapping[tuple[str, int], Mapping[str, int]] = {(ELR_VERSION, 1): {METADATA_VERSION: ELR_SINCE}}
+"""The least levels of other features that a level of one feature needs."""
 
 INITIAL: Mapping[str, int] = {
     METADATA_VERSION: METADATA_VERSION_MAX,

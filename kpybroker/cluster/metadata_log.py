@@ -31,7 +31,9 @@ from kpybroker.cluster.machines.raft import (
     Persist,
     Raft,
     Started,
+    Upgraded,
     Voter,
+    WriteQuorum,
 )
 from kpybroker.cluster.quorum_state import QuorumState
 from kpybroker.cluster.replay import MetadataRecord
@@ -226,6 +228,10 @@ class MetadataLog:
                     self._begin_epoch(effect, now_ms)
                 case AdvanceHighWatermark(offset):
                     committed += self._commit_below(offset)
+                case WriteQuorum():
+                    self.quorum = Quorum(self.raft.kraft_version, self.raft.voters)
+                    records = quorum_records(self.quorum)
+                    self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms)
         return committed
 
     def _begin_epoch(self, lead: Lead, now_ms: int) -> None:
@@ -236,6 +242,13 @@ class MetadataLog:
         if lead.write_voters:
             records += quorum_records(self.quorum)
         self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms)
+
+    def upgrade_quorum(self, endpoints: tuple[tuple[str, str, int], ...], now_ms: int) -> None:
+        """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
+
+        Raises: StorageFailed.
+        """
+        self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
         """Write records and apply them to `image`; returns the offset of the last one. Committed later.

@@ -79,6 +79,7 @@ class Cluster:
         directory_id: bytes,
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
+        cordoned: bool,
         policy: SnapshotPolicy,
         clock: Clock,
         ids: Ids,
@@ -93,6 +94,7 @@ class Cluster:
         self._log = log
         self._bootstrap = bootstrap
         self._controller_endpoint = controller_endpoint
+        self._cordoned = cordoned
         self._policy = policy
         self._clock = clock
         self._ids = ids
@@ -153,6 +155,7 @@ class Cluster:
             directory_id=directory_id,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
+            cordoned=config.cordons(data_dir.path),
             policy=policy,
             clock=clock,
             ids=ids,
@@ -281,10 +284,29 @@ class Cluster:
         await self.unfence()
         return self.broker_epoch
 
+    def cordon(self, cordoned: bool) -> None:
+        """The data folder takes no more new partitions, or takes them again: the controller hears of it (KIP-1066)."""
+        if cordoned == self._cordoned:
+            return
+        self._cordoned = cordoned
+        broker = self._log.image.brokers.get(self.node_id)
+        if self._is_registered and broker is not None and broker.active:
+            self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+
     async def shut_down_broker(self) -> None:
-        """Hand over what this broker leads, and be fenced. Raises: Refused."""
-        while not (await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=True))).should_shut_down:
-            pass
+        """Hand over what this broker leads, and be fenced; nothing is left to one that was unregistered.
+
+        Raises: Refused.
+        """
+        while self._is_registered:
+            heartbeat = await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=True))
+            if heartbeat.should_shut_down:
+                return
+
+    @property
+    def _is_registered(self) -> bool:
+        broker = self._log.image.brokers.get(self.node_id)
+        return broker is not None and broker.epoch == self.broker_epoch
 
     def _begin_register(
         self, endpoints: Sequence[Endpoint], rack: str | None, previous_broker_epoch: int
@@ -316,7 +338,7 @@ class Cluster:
             current_metadata_offset=self._log.image.offset,
             want_fence=False,
             want_shut_down=want_shut_down,
-            cordoned_log_dirs=[],
+            cordoned_log_dirs=[self.directory_id] if self._cordoned else [],
         )
 
     async def allocate_producer_ids(self) -> range:

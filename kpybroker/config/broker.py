@@ -18,6 +18,7 @@ from kpybroker.config.attributes import (
     names,
     number,
     optional_text,
+    text,
 )
 from kpybroker.config.checks import check_whole
 from kpybroker.config.errors import ConfigError
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+EVERY_FOLDER = "*"
+"""In cordoned.log.dirs: all data folders."""
+
+
 class BrokerConfig:
     """The settings of one node: by name as `config["num.partitions"]`, and typed as `config.num_partitions`.
 
@@ -41,8 +46,11 @@ class BrokerConfig:
     auto_create_topics_enable = boolean()
     broker_rack = optional_text()
     connections_max_idle_ms = integer()
+    controller_quota_window_num = integer()
+    controller_quota_window_size_seconds = integer()
     controller_quorum_bootstrap_servers = names()
     controller_quorum_voters = names()
+    cordoned_log_dirs = names()
     default_replication_factor = integer()
     delete_topic_enable = boolean()
     fetch_max_bytes = integer()
@@ -50,12 +58,14 @@ class BrokerConfig:
     group_max_session_timeout_ms = integer()
     group_max_size = integer()
     group_min_session_timeout_ms = integer()
+    kpybroker_prometheus_listener = text()
     log_cleaner_backoff_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
     log_cleaner_io_buffer_load_factor = number()
     log_cleaner_io_max_bytes_per_second = number()
     log_flush_offset_checkpoint_interval_ms = integer()
+    log_flush_start_offset_checkpoint_interval_ms = integer()
     log_flush_scheduler_interval_ms = integer()
     log_retention_check_interval_ms = integer()
     max_incremental_fetch_session_cache_slots = integer()
@@ -67,6 +77,7 @@ class BrokerConfig:
     metadata_log_segment_ms = integer()
     metadata_max_retention_bytes = integer()
     metadata_max_retention_ms = integer()
+    metric_reporters = names()
     min_insync_replicas = integer()
     node_id = integer()
     num_partitions = integer()
@@ -80,9 +91,12 @@ class BrokerConfig:
     offsets_topic_segment_bytes = integer()
     producer_id_expiration_check_interval_ms = integer()
     producer_id_expiration_ms = integer()
+    quota_window_num = integer()
+    quota_window_size_seconds = integer()
     replica_high_watermark_checkpoint_interval_ms = integer()
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()
+    telemetry_max_bytes = integer()
     unclean_leader_election_enable = boolean()
 
     static: Mapping[str, str]
@@ -186,6 +200,10 @@ class BrokerConfig:
             self.__dict__["_for_topics"] = read(self)
             assert self._for_topics is not None
         return self._for_topics
+
+    def cordons(self, folder: str) -> bool:
+        """Whether a data folder is to take no new partitions (KIP-1066)."""
+        return any(name == EVERY_FOLDER or Path(name).absolute() == Path(folder) for name in self.cordoned_log_dirs)
 
     def with_dynamic(self, *, default: Mapping[str, str], broker: Mapping[str, str]) -> Self:
         """This configuration with other dynamic layers, as the metadata records of a BROKER resource have them.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kpybroker.config.errors import ConfigError
-from kpybroker.config.listeners import SecurityProtocol
+from kpybroker.config.listeners import SecurityProtocol, parse_address
 from kpybroker.config.synonyms import TOPIC_SYNONYMS
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
+    _check_prometheus(config)
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -107,3 +108,10 @@ def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
             each.protocol is SecurityProtocol.PLAINTEXT,
             f"listeners: {each.name} is secured by {each.protocol.name}, and only PLAINTEXT is spoken here so far",
         )
+
+
+def _check_prometheus(config: BrokerConfig) -> None:
+    try:
+        parse_address(config.kpybroker_prometheus_listener)
+    except ConfigError as wrong:
+        raise ConfigError(f"kpybroker.prometheus.listener: {wrong}") from None

@@ -64,6 +64,16 @@ def parse_protocols(text: str) -> dict[str, SecurityProtocol]:
     return protocols
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, with an IPv6 address in brackets; no host means every interface. Raises: ConfigError."""
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    valid = colon and port.isascii() and port.isdecimal() and int(port) <= 65535
+    if not valid or (":" in host and bare == host):
+        raise ConfigError(f"{text!r} is not HOST:PORT (an IPv6 address in brackets: [::1]:9092)")
+    return bare, int(port)
+
+
 def parse_end_points(
     setting: str, texts: Sequence[str], protocols: Mapping[str, SecurityProtocol], *, distinct_ports: bool = True
 ) -> tuple[EndPoint, ...]:

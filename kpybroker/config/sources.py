@@ -12,6 +12,7 @@ from kpybroker.config.environment import settings_from
 from kpybroker.config.errors import ConfigError, unknown
 from kpybroker.config.listeners import EndPoint, SecurityProtocol
 from kpybroker.config.tables import BROKER_SETTINGS, broker_setting
+from kpybroker.metrics import PROMETHEUS_REPORTER
 
 DATA_DIR: Final = "kpybroker-data"
 """The folder of the data, beside where the node is started, unless it is told another."""
@@ -87,6 +88,7 @@ def gather(file: Path | None, overrides: Mapping[str, str], environment: Mapping
         *_unknown_ones(from_file, f"in {file}"),
         *_unknown_ones(from_environment, "in the environment"),
         *_without_effect(given),
+        *_java_reporters(given),
     )
     return Given(static={**EMBEDDED, **overrides} if embedded else given, embedded=embedded, warnings=warnings)
 
@@ -113,3 +115,10 @@ def _without_effect(given: Iterable[str]) -> list[str]:
     """At most one line: the settings given that change nothing here."""
     inert = sorted(name for name in given if (setting := broker_setting(name)) is not None and not setting.effect)
     return [f"without effect in this broker: {', '.join(inert)}"] if inert else []
+
+
+def _java_reporters(given: Mapping[str, str]) -> list[str]:
+    """At most one line: the reporters of metrics that are Java's."""
+    reporters = [name.strip() for name in given.get("metric.reporters", "").split(",")]
+    java = [name for name in reporters if name not in ("", PROMETHEUS_REPORTER)]
+    return [f"metric.reporters: without effect in this broker: {', '.join(java)}"] if java else []

@@ -34,7 +34,7 @@ from kpybroker.coordinators.machines.replies import (
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.shard_log import ShardLog
-from kpybroker.coordinators.shards import Shard, ShardState, Waiter
+from kpybroker.coordinators.shards import Shard, ShardState, Wait, Waiter, wait_however_long
 from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import MalformedMessage
@@ -220,9 +220,15 @@ class Groups:
     # -- membership
 
     async def join_group(
-        self, request: JoinGroupRequest, *, version: int, client_id: str, client_host: str
+        self,
+        request: JoinGroupRequest,
+        *,
+        version: int,
+        client_id: str,
+        client_host: str,
+        wait: Wait = wait_however_long,
     ) -> JoinGroupResponse:
-        """JoinGroup: answered when the rebalance that it takes part in has got that far.
+        """JoinGroup: answered when the rebalance that it takes part in has got that far; `wait` is how to wait for it.
 
         `client_host` is the peer's address as Java prints it: with a leading slash.
         """
@@ -240,10 +246,12 @@ class Groups:
             new_member_id = self._ids.member_id(request.group_instance_id or client_id)
         waiter = Waiter()
         event = events.JoinGroup(request, version, client_id, client_host, new_member_id, waiter)
-        return _join_shape(cast("JoinGroupResponse", await shard.ask(event, waiter)), version)
+        return _join_shape(cast("JoinGroupResponse", await shard.ask(event, waiter, wait)), version)
 
-    async def sync_group(self, request: SyncGroupRequest, *, version: int) -> SyncGroupResponse:
-        """SyncGroup: answered when the leader's assignment is in the log."""
+    async def sync_group(
+        self, request: SyncGroupRequest, *, version: int, wait: Wait = wait_however_long
+    ) -> SyncGroupResponse:
+        """SyncGroup: answered when the leader's assignment is in the log; `wait` is how to wait for it."""
         if version >= PROTOCOL_NAMED_SINCE and (request.protocol_type is None or request.protocol_name is None):
             return sync_error(Code.INCONSISTENT_GROUP_PROTOCOL)
         try:
@@ -251,7 +259,7 @@ class Groups:
         except Refused as refusal:
             return sync_error(refusal.code)
         waiter = Waiter()
-        return cast("SyncGroupResponse", await shard.ask(events.SyncGroup(request, waiter), waiter))
+        return cast("SyncGroupResponse", await shard.ask(events.SyncGroup(request, waiter), waiter, wait))
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         """Heartbeat. While the group is being loaded every member is taken to be fine."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeAlias
 
 import trio
 
@@ -45,20 +46,37 @@ class ShardState(enum.Enum):
 class Waiter:
     """The token of one request: where its answer is put, and how much of the log has to be replicated first."""
 
-    __slots__ = ("arrived", "end_offset", "response")
+    __slots__ = ("end_offset", "response", "wake")
 
     def __init__(self) -> None:
         self.response: Response | None = None
         self.end_offset = 0
-        self.arrived: trio.Event | None = None
+        self.wake: Callable[[], None] | None = None
+        """Called when the answer has come. Set by whoever waits for it."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has come."""
+        return self.response is not None
 
     def resolve(self, response: Response, end_offset: int) -> None:
         """Answer. Only the first answer counts."""
         if self.response is None:
             self.response = response
             self.end_offset = end_offset
-            if self.arrived is not None:
-                self.arrived.set()
+            if self.wake is not None:
+                self.wake()
+
+
+Wait: TypeAlias = Callable[[Waiter], Awaitable[None]]
+"""How a request waits for its answer: returns when it is there, or raises if nobody wants it any more."""
+
+
+async def wait_however_long(waiter: Waiter) -> None:
+    """Wait without looking whether somebody still wants the answer."""
+    event = trio.Event()
+    waiter.wake = event.set
+    await event.wait()
 
 
 class Shard:
@@ -95,8 +113,8 @@ class Shard:
             loading = self.state is ShardState.LOADING
             raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS if loading else Code.NOT_COORDINATOR)
 
-    async def ask(self, event: Event, waiter: Waiter) -> Response:
-        """The answer to an event whose token is `waiter`.
+    async def ask(self, event: Event, waiter: Waiter, wait: Wait = wait_however_long) -> Response:
+        """The answer to an event whose token is `waiter`; `wait` is used only if it is not there at once.
 
         Being cancelled ends the wait only: a member goes on joining, a record stays appended. Errors come as responses
         that say so. Raises: Refused as `require_active`.
@@ -104,8 +122,7 @@ class Shard:
         self.require_active()
         self.perform(event)
         if waiter.response is None:
-            waiter.arrived = trio.Event()
-            await waiter.arrived.wait()
+            await wait(waiter)
             assert waiter.response is not None
         if waiter.end_offset <= self.log.high_watermark:
             return waiter.response

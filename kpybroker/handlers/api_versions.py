@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kpybroker.cluster.features import supported_features
+from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.api_versions import (
     ApiVersion,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 """What a client may call itself and its version (KIP-511)."""
 
+_TELEMETRY = (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY)
+"""Advertised only where pushed metrics go somewhere; answered all the same, as by Kafka's broker (KIP-714)."""
+
 
 async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsResponse:
     """List APIs and features; INVALID_REQUEST for a client software name or version that is not one."""
@@ -39,6 +43,7 @@ async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsRespon
         api_keys=[
             ApiVersion(api_key=api.key, min_version=least, max_version=greatest)
             for api, least, greatest in ctx.advertised()
+            if api.key not in _TELEMETRY or ctx.services.telemetry.receiver is not None
         ],
         supported_features=[
             # Clients older than v4 reject a minimum of 0, so they don't see features that have one (KIP-1022).

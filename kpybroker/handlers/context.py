@@ -1,19 +1,19 @@
 """What a handler may use: the node's services, and who is asking.
 
-One Context is made per request. A handler that has to wait does so through it (`wait`, `while_connected`), so that the
+One Context is made per request. A handler that has to wait does so through it (`wait`, `wait_answer`), so that the
 end of the connection ends the wait and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
 from kpybroker.security.operations import AUTHORIZATION_FAILED, CLUSTER_NAME, Operation, Resource
-from kpybroker.wire.codes import Refused
+from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
     import trio
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
+    from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
+    from kpybroker.metrics.client_telemetry import ClientTelemetry
+    from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from kpybroker.wire.api_keys import Api
     from kpybroker.wire.schema import Message
 
-T = TypeVar("T")
 R = TypeVar("R", bound="Message")
 
 
@@ -49,6 +51,17 @@ class Forwarding(Protocol):
         ...
 
 
+class Answer(Protocol):
+    """What comes later, to somebody who waits for it."""
+
+    wake: Callable[[], None] | None
+    """Called when it has come."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has come."""
+
+
 class Door(Protocol):
     """What a handler may ask of the connection that its request came by."""
 
@@ -56,12 +69,20 @@ class Door(Protocol):
         """The APIs served on the connection's listener, each with its least and greatest version."""
         ...
 
+    def mute(self, throttle_ms: int) -> None:
+        """Read nothing from the peer for that long, once the request at hand is answered (KIP-219)."""
+        ...
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        ...
+
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
 
-    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`; raises CloseConnection when the peer leaves first (the call is cancelled)."""
+    async def wait_answer(self, answer: Answer) -> None:
+        """Return when `answer` has come. Raises: CloseConnection when the peer leaves first."""
         ...
 
 
@@ -79,7 +100,9 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    telemetry: ClientTelemetry
     authorizer: Authorizer
+    quotas: ClientQuotas
 
     @property
     def config(self) -> BrokerConfig:
@@ -112,7 +135,7 @@ class LeaderHint(NamedTuple):
 class Context:
     """One request's view of the node."""
 
-    __slots__ = ("_endpoints", "client", "client_id", "connection", "correlation_id", "services", "version")
+    __slots__ = ("_endpoints", "account", "client", "client_id", "connection", "correlation_id", "services", "version")
 
     def __init__(
         self,
@@ -129,6 +152,8 @@ class Context:
         self.version = version
         self.correlation_id = correlation_id
         self.client_id = client_id
+        self.account: Account | None = None
+        """What the request uses; None while no quota is set."""
         self._endpoints: dict[int, Endpoint] | None = None
 
     @property
@@ -197,17 +222,29 @@ class Context:
 
     def at_version(self, version: int) -> Context:
         """The same client, as if it had asked at another version: for a request made on its behalf."""
-        return Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
+        context = Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
+        context.account = None if self.account is None else self.account.on_behalf()
+        return context
 
-    def caller(self) -> Caller:
-        """The client as the controller's decisions see it."""
-        authorizer, client = self.services.authorizer, self.client
+    def caller(self, *, quota_strict_since: int = 0) -> Caller:
+        """The client as the controller's decisions see it.
+
+        `quota_strict_since`: the version from which its quota of changes refuses; before, it makes the client pause.
+        """
+        authorizer, client, account = self.services.authorizer, self.client, self.account
+
+        def mutate(partitions: int) -> None:
+            strict = self.version >= quota_strict_since
+            if account is not None and not account.mutate(partitions, strict=strict):
+                raise Refused(Code.THROTTLING_QUOTA_EXCEEDED)
+
         return Caller(
             api_version=self.version,
             principal=str(client.principal),
             allows=lambda operation, kind, name: authorizer.allows(
                 client.principal, client.host, Operation(operation), Resource(kind), name
             ),
+            mutate=mutate,
         )
 
     async def ask_controller(self, request: Message, response_class: type[R]) -> R:
@@ -220,9 +257,9 @@ class Context:
         """Wait for `event`; False after `limit_s` seconds, or when the peer leaves."""
         return await self.connection.wait(event, limit_s)
 
-    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()` for as long as the peer stays. Raises: CloseConnection."""
-        return await self.connection.while_connected(call)
+    async def wait_answer(self, answer: Answer) -> None:
+        """Wait for `answer` for as long as the peer stays. Raises: CloseConnection."""
+        await self.connection.wait_answer(answer)
 
     def allows(
         self,

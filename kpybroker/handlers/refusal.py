@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kpybroker.wire.codes import Refused
     from kpybroker.wire.schema import Message
 
+_ERROR = ("error_code", "error_message")
 _EMPTY: dict[str, object] = {"string": "", "bytes": b"", "records": b"", "bool": False, "uuid": ZERO_UUID}
 """The value of a field that has none to tell, by its type; numbers are 0."""
 
@@ -29,6 +30,8 @@ def refusal(
     values: dict[str, object] = {}
     required = {field.name for field in msgspec.structs.fields(response_class) if field.required}  # type: ignore[arg-type]
     for field in fields_of(response_class):
+        if field.name in _ERROR and version not in field.versions:
+            continue
         if field.name == "error_code":
             values[field.name] = refused.code
         elif field.name == "error_message":

@@ -205,7 +205,7 @@ class FetchSessions:
         Raises: Refused with FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or FETCH_SESSION_TOPIC_ID_ERROR.
         """
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
-            self._remove(session_id)
+            self.close(session_id)
             if epoch == FINAL_EPOCH:
                 return _without_session(interests)
             wanted = {interest.key: interest for interest in interests}
@@ -220,14 +220,15 @@ class FetchSessions:
             raise Refused(Code.FETCH_SESSION_TOPIC_ID_ERROR)
         known.update(interests, forgotten)
         if not known.interests:
-            self._remove(session_id)
+            self.close(session_id)
             return _without_session(())
         known.next_epoch()
         known.last_used_s = now_s
         self._sessions[session_id] = self._sessions.pop(session_id)
         return Fetch(known.interests, known.watch, known, incremental=True)
 
-    def _remove(self, session_id: int) -> None:
+    def close(self, session_id: int) -> None:
+        """End a session, if there is one of that id."""
         session = self._sessions.pop(session_id, None)
         if session is not None:
             session.close()
@@ -248,7 +249,7 @@ class FetchSessions:
             return False
         oldest = next(iter(self._sessions.values()))
         if now_s - oldest.last_used_s > EVICTION_S:
-            self._remove(oldest.id)
+            self.close(oldest.id)
             return True
         rivals = [
             session for session in self._sessions.values() if now_s - session.created_s > EVICTION_S or privileged
@@ -256,5 +257,5 @@ class FetchSessions:
         weakest = min(rivals, key=lambda session: (session.privileged, len(session.interests)), default=None)
         if weakest is None or (weakest.privileged, len(weakest.interests)) >= (privileged, size):
             return False
-        self._remove(weakest.id)
+        self.close(weakest.id)
         return True

@@ -40,6 +40,7 @@ class Housekeeping:
             (config.producer_id_expiration_check_interval_ms, self._expire_producers),
             (config.log_flush_scheduler_interval_ms, self._logs.flush_due),
             (config.log_flush_offset_checkpoint_interval_ms, self._checkpoint),
+            (config.log_flush_start_offset_checkpoint_interval_ms, self._logs.checkpoint_log_starts),
             (config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_high_watermarks),
         ]
         async with trio.open_nursery() as nursery:

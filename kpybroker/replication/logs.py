@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,14 +17,20 @@ import trio
 from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
+from kpybroker.storage.open_segments import OpenSegments
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
     from kpybroker.ids import Ids
-    from kpybroker.storage.files import Files
+    from kpybroker.storage.files import Files, Room
     from kpybroker.storage.log_config import LogConfig
 
 log = logging.getLogger("kpybroker.replication")
+
+SYNCS_AT_ONCE = 16
+"""Logs that are closed at the same time: a file system takes the syncs that come together for one."""
+OPEN_SEGMENTS_MAX = 2000
+"""Segment files that are kept open; fewer where the system allows fewer."""
 
 
 class Logs:
@@ -35,12 +43,21 @@ class Logs:
         self._ids = ids
         self.clean = clean
         self._open: dict[tuple[str, int], Log] = {}
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._open_segments = OpenSegments(min(OPEN_SEGMENTS_MAX, allowed // 2))
         self._recovery_points = data_dir.read_offsets(OffsetCheckpoint.RECOVERY_POINTS)
         self._log_starts = data_dir.read_offsets(OffsetCheckpoint.LOG_STARTS)
         self._high_watermarks = data_dir.read_offsets(OffsetCheckpoint.HIGH_WATERMARKS)
         self._cleaned = data_dir.read_offsets(OffsetCheckpoint.CLEANED)
         self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
         self._doomed_more = trio.Event()
+        self._log_starts_lock = trio.Lock()
+        self._log_starts_asked = self._log_starts_written = 0
+
+    @property
+    def directory(self) -> str:
+        """The absolute path of the data directory."""
+        return self._data_dir.path
 
     # opening and deleting
 
@@ -64,10 +81,13 @@ class Logs:
                 recovery_point=self._recovery_points.get((topic, index), 0),
                 log_start_offset=self._log_starts.get((topic, index), 0),
                 now_ms=self._clock.wall_ms(),
+                open_segments=self._open_segments,
             )
         else:
             self._forget(topic, index)
-            opened = Log.create(folder, topic_id=topic_id, config=config, files=self._files)
+            opened = Log.create(
+                folder, topic_id=topic_id, config=config, files=self._files, open_segments=self._open_segments
+            )
         opened.first_dirty_offset = self._cleaned.get((topic, index), 0)
         self._open[topic, index] = opened
         return opened
@@ -124,9 +144,10 @@ class Logs:
         for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self._flush(opened, offset)
+                await self.flush(opened, offset)
 
-    async def _flush(self, opened: Log, offset: int) -> None:
+    async def flush(self, opened: Log, offset: int) -> None:
+        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -140,10 +161,20 @@ class Logs:
         opened.end_flush(flush, failure)
 
     async def checkpoint(self) -> None:
-        """Write recovery points and log starts. Raises: StorageFailed."""
+        """Write recovery points. Raises: StorageFailed."""
         self._collect()
         await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
-        await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+
+    async def checkpoint_log_starts(self) -> None:
+        """Write where the logs start. Those who ask while it is being written share one more. Raises: StorageFailed."""
+        self._log_starts_asked += 1
+        mine = self._log_starts_asked
+        async with self._log_starts_lock:
+            if self._log_starts_written < mine:
+                written = self._log_starts_asked
+                self._collect()
+                await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+                self._log_starts_written = written
 
     async def checkpoint_high_watermarks(self, high_watermarks: Mapping[tuple[str, int], int]) -> None:
         """Write high watermarks, if any has changed. Raises: StorageFailed."""
@@ -173,6 +204,27 @@ class Logs:
             else:
                 self._log_starts.pop(place, None)
 
+    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
+        """Bytes in each partition's log, and the room in the data directory. Raises: StorageFailed.
+
+        Logs that are not open are not opened for it; one that has failed is left out.
+        """
+        sizes: dict[tuple[str, int], int] = {}
+        closed = []
+        for place in places:
+            opened = self._open.get(place)
+            if opened is None:
+                closed.append(place)
+            elif opened.failure is None:
+                sizes[place] = opened.size_bytes
+
+        def look() -> Room:
+            for topic, index in closed:
+                sizes[topic, index] = self._data_dir.log_size(topic, index)
+            return self._data_dir.room()
+
+        return sizes, await trio.to_thread.run_sync(look)
+
     async def remove_deleted(self) -> None:
         """Remove folders of deleted partitions when they are due, until cancelled."""
         while True:
@@ -191,25 +243,32 @@ class Logs:
 
     # the end
 
-    def close(self, high_watermarks: Mapping[tuple[str, int], int]) -> bool:
+    async def close(self, high_watermarks: Mapping[tuple[str, int], int]) -> bool:
         """Close all logs, flushed, and write the checkpoints; whether everything went well.
 
-        Blocks. Only if it went well may the data directory be marked as cleanly shut down.
+        Nobody may use them any more. Only if it went well may the data directory be marked as cleanly shut down.
         """
         well = True
-        for place, opened in self._open.items():
+
+        async def close(place: tuple[str, int], opened: Log, limiter: trio.CapacityLimiter) -> None:
+            nonlocal well
             try:
-                opened.close(clean=opened.failure is None)
+                await trio.to_thread.run_sync(partial(opened.close, clean=opened.failure is None), limiter=limiter)
                 well = well and opened.failure is None
             except StorageFailed as failure:
                 log.error("the log of %s-%d cannot be closed: %s", *place, failure)
                 well = False
+
+        limiter = trio.CapacityLimiter(SYNCS_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for place, opened in self._open.items():
+                nursery.start_soon(close, place, opened, limiter)
         self._collect()
         self._high_watermarks.update(high_watermarks)
         try:
-            self._data_dir.write_offsets(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
-            self._data_dir.write_offsets(OffsetCheckpoint.LOG_STARTS, self._log_starts)
-            self._data_dir.write_offsets(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+            await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
+            await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
+            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
         except StorageFailed as failure:
             log.error("%s", failure)
             well = False

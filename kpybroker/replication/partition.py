@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kpybroker.storage.txn_index import AbortedTxn
 
 
+HIGH_WATERMARK = -1
+"""In DeleteRecords: the offset up to which everything is deleted that can be."""
+
+
 class Read(NamedTuple):
     """What a fetch gets of a partition."""
 
@@ -43,7 +47,15 @@ class Diverged(NamedTuple):
 class Partition:
     """One replica on this node, leader of its partition."""
 
-    def __init__(self, topic: str, index: int, topic_id: bytes, open_log: Callable[[], Log]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        index: int,
+        topic_id: bytes,
+        open_log: Callable[[], Log],
+        flush: Callable[[Partition], None],
+    ) -> None:
+        """`flush` is asked to have the log flushed, and to call `flushed` when it is."""
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -52,7 +64,9 @@ class Partition:
         self.leader_id = -1
         self.is_leader = False
         self._open_log = open_log
+        self._flush = flush
         self._log: Log | None = None
+        self._held_back_bytes = 0  # appended, and hidden until they are synced
         self._watches: dict[Watch[Any], Any] = {}
         self._high_watermark_waiters: dict[trio.Event, int] = {}
         self._high_watermark = 0
@@ -126,12 +140,32 @@ class Partition:
         except StorageFailed as failure:
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         if not appended.duplicate:
-            self._advance_high_watermark(len(records))
+            if self._log is not None and self._log.owes_flush:
+                self._held_back_bytes += len(records)
+                self._flush(self)
+            else:
+                self._advance_high_watermark(len(records))
         return appended
 
-    def _advance_high_watermark(self, more_bytes: int) -> None:
+    @property
+    def flushing(self) -> bool:
+        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them."""
+        return self._log is not None and self._log.owes_flush
+
+    def flushed(self) -> None:
+        """The log was flushed as far as its recovery point; or it has failed, and whoever waits finds so."""
+        log, held_back = self.log, self._held_back_bytes
+        if log.failure is not None:
+            self._upset()
+            self._wake_waiters()
+            return
+        if not log.owes_flush:
+            self._held_back_bytes = 0
+        self._advance_high_watermark(held_back, log.recovery_point)
+
+    def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
-        self._high_watermark = self.log.log_end_offset
+        self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
         self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
             watch.readable(key, more_bytes)
@@ -140,6 +174,24 @@ class Partition:
                 if offset <= self._high_watermark:
                     event.set()
                     del self._high_watermark_waiters[event]
+
+    def delete_records(self, before: int) -> int:
+        """Hide everything below an offset (-1: the high watermark); returns the low watermark (KIP-107).
+
+        That is the least log start of all replicas, and this one is the only one. Raises: Refused.
+        """
+        self.check_leader()
+        log = self.log
+        if log.failure is not None:
+            raise Refused(Code.KAFKA_STORAGE_ERROR, str(log.failure))
+        if log.config.compacted and not log.config.deletes:
+            raise Refused(Code.POLICY_VIOLATION)
+        offset = self.high_watermark if before == HIGH_WATERMARK else before
+        if not 0 <= offset <= self.high_watermark:
+            raise Refused(Code.OFFSET_OUT_OF_RANGE)
+        if log.increment_log_start_offset(offset):
+            self.log_start_moved()
+        return log.log_start_offset
 
     def log_start_moved(self) -> None:
         """Records at the start of the log are gone: fetchers hear of the new log start offset."""
@@ -204,6 +256,9 @@ class Partition:
         """The replica is gone from this node (its topic was deleted): whoever waits for it finds so."""
         self.is_leader = False
         self._upset()
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
         for event in self._high_watermark_waiters:
             event.set()
         self._high_watermark_waiters.clear()

@@ -14,6 +14,7 @@ import trio
 
 from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.config.topic import topic_config
+from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.replication.logs import Logs
+    from kpybroker.storage.files import Room
     from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
 
@@ -39,6 +41,7 @@ class Replicas:
         self._logs = logs
         self._image = image
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self.flusher = Flusher(logs)
         live.on_change(self._configure_all)
 
     def get(self, topic: str, index: int) -> Partition:
@@ -64,7 +67,7 @@ class Replicas:
         def open_log() -> Log:
             return self._logs.open(name, index, topic_id, self._log_config(name))
 
-        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log)
+        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log, self.flusher.want)
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
@@ -86,6 +89,24 @@ class Replicas:
                 for index, image in topic.partitions.items():
                     if self._me in image.replicas:
                         yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+
+    @property
+    def log_dir(self) -> str:
+        """The absolute path of the folder that holds all replicas."""
+        return self._logs.directory
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether that folder takes no new partitions (KIP-1066)."""
+        return self._live.current.cordons(self.log_dir)
+
+    async def persist_log_starts(self) -> None:
+        """Make durable where the logs start. Raises: StorageFailed."""
+        await self._logs.checkpoint_log_starts()
+
+    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
+        """As `Logs.usage`, for partitions (topic and index) that this node holds."""
+        return await self._logs.usage(places)
 
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""

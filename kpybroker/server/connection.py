@@ -1,15 +1,14 @@
 """One connection: requests read, carried out and answered in order, by one task.
 
-While a request waits (a long poll, a join, an acks=all append), a second task reads on into the same bounded buffer,
-to see the peer leave; it ends with the wait. The end of the stream ends the wait and nothing else: what has arrived
+While a request waits (a long poll, a join, an acks=all append), the connection is read on into the same bounded buffer,
+to see the peer leave; that ends with the wait. The end of the stream ends the wait and nothing else: what has arrived
 before is still carried out, for acks=0 producers that send and close rely on it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,14 +20,15 @@ from kpybroker.wire.errors import WireError
 from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpybroker.handlers.context import Answer
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 
 log = logging.getLogger("kpybroker.server")
-
-T = TypeVar("T")
 
 READ_AHEAD_BYTES = 64 * 1024
 """Received while a request waits; a peer that pipelines more is not read until its turn comes."""
@@ -46,6 +46,8 @@ class Connection:
         self._reader = reader
         self._idle = idle
         self._at_end = False
+        self._mute_s = 0.0
+        self._ended: list[Callable[[], None]] = []
         self.scope = trio.CancelScope()
         self.answering = False
         """Whether a request is being carried out: then the peer is not idle, however long it takes."""
@@ -66,6 +68,8 @@ class Connection:
                     self._idle.active(self)
                     if reply is not None:
                         await self._send(reply)
+                    if self._mute_s:
+                        await self._pause()
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
@@ -74,6 +78,8 @@ class Connection:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:
             self._idle.forget(self)
+            for call in self._ended:
+                call()
             await self._transport.aclose()
 
     async def _next_frame(self) -> memoryview | None:
@@ -92,9 +98,24 @@ class Connection:
                 if isinstance(part, FileRegion):
                     part.release()
 
+    def mute(self, throttle_ms: int) -> None:
+        """Read nothing from the peer for that long, once the request at hand is answered (KIP-219).
+
+        What it sends meanwhile waits in the kernel; what had been read already waits here. Others are not concerned.
+        """
+        self._mute_s = throttle_ms / 1000
+
+    async def _pause(self) -> None:
+        pause_s, self._mute_s = self._mute_s, 0.0
+        await trio.sleep(pause_s)
+
     def advertised(self) -> list[tuple[Api, int, int]]:
         """The APIs served on this connection's listener, each with its least and greatest version."""
         return self._dispatcher.advertised()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the connection ends."""
+        self._ended.append(call)
 
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
@@ -106,16 +127,21 @@ class Connection:
                 nursery.cancel_scope.cancel()
         return event.is_set()
 
-    async def while_connected(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`; it is cancelled when the peer leaves. Raises: CloseConnection."""
-        results: list[T] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_on, nursery.cancel_scope)
-            results.append(await call())
-            nursery.cancel_scope.cancel()
-        if not results:
+    async def wait_answer(self, answer: Answer) -> None:
+        """Return when `answer` has come. Raises: CloseConnection when the peer leaves first.
+
+        Members of large groups wait all at once, so here is no second task: this one reads on, and the answer stops it.
+        """
+        with trio.CancelScope() as scope:
+            answer.wake = scope.cancel
+            while not answer.answered:
+                if self._reader.buffered_bytes >= READ_AHEAD_BYTES:
+                    await trio.sleep_forever()
+                if self._at_end or not await self._transport.receive(self._reader):
+                    self._at_end = True
+                    break
+        if not answer.answered:
             raise CloseConnection("the peer left while its request waited")
-        return results[0]
 
     async def _read_on(self, waiting: trio.CancelScope) -> None:
         """Receive ahead, within bounds, until the wait is over; the end of the stream ends the wait."""

@@ -9,10 +9,11 @@ UNKNOWN_SERVER_ERROR, and the node goes on.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
-import trio
+import msgspec
 
+from kpybroker.handlers.account import Account
 from kpybroker.handlers.context import Client, CloseConnection, Context, Door, Services
 from kpybroker.handlers.finder import HandlerFinder
 from kpybroker.handlers.refusal import refusal
@@ -26,10 +27,12 @@ from kpybroker.wire.headers import RequestStart, parse_request_header
 
 if TYPE_CHECKING:
     from kpybroker.handlers.finder import Handler
+    from kpybroker.wire.messages.produce import ProduceRequest
     from kpybroker.wire.schema import Message
 
 log = logging.getLogger("kpybroker.server")
 
+PRODUCE = 0
 API_VERSIONS = 18
 
 Reply: TypeAlias = list[Part]
@@ -79,19 +82,31 @@ class Dispatcher:
             if header.api_key == API_VERSIONS and not self._serves(header):
                 return _unknown_api_versions(header, self._finder.served(API_VERSIONS))
             route = self._find(header)
-        context = Context(self._services, connection, client, route.version, header.correlation_id, header.client_id)
-        try:
-            request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
-        except WireError as malformed:
-            raise NotServed(str(malformed)) from None
-        except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
-            log.exception("%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
-            raise NotServed("a bug of this node") from bug
-        if not request_log.isEnabledFor(logging.DEBUG):
-            return await _carry_out(route, context, request)
-        began_s = trio.current_time()
-        reply = await _carry_out(route, context, request)
-        log_completed(header.api_key, context, trio.current_time() - began_s, 0)
+        services = self._services
+        context = Context(services, connection, client, route.version, header.correlation_id, header.client_id)
+        if services.quotas.active:
+            context.account = Account(services.quotas, client.principal.name, header.client_id, services.clock)
+        elif not request_log.isEnabledFor(logging.DEBUG):
+            return await _carry_out(route, context, _read(route, frame, header, client))
+        return await self._observed(route, context, frame, header)
+
+    async def _observed(self, route: Route, context: Context, frame: memoryview, header: RequestStart) -> Reply | None:
+        """As `answer`, with what it took charged to the client and noted in the request log, if either is wanted."""
+        clock, account, client = self._services.clock, context.account, context.client
+        began_s = clock.monotonic_s()
+        request = _read(route, frame, header, client)
+        if account is None:
+            reply = await _carry_out(route, context, request)
+        else:
+            account.spent_s = clock.monotonic_s() - began_s
+            if header.api_key == PRODUCE:
+                account.frame_bytes, account.exempt = len(frame), cast("ProduceRequest", request).acks == 0
+            reply = await account.timed(_carry_out(route, context, request))
+            if account.settle():  # an answer that there was not is not settled yet
+                context.connection.mute(account.throttle_ms)
+        if request_log.isEnabledFor(logging.DEBUG):
+            throttle_ms = 0 if account is None else account.throttle_ms
+            log_completed(header.api_key, context, clock.monotonic_s() - began_s, throttle_ms)
         return reply
 
     def _serves(self, header: RequestStart) -> bool:
@@ -109,6 +124,18 @@ class Dispatcher:
         return route
 
 
+def _read(route: Route, frame: memoryview, header: RequestStart, client: Client) -> Message:
+    """The request in a frame. Raises: NotServed."""
+    try:
+        request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
+    except WireError as malformed:
+        raise NotServed(str(malformed)) from None
+    except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
+        log.exception("%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
+        raise NotServed("a bug of this node") from bug
+    return request
+
+
 async def _carry_out(route: Route, context: Context, request: Message) -> Reply | None:
     try:
         response = await route.handler.handle(context, request)
@@ -124,6 +151,10 @@ async def _carry_out(route: Route, context: Context, request: Message) -> Reply 
 
 
 def _encoded(route: Route, context: Context, response: Message) -> Reply:
+    if context.account is not None:
+        throttle_ms = context.account.settle()
+        if throttle_ms and hasattr(response, "throttle_time_ms"):
+            response = msgspec.structs.replace(response, throttle_time_ms=throttle_ms)  # type: ignore[type-var]
     return reply_parts(context.correlation_id, route.response_header_flexible, response, route.version)
 
 

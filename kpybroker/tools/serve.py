@@ -20,6 +20,7 @@ import trio
 
 from kpybroker import __version__
 from kpybroker.config import BrokerConfig, ConfigError, EndPoint
+from kpybroker.config.listeners import parse_address
 from kpybroker.config.sources import listening_on
 
 E = TypeVar("E", bound=BaseException)
@@ -33,11 +34,10 @@ def parse_listen(_ctx: click.Context, _parameter: click.Parameter, text: str | N
     """HOST:PORT, with an IPv6 address in brackets; no host means every interface. Raises: click.BadParameter."""
     if text is None:
         return None
-    host, colon, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
-        raise click.BadParameter(f"{text!r} is not HOST:PORT (an IPv6 address in brackets: [::1]:9092)")
-    return bare, int(port)
+    try:
+        return parse_address(text)
+    except ConfigError as wrong:
+        raise click.BadParameter(str(wrong)) from None
 
 
 def parse_settings(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:

@@ -132,7 +132,10 @@ def test_unknown_names(properties: Path) -> None:
 
 def test_settings_without_effect_are_named_once() -> None:
     config = BrokerConfig.load(overrides={"num.io.threads": "3", "metric.reporters": "org.a.B", "num.partitions": "2"})
-    assert config.warnings == ("without effect in this broker: metric.reporters, num.io.threads",)
+    assert config.warnings == (
+        "without effect in this broker: num.io.threads",
+        "metric.reporters: without effect in this broker: org.a.B",
+    )
     assert config["num.io.threads"] == 3
 
 

@@ -44,6 +44,8 @@ TABLES = {
     "rates": RATE_SETTINGS,
     "entity": ENTITY_QUOTAS,
 }
+OWN = {"kpybroker.prometheus.listener"}
+"""What Kafka has no setting for: named so that it can never have one."""
 PACKAGE = Path(kpybroker.__file__).parent
 ELSEWHERE = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.parent.name not in ("config", "tables"))
 BY_HAND = {"controller.quorum.voters", "controller.quorum.bootstrap.servers", "authorizer.class.name"}
@@ -77,7 +79,8 @@ def bounds_text(setting: Setting) -> str:
 
 @pytest.mark.parametrize("scope", TABLES)
 def test_every_setting_of_kafka_has_a_row_and_no_other(scope: str) -> None:
-    assert sorted(TABLES[scope]) == sorted(each["name"] for each in KAFKA if each["scope"] == scope)
+    ours = [name for name in TABLES[scope] if name not in OWN]
+    assert sorted(ours) == sorted(each["name"] for each in KAFKA if each["scope"] == scope)
 
 
 @pytest.mark.parametrize("kafka", [pytest.param(each, id=f"{each['scope']}-{each['name']}") for each in KAFKA])
@@ -94,6 +97,11 @@ def test_row(kafka: dict[str, Any]) -> None:
         assert getattr(setting.bounds, "may_be_empty", None) == kafka["may_be_empty"]
     if kafka["default"] is not None and kafka["name"] != "controller.quorum.voters":
         assert setting.parse(kafka["default"]) == setting.default, "a default keeps its own bounds"
+
+
+def test_own_settings_are_not_listed_with_kafkas() -> None:
+    assert {name for name in BROKER_SETTINGS if name.startswith("kpybroker.")} == OWN
+    assert all(BROKER_SETTINGS[name].internal for name in OWN)
 
 
 def test_topic_rows_stand_in_kafka_s_order() -> None:

@@ -138,22 +138,54 @@ async def test_a_wait_has_its_limit() -> None:
         await peer.stream.aclose()
 
 
-async def test_while_connected_is_cancelled_when_the_peer_leaves() -> None:
+class Late:
+    """An answer that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.wake: Callable[[], None] | None = None
+
+    def come(self) -> None:
+        self.answered = True
+        if self.wake is not None:
+            self.wake()
+
+
+async def test_waiting_for_an_answer_ends_when_the_peer_leaves() -> None:
     async with trio.open_nursery() as nursery:
         waiting = trio.Event()
+        went_on: list[bytes] = []
 
         async def wait(frame: bytes, connection: Connection) -> None:
-            async def join() -> None:
-                waiting.set()
-                await trio.sleep_forever()
-
-            await connection.while_connected(join)
+            waiting.set()
+            await connection.wait_answer(Late())
+            went_on.append(frame)
 
         peer = Peer(nursery, wait)
         await peer.stream.send_all(framed(b"one"))
         await waiting.wait()
         await peer.stream.aclose()
         await peer.ended.wait()
+        assert went_on == []
+
+
+@pytest.mark.parametrize("pipelined", [0, 1, 200])
+async def test_an_answer_ends_its_wait_and_what_came_meanwhile_is_next(pipelined: int) -> None:
+    async with trio.open_nursery() as nursery:
+        late = Late()
+
+        async def wait(frame: bytes, connection: Connection) -> list[bytes]:
+            await connection.wait_answer(late)
+            return [framed(frame)]
+
+        peer = Peer(nursery, wait)
+        frames = framed(b"one", *[bytes(1000)] * pipelined)
+        nursery.start_soon(peer.stream.send_all, frames)
+        await trio.testing.wait_all_tasks_blocked()
+        assert peer.connection._reader.buffered_bytes <= 2 * READ_AHEAD_BYTES
+        late.come()
+        assert await peer.receive(len(frames)) == frames
+        await peer.stream.aclose()
 
 
 async def test_a_peer_that_pipelines_without_end_is_not_read_without_end() -> None:
@@ -215,4 +247,42 @@ async def test_an_idle_connection_is_closed_a_busy_one_is_not() -> None:
         assert answered == pytest.approx(40)
         await peer.ended.wait()
         assert trio.current_time() - answered == pytest.approx(10)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_muted_connection_is_not_read_until_its_pause_is_over() -> None:
+    """The answer goes out at once (KIP-219); what had been sent meanwhile is next."""
+    async with trio.open_nursery() as nursery:
+        times: list[float] = []
+
+        async def mute(frame: bytes, connection: Connection) -> list[bytes]:
+            times.append(trio.current_time())
+            connection.mute(30_000)
+            return [framed(frame)]
+
+        peer = Peer(nursery, mute, idle_s=100)
+        nursery.start_soon(peer.idle.run)
+        await peer.stream.send_all(framed(b"one", b"two"))
+        assert await peer.receive(7) == framed(b"one")
+        assert trio.current_time() == times[0]
+        assert await peer.receive(7) == framed(b"two")
+        assert times[1] - times[0] == pytest.approx(30)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_pause_that_is_longer_than_a_connection_may_be_idle_ends_it() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def mute(frame: bytes, connection: Connection) -> list[bytes]:
+            connection.mute(10_000_000)
+            return [framed(frame)]
+
+        peer = Peer(nursery, mute, idle_s=100)
+        nursery.start_soon(peer.idle.run)
+        await peer.stream.send_all(framed(b"one"))
+        started = trio.current_time()
+        await peer.ended.wait()
+        assert trio.current_time() - started == pytest.approx(100)
         nursery.cancel_scope.cancel()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.files import Room
 
 
 @dataclass
@@ -134,6 +135,10 @@ class FaultyFiles:
         if content is None:
             raise self._error(path, errno.ENOENT)
         return len(content.data)
+
+    def room(self, path):
+        self._content(path)
+        return Room(1 << 40, (1 << 40) if self.space is None else self.space)
 
     def modified_ms(self, path):
         return self.modified.get(os.fspath(path), self.now_ms)

@@ -46,7 +46,7 @@ def test_a_second_flush_syncs_what_changed(disk, make_log):
     append(log, b"b")
     before = len(disk.trace)
     log.flush()
-    assert synced(disk, before) == [f"00000000000000000000.{suffix}" for suffix in ("log", "index", "timeindex")]
+    assert synced(disk, before) == ["00000000000000000000.log"]
 
 
 def test_a_roll_makes_the_old_segment_due(disk, make_log):
@@ -76,10 +76,30 @@ def test_flush_ms(make_log):
 def test_flush_messages(disk, make_log):
     log = make_log(config(flush_messages=3))
     append(log, b"a", b"b")
-    assert log.recovery_point == 0
+    assert not log.owes_flush
     append(log, b"c")
+    assert log.owes_flush
+    log.flush()
+    assert not log.owes_flush
     assert log.recovery_point == 3
-    assert ("sync", f"{FOLDER}/00000000000000000000.log") in disk.trace
+
+
+def test_an_index_that_was_not_written_since_is_not_synced_again(disk, make_log):
+    log = make_log(config(index_interval_bytes=0))
+    append(log, b"a")
+    append(log, b"b")
+    log.flush()
+    before = len(disk.trace)
+    log.config = config(index_interval_bytes=4096)
+    append(log, b"c")
+    log.flush()
+    assert [name for what, name in disk.trace[before:] if what == "sync"] == [f"{FOLDER}/00000000000000000000.log"]
+    log.config = config(index_interval_bytes=0)
+    append(log, b"d")
+    append(log, b"e", timestamp=NOW + 1)
+    before = len(disk.trace)
+    log.flush()
+    assert len([name for what, name in disk.trace[before:] if what == "sync"]) == 3
 
 
 def test_the_producer_snapshot_of_a_roll_is_synced(disk, make_log):

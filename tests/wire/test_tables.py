@@ -55,7 +55,9 @@ def test_what_is_served_and_advertised() -> None:
     listed = served()
     broker = {api.key: (api.name, *api.advertised_broker) for api in APIS.values() if api.advertised_broker}
     controller = {api.key: (api.name, *api.served_controller) for api in APIS.values() if api.served_controller}
-    assert broker == listed["broker"]
+    telemetry = {key: broker.pop(key) for key in (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY)}
+    assert broker == listed["broker"], "Kafka lists the APIs of telemetry where a receiver is configured"
+    assert telemetry == {71: ("GetTelemetrySubscriptions", 0, 0), 72: ("PushTelemetry", 0, 0)}
     assert controller == listed["controller"]
     different = [api.name for api in APIS.values() if api.served_broker != api.advertised_broker]
     assert different == ["Produce"]

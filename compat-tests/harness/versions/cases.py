@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import group_cases, log_cases, quota_cases, topic_cases
+from harness.versions import (
+    admin_cases,
+    group_cases,
+    log_cases,
+    quota_cases,
+    rebalance_cases,
+    telemetry_cases,
+    topic_cases,
+)
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 
@@ -58,4 +66,32 @@ CASES: Final = {
     "quotas-described": Case(ApiKey.DESCRIBE_CLIENT_QUOTAS, quota_cases.quotas_described),
     "mutations-refused": Case(ApiKey.CREATE_TOPICS, quota_cases.mutations_refused),
     "offset-delete": Case(ApiKey.OFFSET_DELETE, group_cases.offset_delete),
+    "delete-records": Case(ApiKey.DELETE_RECORDS, admin_cases.delete_records),
+    "describe-log-dirs": Case(ApiKey.DESCRIBE_LOG_DIRS, admin_cases.describe_log_dirs),
+    "alter-replica-log-dirs": Case(ApiKey.ALTER_REPLICA_LOG_DIRS, admin_cases.alter_replica_log_dirs),
+    "describe-producers": Case(ApiKey.DESCRIBE_PRODUCERS, admin_cases.describe_producers),
+    "elect-leaders": Case(ApiKey.ELECT_LEADERS, admin_cases.elect_leaders),
+    "alter-partition-reassignments": Case(
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS, admin_cases.alter_partition_reassignments
+    ),
+    "list-partition-reassignments": Case(ApiKey.LIST_PARTITION_REASSIGNMENTS, admin_cases.list_partition_reassignments),
+    "update-features": Case(ApiKey.UPDATE_FEATURES, admin_cases.update_features),
+    "describe-quorum": Case(ApiKey.DESCRIBE_QUORUM, admin_cases.describe_quorum),
+    "unregister-broker": Case(ApiKey.UNREGISTER_BROKER, admin_cases.unregister_broker),
+    "add-raft-voter": Case(ApiKey.ADD_RAFT_VOTER, admin_cases.add_raft_voter),
+    "remove-raft-voter": Case(ApiKey.REMOVE_RAFT_VOTER, admin_cases.remove_raft_voter),
+    "create-partitions-oddly": Case(ApiKey.CREATE_PARTITIONS, admin_cases.create_partitions_oddly),
+    "no-time-for-topics": Case(ApiKey.CREATE_TOPICS, admin_cases.no_time_for_topics),
+    "telemetry-subscriptions": Case(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, telemetry_cases.subscriptions),
+    "telemetry-pushes": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes),
+    "telemetry-pushes-refused": Case(ApiKey.PUSH_TELEMETRY, telemetry_cases.pushes_refused),
+    "two-members": Case(ApiKey.JOIN_GROUP, rebalance_cases.two_members),
+    "other-offers": Case(ApiKey.JOIN_GROUP, rebalance_cases.other_offers),
+    "ids-handed-out": Case(ApiKey.JOIN_GROUP, rebalance_cases.ids_handed_out, since=4),
+    "static-restarts": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restarts, since=5),
+    "static-restart-in-a-rebalance": Case(ApiKey.JOIN_GROUP, rebalance_cases.static_restart_in_a_rebalance, since=5),
+    "who-fails": Case(ApiKey.JOIN_GROUP, rebalance_cases.who_fails, since=9),
+    "leaving": Case(ApiKey.JOIN_GROUP, rebalance_cases.leaving, since=4),
+    "leaving-together": Case(ApiKey.LEAVE_GROUP, rebalance_cases.leaving_together, since=3),
+    "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
 }

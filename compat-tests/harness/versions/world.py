@@ -30,6 +30,7 @@ CLOSED = "closed"
 LIMIT_S = 60.0
 MEMBER_ID = re.compile(r"\b(\w+)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 PLACEHOLDERS = {"port": "<port>", "sessionId": "<session>", "producerId": "<producer>", "clusterId": "<cluster>"}
+PLACEHOLDERS |= {"logDir": "<folder>", "totalBytes": "<bytes>", "usableBytes": "<bytes>"}
 """JSON field -> what stands for its value, unless that is null, zero or negative."""
 
 
@@ -99,8 +100,12 @@ class Wire:
 
     def ask(self, key: ApiKey, version: int, request: dict[str, Any]) -> Message | None:
         """A request, by its fields, and its response; None when the connection was closed instead."""
-        api = APIS[key]
         self.send_only(key, version, request)
+        return self.take(key, version)
+
+    def take(self, key: ApiKey, version: int) -> Message | None:
+        """The response to the request sent last, which was of this API and version."""
+        api = APIS[key]
         frame = self.receive()
         if frame is None:
             return None

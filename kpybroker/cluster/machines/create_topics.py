@@ -64,6 +64,7 @@ def create_topics(
             continue
         try:
             made = _create(state, topic, topic_ids[position], seed + position)
+            caller.mutate(sum(isinstance(record, PartitionRecord) for record in made))
         except Refused as refused:
             results.append(_failed(topic.name, *error_of(refused)))
             continue

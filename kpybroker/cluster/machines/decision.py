@@ -105,6 +105,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rules: ConfigRules
 
 
+def _any_number(partitions: int) -> None:
+    pass
+
+
 def _everything(operation: Operation, resource: Resource, name: str) -> bool:  # noqa: ARG001 - the signature is Caller's
     return True
 
@@ -118,6 +122,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The request came in on a broker's listener, not on a controller's: some checks and sentences differ."""
     allows: Callable[[Operation, Resource, str], bool] = _everything
     """Whether the principal has a right; asked without logging a denial, as it only filters."""
+    mutate: Callable[[int], None] = _any_number
+    """Count so many partitions as created or deleted. Raises: Refused(THROTTLING_QUOTA_EXCEEDED), KIP-599."""
 
     def may(self, operation: Operation, topic: str) -> bool:
         """Whether it may do this to one topic."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kpybroker.cluster.image import TopicImage
-from kpybroker.cluster.machines.decision import Caller, Decision, State, check_batch, unique
+from kpybroker.cluster.machines.decision import Caller, Decision, State, check_batch, error_of, unique
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.metadata_records import RemoveTopicRecord
@@ -48,8 +48,15 @@ def delete_topics(state: State, request: DeleteTopicsRequest, caller: Caller) ->
             results.append(_result(name, topic.id, Code.INVALID_REQUEST, why))
         else:
             doomed[topic.id] = topic
-    results += [_result(topic.name, topic_id, Code.NONE, None) for topic_id, topic in doomed.items()]
-    records = [RemoveTopicRecord(topic_id=topic_id) for topic_id in doomed]
+    records = []
+    for topic_id, topic in doomed.items():
+        try:
+            caller.mutate(len(topic.partitions))
+        except Refused as refused:
+            results.append(_result(topic.name, topic_id, *error_of(refused)))
+        else:
+            results.append(_result(topic.name, topic_id, Code.NONE, None))
+            records.append(RemoveTopicRecord(topic_id=topic_id))
     check_batch(records)
     return Decision(records, DeleteTopicsResponse(throttle_time_ms=0, responses=results))
 

@@ -5,9 +5,10 @@ The rules are Kafka's controller's (KIP-631, KIP-704, KIP-966), applied in this 
 1. A reassignment whose new replicas are all in sync is completed: the old ones leave replicas and ISR.
 2. Eligible leader replicas: while the ISR is smaller than min.insync.replicas, whoever leaves it is kept as eligible,
    unless its broker died uncleanly; once the ISR is large enough, the set is emptied.
-3. Leader: the present one if it may go on; else the first replica that is in the ISR, or in the ELR while the ISR is
-   empty; else, with both empty, the last known leader (its data may be short: the partition is RECOVERING); else, if
-   the topic allows unclean elections, any live replica (RECOVERING too); else none.
+3. Leader: the present one if it may go on (an election of the preferred leader asks the first replica before it);
+   else the first replica that is in the ISR, or in the ELR while the ISR is empty; else, with both empty, the last
+   known leader (its data may be short: the partition is RECOVERING); else, if the topic allows unclean elections, any
+   live replica (RECOVERING too); else none.
 4. A leader elected from the ELR becomes the ISR. One elected uncleanly does too, and the ELR is dropped.
 """
 
@@ -39,6 +40,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The directory id to record for a replica that has none yet."""
 
 
+class Reassignment(NamedTuple):
+    """Where a partition's replicas are to be: `replicas` has all of them, those to be removed last (KIP-455)."""
+
+    replicas: tuple[int, ...]
+    removing: tuple[int, ...] = ()
+    adding: tuple[int, ...] = ()
+
+
 class _Election(NamedTuple):
     leader: int
     unclean: bool
@@ -62,22 +71,28 @@ def change_partition(
     index: int,
     isr: Sequence[int] | None = None,
     unclean_shutdown: int | None = None,
+    reassignment: Reassignment | None = None,
+    preferred: bool = False,
 ) -> PartitionChangeRecord | None:
     """The record that takes a partition to a new ISR and elects a leader if it needs one; None if nothing changes.
 
     `isr` None leaves it as it is. `unclean_shutdown` is a broker that may have lost data: it is not kept as eligible.
+    `reassignment` None leaves the replicas where they are, or on their way. `preferred`: the first replica leads if it
+    may, whoever leads now.
     """
+    if reassignment is None:
+        reassignment = Reassignment(partition.replicas, partition.removing_replicas, partition.adding_replicas)
     target = _Target(
-        replicas=partition.replicas,
+        replicas=reassignment.replicas,
         isr=partition.isr if isr is None else tuple(isr),
-        removing=partition.removing_replicas,
-        adding=partition.adding_replicas,
+        removing=reassignment.removing,
+        adding=reassignment.adding,
         elr=partition.elr,
     )
     _complete_reassignment(target)
     if rules.elr_enabled:
         target.elr = _eligible(partition, target, rules, unclean_shutdown)
-    election = _elect(partition, target, rules)
+    election = _elect(partition, target, rules, preferred=preferred)
     leader, recovery = NO_LEADER_CHANGE, NO_RECOVERY_CHANGE
     if election.leader != partition.leader:
         leader = election.leader
@@ -116,9 +131,10 @@ def _eligible(partition: PartitionImage, target: _Target, rules: Rules, unclean:
     return tuple(replica for replica in candidates if replica not in target.isr and replica != unclean)
 
 
-def _elect(partition: PartitionImage, target: _Target, rules: Rules) -> _Election:
+def _elect(partition: PartitionImage, target: _Target, rules: Rules, *, preferred: bool) -> _Election:
     """Rule 3."""
-    for replica in (partition.leader, *target.replicas):
+    first = target.replicas[:1] if preferred else ()
+    for replica in (*first, partition.leader, *target.replicas):
         in_set = replica in target.isr or (not target.isr and replica in target.elr)
         if in_set and rules.acceptable(replica):
             return _Election(replica, False)
@@ -131,7 +147,7 @@ def _elect(partition: PartitionImage, target: _Target, rules: Rules) -> _Electio
         and rules.acceptable(last[0])
     ):
         return _Election(last[0], True)
-    if rules.unclean_election:
+    if rules.unclean_election and not preferred:
         for replica in target.replicas:
             if rules.acceptable(replica):
                 return _Election(replica, True)

@@ -67,7 +67,13 @@ class Durable(NamedTuple):
     offset: int
 
 
-Event = Started | Appended | Durable
+class Upgraded(NamedTuple):
+    """The leader of a quorum of kraft.version 0 is told to take it to 1; `endpoints` as in Voter."""
+
+    endpoints: tuple[tuple[str, str, int], ...]
+
+
+Event = Started | Appended | Durable | Upgraded
 
 
 # Effects
@@ -93,7 +99,11 @@ class AdvanceHighWatermark(NamedTuple):
     offset: int
 
 
-Effect = Persist | Lead | AdvanceHighWatermark
+class WriteQuorum(NamedTuple):
+    """Append KRaftVersion and Voters records with what the quorum is now."""
+
+
+Effect = Persist | Lead | AdvanceHighWatermark | WriteQuorum
 
 
 class Raft:
@@ -144,6 +154,13 @@ class Raft:
                 assert offset <= self.log_end, "what was not appended can't be durable"
                 self._durable[voter_id] = max(offset, self._durable[voter_id])
                 return self._advance()
+            case Upgraded(endpoints):
+                assert self.is_leader, "only a leader changes the quorum"
+                assert self.kraft_version == 0, "kraft.version never goes down"
+                self.kraft_version = 1
+                (me,) = self.voters
+                self.voters = (Voter(id=me.id, directory_id=me.directory_id, endpoints=endpoints),)
+                return [WriteQuorum()]
 
     def _start(self, started: Started) -> list[Effect]:
         assert self.leader_id is None, "a node starts once"

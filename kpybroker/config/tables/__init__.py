@@ -10,7 +10,7 @@ from kpybroker.config.tables.controller import CONTROLLER
 from kpybroker.config.tables.group import GROUP
 from kpybroker.config.tables.groups import GROUPS
 from kpybroker.config.tables.log import LOG
-from kpybroker.config.tables.metrics import CLIENT_METRICS, METRICS
+from kpybroker.config.tables.metrics import CLIENT_METRICS, METRICS, OURS
 from kpybroker.config.tables.network import NETWORK
 from kpybroker.config.tables.oauth import OAUTH
 from kpybroker.config.tables.quotas import ENTITY, QUOTAS, RATES
@@ -31,6 +31,7 @@ BROKER_SETTINGS: Final[dict[str, Setting]] = by_name(
     TRANSACTIONS,
     QUOTAS,
     METRICS,
+    OURS,
     SECURITY,
     OAUTH,
     TIERED,

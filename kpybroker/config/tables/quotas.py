@@ -14,6 +14,7 @@ from kpybroker.config.setting import (
     LONG,
     LONG_MAX,
     STATIC,
+    USED,
     Setting,
     at_least,
 )
@@ -22,9 +23,9 @@ from kpybroker.config.setting import (
 # Rows to be read as a table: name, type, default, bounds, when it can be changed, whether it does anything here.
 
 QUOTAS: Final[tuple[Setting, ...]] = (
-    Setting("quota.window.num", INT, 11, at_least(1), STATIC, INERT,
+    Setting("quota.window.num", INT, 11, at_least(1), STATIC, USED,
             "How many samples the client quotas are measured over."),
-    Setting("quota.window.size.seconds", INT, 1, at_least(1), STATIC, INERT,
+    Setting("quota.window.size.seconds", INT, 1, at_least(1), STATIC, USED,
             "The length of such a sample."),
     Setting("replication.quota.window.num", INT, 11, at_least(1), STATIC, INERT,
             "How many samples the replication quota is measured over."),
@@ -34,9 +35,9 @@ QUOTAS: Final[tuple[Setting, ...]] = (
             "How many samples the quota on moves between data folders is measured over."),
     Setting("alter.log.dirs.replication.quota.window.size.seconds", INT, 1, at_least(1), STATIC, INERT,
             "The length of such a sample."),
-    Setting("controller.quota.window.num", INT, 11, at_least(1), STATIC, INERT,
+    Setting("controller.quota.window.num", INT, 11, at_least(1), STATIC, USED,
             "How many samples the quota on changes of topics is measured over."),
-    Setting("controller.quota.window.size.seconds", INT, 1, at_least(1), STATIC, INERT,
+    Setting("controller.quota.window.size.seconds", INT, 1, at_least(1), STATIC, USED,
             "The length of such a sample."),
     Setting("client.quota.callback.class", CLASS, None, None, STATIC, INERT,
             "A Java class that decides on client quotas; Java plug-ins cannot be loaded here."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kpybroker.replication.fetch_sessions import Fetch, Interest, Key
 from kpybroker.replication.partition import Diverged
 from kpybroker.security.operations import Operation
+from kpybroker.wire.codec import encode_parts
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.fetch import (
     AbortedTransaction,
@@ -25,6 +26,7 @@ from kpybroker.wire.messages.fetch import (
 from kpybroker.wire.primitives import ZERO_UUID
 
 if TYPE_CHECKING:
+    from kpybroker.handlers.account import Account
     from kpybroker.handlers.context import Context
     from kpybroker.replication.partition import Partition, Read
 
@@ -56,7 +58,7 @@ async def handle(ctx: Context, request: FetchRequest) -> FetchResponse:
             answer.look()
             if not happened:
                 break
-        return answer.response()
+        return answer.response() if ctx.account is None else answer.metered(ctx.account)
     except BaseException:
         answer.drop()
         raise
@@ -108,13 +110,18 @@ class _Answer:
         self.replica = _replica_id(request) >= 0
         self.committed = request.isolation_level == READ_COMMITTED
         self.bytes_max = min(request.max_bytes, ctx.config.fetch_max_bytes)
+        if ctx.account is not None:
+            ctx.account.exempt = self.replica
+            at_once = None if self.replica else ctx.account.fetch_bytes_max()
+            self.bytes_max = self.bytes_max if at_once is None else min(self.bytes_max, int(at_once))
         self.bytes_min = min(request.min_bytes, self.bytes_max)
         self.deadline_s = ctx.clock.monotonic_s() + request.max_wait_ms / 1000
         self.size = 0
         self.urgent = False
         """Whether something is to be told that does not wait for more bytes: an error, a divergence."""
         self.found: list[tuple[Interest, PartitionData]] = []
-        self.quiet: list[Interest] = []
+        self.at_end: list[Interest] = []
+        """Of what was found: the partitions that have nothing more once that is told."""
         self.endpoints: dict[int, NodeEndpoint] = {}
 
     def look(self) -> None:
@@ -123,14 +130,6 @@ class _Answer:
             data = self._partition(interest)
             if data is not None:
                 self.found.append((interest, data))
-        if self.fetch.incremental:
-            self._quieten()
-
-    def _quieten(self) -> None:
-        """The partitions with nothing to read are not looked at again before they change."""
-        for interest in self.quiet:
-            self.fetch.quiet(interest)
-        self.quiet.clear()
 
     def drop(self) -> None:
         """Forget what was found, to look again or because nobody waits for it any more."""
@@ -139,7 +138,7 @@ class _Answer:
             if release is not None:
                 release()
         self.found.clear()
-        self.quiet.clear()  # a full answer lists every partition, so all are looked at again
+        self.at_end.clear()
         self.size, self.urgent = 0, False
 
     def may_wait(self) -> bool:
@@ -164,10 +163,13 @@ class _Answer:
             return _partition_data(interest, diverging_epoch=diverging)
         told = (interest.sent_high_watermark, interest.sent_log_start_offset)
         if read.region is None:
-            if interest.fetch_offset >= (read.last_stable_offset if self.committed else read.high_watermark):
-                self.quiet.append(interest)
+            at_end = interest.fetch_offset >= (read.last_stable_offset if self.committed else read.high_watermark)
             if self.fetch.incremental and told == (read.high_watermark, read.log_start_offset):
+                if at_end:
+                    self.fetch.quiet(interest)
                 return None
+            if at_end:
+                self.at_end.append(interest)
         else:
             self.size += len(read.region)
         return _partition_data(interest, read)
@@ -229,8 +231,29 @@ class _Answer:
             )
         return LeaderIdAndEpoch(leader_id=hint.leader_id, leader_epoch=hint.leader_epoch)
 
+    def metered(self, account: Account) -> FetchResponse:
+        """What was found; nothing if the fetcher has to pause, who is told as little as if it had not asked."""
+        built = self._built()
+        if not self.replica:
+            throttle_ms = account.fetched(sum(map(len, encode_parts(built, self.ctx.version))))
+            if throttle_ms:
+                self.drop()
+                session_id = self.fetch.session_id
+                if not self.fetch.incremental:  # the fetcher never hears of the session that it asked for
+                    self.ctx.services.fetch_sessions.close(session_id)
+                    session_id = 0
+                return FetchResponse(
+                    throttle_time_ms=throttle_ms, error_code=Code.NONE, session_id=session_id, responses=[]
+                )
+        self._told()
+        return built
+
     def response(self) -> FetchResponse:
         """What was found, by topic; the fetcher's session remembers what it was told."""
+        self._told()
+        return self._built()
+
+    def _built(self) -> FetchResponse:
         topics: list[FetchableTopicResponse] = []
         last: str | bytes | None = None
         for interest, data in self.found:
@@ -240,11 +263,6 @@ class _Answer:
                 topics.append(FetchableTopicResponse(topic=name, topic_id=topic_id, partitions=[]))
                 last = topic
             topics[-1].partitions.append(data)
-            interest.sent_high_watermark = data.high_watermark
-            interest.sent_log_start_offset = data.log_start_offset
-            if len(data.records or b""):
-                self.fetch.served(interest)
-        self._quieten()
         return FetchResponse(
             throttle_time_ms=0,
             error_code=Code.NONE,
@@ -252,6 +270,16 @@ class _Answer:
             responses=topics,
             node_endpoints=list(self.endpoints.values()),
         )
+
+    def _told(self) -> None:
+        """The fetcher's session remembers what it is told."""
+        for interest, data in self.found:
+            interest.sent_high_watermark = data.high_watermark
+            interest.sent_log_start_offset = data.log_start_offset
+            if len(data.records or b""):
+                self.fetch.served(interest)
+        for interest in self.at_end:
+            self.fetch.quiet(interest)
 
 
 def _partition_data(

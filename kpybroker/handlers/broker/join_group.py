@@ -22,13 +22,12 @@ PROTOCOL_NULLABLE_SINCE = 7
 async def handle(ctx: Context, request: JoinGroupRequest) -> JoinGroupResponse:
     """Ask the group's coordinator. A client that leaves meanwhile goes on joining, as far as its group can tell."""
     ctx.require(Operation.READ, group=request.group_id)
-    return await ctx.while_connected(
-        lambda: ctx.groups.join_group(
-            request,
-            version=ctx.version,
-            client_id=ctx.client_id or "",
-            client_host=f"/{ctx.client.host}",  # as Java prints an address, which is what administrators see
-        )
+    return await ctx.groups.join_group(
+        request,
+        version=ctx.version,
+        client_id=ctx.client_id or "",
+        client_host=f"/{ctx.client.host}",  # as Java prints an address, which is what administrators see
+        wait=ctx.wait_answer,
     )
 
 

@@ -55,7 +55,7 @@ LOG_OVERHEAD = 12
 
 
 Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int]]"
-"""Appends that are not on all in-sync replicas yet, with where their answers stand: topic, partition."""
+"""Appends that are not on all in-sync replicas (or not on the disk, where flush.messages wants it) yet."""
 
 
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
@@ -141,7 +141,7 @@ class _Produce:
                 return self._refused(topic, data.index, refused)
             self.failed = True
             return _not_appended(data.index, refused, partition.log.log_start_offset)
-        if self.request.acks == -1:
+        if self.request.acks == -1 or (self.request.acks and partition.flushing):
             event = partition.replicated(appended.last_offset + 1)
             if event is not None:
                 self.waits.append((event, partition, data.index, appended.last_offset))
@@ -198,21 +198,22 @@ class _Produce:
     async def wait_replicated(self, responses: list[TopicProduceResponse]) -> None:
         """Wait until every append is on all in-sync replicas; those that are not in time answer REQUEST_TIMED_OUT."""
         deadline_s = self.ctx.clock.monotonic_s() + self.request.timeout_ms / 1000
-        late: set[tuple[str, int]] = set()
+        late: dict[tuple[str, int], Code] = {}
         for event, partition, index, last_offset in self.waits:
             await self.ctx.wait(event, deadline_s - self.ctx.clock.monotonic_s())
             if partition.high_watermark <= last_offset:
-                late.add((partition.topic, index))
+                failed = partition.log.failure is not None
+                late[partition.topic, index] = Code.KAFKA_STORAGE_ERROR if failed else Code.REQUEST_TIMED_OUT
         if late:
-            self._time_out(responses, late)
+            self._take_back(responses, late)
 
-    def _time_out(self, responses: list[TopicProduceResponse], late: set[tuple[str, int]]) -> None:
+    def _take_back(self, responses: list[TopicProduceResponse], late: dict[tuple[str, int], Code]) -> None:
         self.failed = True
         for topic in responses:
             known = self.ctx.image.topics.by_id.get(topic.topic_id)
             name = known.name if known is not None else topic.name
             topic.partition_responses[:] = [
-                _failed(answer.index, Code.REQUEST_TIMED_OUT) if (name, answer.index) in late else answer
+                _failed(answer.index, late[name, answer.index]) if (name, answer.index) in late else answer
                 for answer in topic.partition_responses
             ]
 

@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: SyncGroupRequest) -> SyncGroupResponse:
     """Ask the group's coordinator."""
     ctx.require(Operation.READ, group=request.group_id)
-    return await ctx.while_connected(lambda: ctx.groups.sync_group(request, version=ctx.version))
+    return await ctx.groups.sync_group(request, version=ctx.version, wait=ctx.wait_answer)

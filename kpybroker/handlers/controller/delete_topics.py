@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.handlers.deadline import check_time
 from kpybroker.wire.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse
 
 if TYPE_CHECKING:
@@ -12,10 +13,16 @@ if TYPE_CHECKING:
 
 IDS_SINCE = 6
 
+QUOTA_STRICT_SINCE = 5
+"""The version whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
 
 async def handle(ctx: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
-    return await ctx.services.active_controller.delete_topics(request, ctx.caller())
+    check_time(request.timeout_ms)
+    return await ctx.services.active_controller.delete_topics(
+        request, ctx.caller(quota_strict_since=QUOTA_STRICT_SINCE)
+    )
 
 
 def refuse(request: DeleteTopicsRequest, version: int, refused: Refused) -> DeleteTopicsResponse:

@@ -1,0 +1,57 @@
+"""Group commit: what flush.messages wants synced before it counts is synced in worker threads, together.
+
+While a log is being flushed, further appends go on; they are in the next flush, however many they are. So a topic with
+flush.messages=1 costs one sync at a time, not one for each record, and no sync ever stops the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from kpybroker.storage.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from kpybroker.replication.logs import Logs
+    from kpybroker.replication.partition import Partition
+
+log = logging.getLogger("kpybroker.replication")
+
+
+class Flusher:
+    """Flushes the logs that owe it; each is in one flush at a time. `run` must be running."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+        self._busy: set[Partition] = set()  # wanted, or being flushed
+        self._wanted: list[Partition] = []
+        self._more = trio.Event()
+
+    def want(self, partition: Partition) -> None:
+        """Flush the partition's log, soon."""
+        if partition not in self._busy:
+            self._busy.add(partition)
+            self._wanted.append(partition)
+            self._more.set()
+
+    async def run(self) -> None:
+        """Flush what is wanted, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                while self._wanted:
+                    nursery.start_soon(self._flush, self._wanted.pop())
+                self._more = trio.Event()
+                await self._more.wait()
+
+    async def _flush(self, partition: Partition) -> None:
+        opened = partition.log
+        try:
+            while opened.owes_flush and opened.failure is None:
+                await self._logs.flush(opened, opened.log_end_offset)
+                partition.flushed()
+        except StorageFailed as failure:  # before anything was synced; the next append tries again
+            log.error("%s cannot be flushed: %s", partition, failure)
+        finally:
+            self._busy.discard(partition)

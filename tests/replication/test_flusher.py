@@ -1,0 +1,114 @@
+"""flush.messages: nobody hears of a record before it is on the disk, and syncs are shared."""
+
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from kpybroker.config import BrokerConfig
+from kpybroker.config.topic import topic_config
+from kpybroker.replication.flusher import Flusher
+from kpybroker.replication.partition import Partition
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.files import RealFiles
+from kpybroker.storage.log import Log
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.records.batch import build_batch
+from kpybroker.wire.records.record import Record
+
+NOW = 1_700_000_000_000
+TOPIC_ID = bytes(15) + b"\1"
+
+
+def batch(*values: bytes) -> bytearray:
+    return bytearray(build_batch([Record(timestamp=NOW, value=value) for value in values]))
+
+
+class Disk:
+    """Stands in for Logs: a flush takes until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.gate = trio.Semaphore(0)
+        self.failing = False
+
+    async def flush(self, log: Log, offset: int) -> None:
+        flush = log.begin_flush(offset)
+        assert flush is not None
+        self.begun.append(offset)
+        await self.gate.acquire()
+        failure = StorageFailed(log.directory, OSError(errno.EIO, "bad")) if self.failing else None
+        log.end_flush(flush, failure)
+
+
+@pytest.fixture
+def make_log(tmp_path: Path) -> Callable[[int], Log]:
+    def make(flush_messages: int) -> Log:
+        config = topic_config(BrokerConfig.load(), {"flush.messages": str(flush_messages)}).log
+        return Log.create(tmp_path / "t-0", topic_id=TOPIC_ID, config=config, files=RealFiles(sync=False))
+
+    return make
+
+
+@asynccontextmanager
+async def running(disk: Disk, log: Log) -> AsyncIterator[Partition]:
+    flusher = Flusher(disk)
+    partition = Partition("t", 0, TOPIC_ID, lambda: log, flusher.want)
+    partition.lead(1, 0, 0, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        yield partition
+        nursery.cancel_scope.cancel()
+
+
+async def test_appends_during_a_sync_share_the_next_one(make_log) -> None:
+    disk = Disk()
+    async with running(disk, make_log(1)) as partition:
+        partition.append(batch(b"a"), now_ms=NOW)
+        await trio.testing.wait_all_tasks_blocked()
+        events = []
+        for _ in range(5):
+            appended = partition.append(batch(b"b"), now_ms=NOW)
+            events.append(partition.replicated(appended.last_offset + 1))
+        assert (disk.begun, partition.high_watermark, partition.flushing) == ([1], 0, True)
+        disk.gate.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (disk.begun, partition.high_watermark) == ([1, 6], 1)
+        assert not any(event.is_set() for event in events)
+        disk.gate.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (disk.begun, partition.high_watermark, partition.flushing) == ([1, 6], 6, False)
+        assert all(event.is_set() for event in events)
+
+
+async def test_records_below_the_bound_are_there_at_once(make_log) -> None:
+    disk = Disk()
+    async with running(disk, make_log(3)) as partition:
+        partition.append(batch(b"a", b"b"), now_ms=NOW)
+        assert partition.high_watermark == 2
+        partition.append(batch(b"c"), now_ms=NOW)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (disk.begun, partition.high_watermark) == ([3], 2)
+        disk.gate.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert partition.high_watermark == 3
+
+
+async def test_a_sync_that_fails_tells_whoever_waits(make_log) -> None:
+    disk = Disk()
+    disk.failing = True
+    async with running(disk, make_log(1)) as partition:
+        appended = partition.append(batch(b"a"), now_ms=NOW)
+        event = partition.replicated(appended.last_offset + 1)
+        disk.gate.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert event is not None
+        assert event.is_set()
+        assert partition.high_watermark == 0
+        with pytest.raises(Refused) as refused:
+            partition.append(batch(b"b"), now_ms=NOW)
+        assert refused.value.code is Code.KAFKA_STORAGE_ERROR
