@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
 from kpybroker.storage.dropped import set_aside
-from kpybroker.storage.files import Files
+from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
@@ -122,7 +122,7 @@ def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:
     return epoch
 
 
-def _apply(segment: Segment, producers: ProducerStates, header: BatchHeader, batch: memoryview) -> None:
+def _apply(segment: Segment, producers: ProducerStates, header: BatchHeader, batch: Buffer) -> None:
     if not header.is_control:
         producers.apply_data(header, header.base_offset, header.max_timestamp)
         return
@@ -172,6 +172,25 @@ def _replay(segments: Segments, producers: ProducerStates, start: int, end: int)
                 producers.apply_data(header, header.base_offset, header.max_timestamp)
             elif (marker := end_marker(segment.read(at, header.length))) is not None:
                 producers.apply_marker(header, marker, header.base_offset)
+
+
+def rebuild_txn_index(
+    segment: Segment, segments: Segments, snapshots: ProducerSnapshots, known: ProducerStates, start: int
+) -> None:
+    """Make a segment's index of aborted transactions anew, from the producers before it and from its batches.
+
+    `known` is the log's state, of which only what never changes is used; `start` is the log start offset. Raises:
+    StorageFailed.
+    """
+    producers = ProducerStates(known.name, known.expiration_ms)
+    load_producers(segments, snapshots, producers, start, segment.base_offset, 0)
+    segment.txn_index.reset()
+    try:
+        for at, header in segment.headers():
+            if header.producer_id >= 0:
+                _apply(segment, producers, header, segment.read(at, header.length) if header.is_control else b"")
+    except CorruptRecords as error:
+        _log.warning("%s: the index of aborted transactions is incomplete: %s", known.name, error)
 
 
 def find_epochs(segments: Segments, epochs: LeaderEpochs, end: int) -> None:

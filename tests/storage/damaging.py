@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from kpybroker.storage.checkpoints import read_offsets, write_offsets
-from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.checkpoints import read_epochs, read_offsets, write_offsets
+from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.log import Log
+from kpybroker.storage.names import offset_of
 from kpybroker.storage.verify import verify
 from kpybroker.storage.verify_report import Finding, Report
 from kpybroker.wire.errors import CorruptRecords
@@ -40,7 +41,13 @@ class Original(NamedTuple):
 
 def settings(original: Original, **changes):
     return config(
-        **{"segment_bytes": 1200, "index_interval_bytes": 200, "compacted": original.compacted, "deletes": False, **changes}
+        **{
+            "segment_bytes": 1200,
+            "index_interval_bytes": 200,
+            "compacted": original.compacted,
+            "deletes": False,
+            **changes,
+        }
     )
 
 
@@ -94,7 +101,7 @@ def read_checked(log: Log) -> tuple[dict[int, tuple], str | None]:
                 offset = header.last_offset + 1
             if offset <= before:
                 return found, "no progress"
-    except CorruptRecords as error:
+    except (CorruptRecords, OffsetOutOfRange) as error:
         return found, str(error)
     return found, None
 
@@ -182,7 +189,9 @@ def _txns() -> Original:
         sequences[producer_id] += 1
         log.append_as_leader(data, leader_epoch=0, now_ms=NOW)
     log.close()
-    return _original("transactions", _files_of(disk, "txns-0", log.log_end_offset, clean=True), "txns-0", compacted=False)
+    return _original(
+        "transactions", _files_of(disk, "txns-0", log.log_end_offset, clean=True), "txns-0", compacted=False
+    )
 
 
 def _compacted(clean: bool) -> Original:
@@ -191,7 +200,11 @@ def _compacted(clean: bool) -> Original:
     sequence = 0
     for number in range(60):
         records = [
-            Record(timestamp=NOW + number, key=b"k%d" % rng.randrange(12), value=None if rng.random() < 0.2 else b"v%d" % number)
+            Record(
+                timestamp=NOW + number,
+                key=b"k%d" % rng.randrange(12),
+                value=None if rng.random() < 0.2 else b"v%d" % number,
+            )
             for _ in range(rng.randrange(1, 4))
         ]
         kwargs = {}
@@ -217,7 +230,11 @@ def _kafkas(name: str, folder: str) -> Original:
             member.name.removeprefix("./"): archive.extractfile(member).read() for member in archive if member.isfile()
         }
     topic, _, partition = folder.rpartition("-")
-    kept = {path: data for path, data in files.items() if path.startswith(f"{folder}/") or path in ("meta.properties", MARKER)}
+    kept = {
+        path: data
+        for path, data in files.items()
+        if path.startswith(f"{folder}/") or path in ("meta.properties", MARKER)
+    }
     for checkpoint in (POINTS, STARTS, CLEANED):
         offset = read_offsets(files.get(checkpoint, b"")).get((topic, int(partition)))
         if offset is not None:
@@ -329,11 +346,12 @@ def judge(original: Original, damage: Damage, rng: random.Random) -> list[str]:
     if damage.bit is not None and not findings and not untold(original, *damage.bit):
         wrong.append("verify found nothing")
     moved = unprotected(original, damage.files)
+    shortened = ends_earlier(original, damage.files)
     clean = MARKER in damage.files
     for as_clean in {clean, False}:
         disk = on_disk(damage.files)
         log = opened(original, disk, clean=as_clean)
-        wrong += compare(original, log, moved, f"opened {'clean' if as_clean else 'unclean'}")
+        wrong += compare(original, log, moved, shortened, f"opened {'clean' if as_clean else 'unclean'}")
         end = log.log_end_offset
         try:
             result = append(log, b"after", now_ms=LATER, timestamp=LATER) if not original.compacted else None
@@ -347,12 +365,14 @@ def judge(original: Original, damage: Damage, rng: random.Random) -> list[str]:
         log.retention(LATER, log.log_end_offset)
         log.close()
         again = opened(original, disk, clean=True)
-        wrong += compare(original, again, moved, "opened again", result.first_offset if result is not None else None)
+        wrong += compare(
+            original, again, moved, shortened, "opened again", result.first_offset if result is not None else None
+        )
         again.close()
     return wrong
 
 
-def compare(original: Original, log: Log, moved: bool, when: str, own: int | None = None) -> list[str]:
+def compare(original: Original, log: Log, moved: bool, shortened: bool, when: str, own: int | None = None) -> list[str]:
     """Whether each record that a reader gets is one that was written, at its offset."""
     found, error = read_checked(log)
     if error == "no progress":
@@ -366,19 +386,58 @@ def compare(original: Original, log: Log, moved: bool, when: str, own: int | Non
     if wrong:
         return [f"{when}: other records at {wrong}"]
     if error is None and found:
-        missing = [
-            offset for offset in original.records if offset not in found and min(found) <= offset <= max(found)
-        ]
-        if missing and all(path in log_files(log) for path in original.files if path.endswith(".log")):
+        missing = [offset for offset in original.records if offset not in found and min(found) <= offset <= max(found)]
+        if missing and not shortened:
             return [f"{when}: {missing} are passed over"]
     return []
 
 
-def log_files(log: Log) -> set[str]:
-    folder = log.directory.removeprefix("/data/")
-    return {f"{folder}/{base:020d}.log" for base in log.base_offsets}
+def ends_earlier(original: Original, files: dict[str, bytes]) -> bool:
+    """Whether a segment is missing, or ends behind another of its batches: nothing tells a reader that there was more."""
+    for path, before in original.files.items():
+        if not path.endswith(".log"):
+            continue
+        after = files.get(path)
+        if after is None:
+            return True
+        if len(after) < len(before) and len(after) in {position for position, _ in iter_headers(before)}:
+            return True
+    return False
 
 
 def untold(original: Original, path: str, bit: int) -> bool:
     """Whether a flipped bit is one that nothing else in the directory contradicts; docs/log-tools.md lists them."""
+    data, at = original.files[path], bit >> 3
+    name = path.rpartition("/")[2]
+    if name == "partition.metadata":  # there is no metadata log that has the topic's id, too
+        return at >= data.index(b"topic_id: ") + 10
+    if name == "meta.properties":  # ids that stand nowhere else, and Java's comments
+        line = data[data.rfind(b"\n", 0, at) + 1 :]
+        return line.startswith((b"cluster.id", b"directory.id", b"node.id", b"#"))
+    if name == "leader-epoch-checkpoint":
+        return MARKER not in original.files  # where it begins may be ahead of the log-start checkpoint
+    return name.endswith(".log") and _untold_of_batch(original, path, at, bit & 7)
+
+
+def _untold_of_batch(original: Original, path: str, at: int, bit: int) -> bool:
+    """A batch's offset or epoch, which no checksum covers."""
+    data = original.files[path]
+    headers = list(iter_headers(data))
+    number = max(number for number, (position, _) in enumerate(headers) if position <= at)
+    position, header = headers[number]
+    if position <= at < position + 8 and original.compacted:  # it moved within the gap that compaction left
+        moved = header.base_offset ^ 1 << 8 * (7 - at + position) + bit
+        before = headers[number - 1][1].last_offset if number else offset_of(path.rpartition("/")[2], ".log") - 1
+        after = headers[number + 1][1].base_offset if number + 1 < len(headers) else next_base(original, path)
+        return before < moved and moved + header.last_offset_delta < after
+    if position + 12 <= at < position + 16 and MARKER not in original.files:  # of an epoch that is not yet written down
+        epoch = header.partition_leader_epoch ^ 1 << 8 * (15 - at + position) + bit
+        known = read_epochs(original.files.get(f"{original.folder}/leader-epoch-checkpoint", b""))
+        return epoch > max([epoch for epoch, _ in known], default=-1)
     return False
+
+
+def next_base(original: Original, path: str) -> int:
+    bases = [offset_of(other.rpartition("/")[2], ".log") for other in original.files if other.endswith(".log")]
+    base = offset_of(path.rpartition("/")[2], ".log")
+    return min((other for other in bases if other > base), default=1 << 62)
