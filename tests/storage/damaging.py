@@ -98,8 +98,10 @@ def read_checked(log: Log) -> tuple[dict[int, tuple], str | None]:
                 for record in iter_records(data, position):
                     if record.offset >= offset:
                         found[record.offset] = described(record, header)
+                if header.last_offset < offset:
+                    return found, "the offsets fall"
                 offset = header.last_offset + 1
-            if offset <= before:
+            if offset == before:
                 return found, "no progress"
     except (CorruptRecords, OffsetOutOfRange) as error:
         return found, str(error)
@@ -380,7 +382,7 @@ def compare(original: Original, log: Log, moved: bool, shortened: bool, when: st
     if own is not None:
         found = {offset: record for offset, record in found.items() if offset < own}
     if moved:
-        contents = {record for record in original.records.values()}
+        contents = set(original.records.values())
         return [] if set(found.values()) <= contents else [f"{when}: a record that was never written"]
     wrong = [offset for offset, record in found.items() if original.records.get(offset) != record]
     if wrong:
@@ -393,7 +395,7 @@ def compare(original: Original, log: Log, moved: bool, shortened: bool, when: st
 
 
 def ends_earlier(original: Original, files: dict[str, bytes]) -> bool:
-    """Whether a segment is missing, or ends behind another of its batches: nothing tells a reader that there was more."""
+    """Whether a segment is missing, or ends behind another batch of its own: nothing tells that there was more."""
     for path, before in original.files.items():
         if not path.endswith(".log"):
             continue
@@ -414,8 +416,10 @@ def untold(original: Original, path: str, bit: int) -> bool:
     if name == "meta.properties":  # ids that stand nowhere else, and Java's comments
         line = data[data.rfind(b"\n", 0, at) + 1 :]
         return line.startswith((b"cluster.id", b"directory.id", b"node.id", b"#"))
-    if name == "leader-epoch-checkpoint":
-        return MARKER not in original.files  # where it begins may be ahead of the log-start checkpoint
+    if name == "leader-epoch-checkpoint":  # it may be ahead of the log-start checkpoint, or point into a gap
+        return original.compacted or MARKER not in original.files
+    if name == POINTS:  # any offset below the end may be it
+        return MARKER not in original.files
     return name.endswith(".log") and _untold_of_batch(original, path, at, bit & 7)
 
 
