@@ -217,8 +217,12 @@ class Segment:
     def rebuild_indexes(self, index_interval_bytes: int) -> None:
         """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
         self.reset_indexes()
+        last = -1
         try:
             for position, header in self.headers():
+                if header.last_offset <= last:  # one of the two is damaged
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.last_offset} follows {last}")
+                last = header.last_offset
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
         except CorruptRecords as error:
             _log.warning("%s: %s", self.path(LOG), error)
@@ -395,7 +399,7 @@ class Segment:
             at, end = 0, len(data) - _HEADER_MIN
             while at <= end:
                 base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
-                if rest < _SIZE_MIN or not 0 <= magic <= 2:
+                if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
                     raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
                 if base_offset > offset and start and position + at == start:  # what lies between would be passed over
                     raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: not offset {offset} at {start}")
@@ -465,6 +469,8 @@ class Segment:
         if max(self.offset_index.last_offset, self.time_index.last[1]) >= max(last, self.base_offset + 1):
             _log.warning("%s: the indexes reach beyond its end %s; rebuilding them", self.path(LOG), last)
             self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+            if max(self.offset_index.last_offset, self.max_timestamp_offset) >= max(last, self.base_offset + 1):
+                raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: a batch claims offsets beyond its end")
         return last
 
     def _last_indexed(self) -> int:

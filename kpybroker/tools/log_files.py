@@ -70,7 +70,7 @@ def _plain(path: Path) -> str:
 
 def _is_batches(path: Path) -> bool:
     name = _plain(path)
-    return name.endswith(LOG) or name.startswith(PREFIX) or name.endswith(CHECKPOINT)
+    return name.endswith((LOG, CHECKPOINT)) or name.startswith(PREFIX)
 
 
 # ---- batches ----
