@@ -88,7 +88,7 @@ def test_corruption_drops_all_segments_after_it(make_log, disk, reopen):
     assert again.base_offsets == [0, 2, 4]
     assert again.epochs.entries == [(0, 0), (1, 3)]
     assert {name for name in disk.names(FOLDER) if name.startswith("00000000000000000006.")} == {
-        f"00000000000000000006.{suffix}.deleted" for suffix in ("log", "index", "timeindex", "snapshot")
+        f"00000000000000000006.{suffix}.deleted" for suffix in ("index", "timeindex", "snapshot")
     }
     assert again.purge(NOW + 10**9) is None
     assert not [name for name in disk.names(FOLDER) if name.endswith(".deleted")]
