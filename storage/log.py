@@ -131,11 +131,6 @@ class Log(LogFiles):
         return len(self._segments)
 
     @property
-    def base_offsets(self) -> list[int]:
-        """The segments' base offsets."""
-        return list(self._segments.bases)
-
-    @property
     def latest_epoch(self) -> int | None:
         """The leader epoch of the last batch, or a later one that was assigned."""
         return self.epochs.latest
