@@ -158,7 +158,7 @@ class TestLogStart:
 
     def test_segments_below_it_go_with_retention(self, make_log):
         log = filled(make_log)
-        bases = log.segments.bases
+        bases = list(log.segments.bases)
         log.increment_log_start_offset(bases[2] + 1)
         assert log.retention(NOW, 10) == 2
         assert log.segments.bases == bases[2:]
