@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kpybroker.server import listener
 from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -65,3 +68,32 @@ def test_a_peer_that_does_not_read_is_closed_when_it_has_been_idle(connect_to: C
             except ConnectionError:
                 closed = True
             assert time.monotonic() < deadline
+
+
+def test_connections_leave_file_descriptors_to_the_logs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, connect_to: Callable[[int], Any]
+) -> None:
+    """The listener rests, says so once, and goes on when there is room again."""
+    used = os.open(os.devnull, os.O_RDONLY)
+    os.close(used)
+    monkeypatch.setattr(listener, "_descriptor_limit", lambda: used + 60 + listener.DESCRIPTORS_KEPT)
+    with Broker() as broker:
+        flood = [socket.create_connection(("localhost", broker.port)) for _ in range(45)]
+        closed = 0
+        for sock in flood:
+            sock.settimeout(5)
+            sock.sendall(bytes.fromhex("0000000a" + "00120000" + "00000001" + "ffff"))
+            with contextlib.suppress(OSError):
+                closed += sock.recv(1) == b""
+        for sock in flood:
+            sock.close()
+        assert closed or "cannot accept" in caplog.text
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(ConnectionError):
+                client = connect_to(broker.port)
+                client.send(ALIVE, 4)
+                if client.receive_frame():
+                    break
+            assert time.monotonic() < deadline
+    assert caplog.text.count("cannot accept") == 1
