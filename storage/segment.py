@@ -45,6 +45,7 @@ class Segment:
         "_directory",
         "_files",
         "_first_timestamp",
+        "_index_rebuilt",
         "_indexed",
         "_recent_floor",
         "_recent_last",
@@ -95,6 +96,7 @@ class Segment:
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
         self.max_timestamp_offset = base_offset
         self._times_known = False
+        self._index_rebuilt = False  # because of what a lookup found; once is enough
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
         # The last batches appended: their last offsets and positions; offsets below the floor are not covered.
@@ -215,8 +217,12 @@ class Segment:
     def rebuild_indexes(self, index_interval_bytes: int) -> None:
         """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
         self.reset_indexes()
+        last = -1
         try:
             for position, header in self.headers():
+                if header.last_offset <= last:  # one of the two is damaged
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.last_offset} follows {last}")
+                last = header.last_offset
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
         except CorruptRecords as error:
             _log.warning("%s: %s", self.path(LOG), error)
@@ -373,10 +379,19 @@ class Segment:
                 return None
             position = recent[at]
             return position, (recent[at + 1] if at + 1 < len(recent) else self._size) - position
+        position = self.offset_index.lookup(offset)
+        try:
+            return self._walk(shared, position, offset)
+        except CorruptRecords as error:
+            if not position or self._index_rebuilt:
+                raise
+            _log.warning("%s; rebuilding the indexes, whose entry may be wrong", error)
+        self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+        self._index_rebuilt = True
         return self._walk(shared, self.offset_index.lookup(offset), offset)
 
     def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
-        size = self._size
+        size, start = self._size, position
         while position + _LOG_OVERHEAD < size:
             data = shared.file.read_at(position, min(_PROBE_BYTES, size - position))
             if position + len(data) == size:
@@ -384,16 +399,24 @@ class Segment:
             at, end = 0, len(data) - _HEADER_MIN
             while at <= end:
                 base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
-                if rest < _SIZE_MIN or not 0 <= magic <= 2:
+                if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
                     raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
+                if base_offset > offset and start and position + at == start:  # what lies between would be passed over
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: not offset {offset} at {start}")
                 if (base_offset + delta if magic == 2 else base_offset) >= offset:
-                    length = rest + _LOG_OVERHEAD
-                    return (position + at, length) if position + at + length <= size else None
+                    if position + at + rest + _LOG_OVERHEAD > size:
+                        raise self._cut_short(position + at)
+                    return position + at, rest + _LOG_OVERHEAD
                 at += rest + _LOG_OVERHEAD
             if at == 0:
-                return None  # the file ends inside a header
+                break
             position += at
+        if position != size:
+            raise self._cut_short(position)
         return None
+
+    def _cut_short(self, position: int) -> CorruptRecords:
+        return CorruptRecords(RecordsFault.TRUNCATED, f"{self.path(LOG)} ends inside the batch at {position}")
 
     def region(self, position: int, length: int) -> FileRegion:
         """A region of the log file."""
@@ -443,6 +466,11 @@ class Segment:
         last = self.base_offset
         for _, header in self.headers(self._last_indexed()):
             last = header.last_offset + 1
+        if max(self.offset_index.last_offset, self.time_index.last[1]) >= max(last, self.base_offset + 1):
+            _log.warning("%s: the indexes reach beyond its end %s; rebuilding them", self.path(LOG), last)
+            self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+            if max(self.offset_index.last_offset, self.max_timestamp_offset) >= max(last, self.base_offset + 1):
+                raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: a batch claims offsets beyond its end")
         return last
 
     def _last_indexed(self) -> int:
