@@ -9,6 +9,7 @@ from kpybroker.cluster.machines.alter_client_quotas import addresses_named, alte
 from kpybroker.security.operations import CLUSTER_NAME, Operation, Resource
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.alter_client_quotas import AlterClientQuotasRequest, EntityData, OpData, RequestEntryData
+
 from .making import CALLER, apply, cluster, only, state
 
 ALICE = (("user", "alice"),)
