@@ -1,4 +1,4 @@
-"""Limits on connections, with sockets; peers that do not read what they asked for."""
+"""Limits on connections, with sockets."""
 
 from __future__ import annotations
 
@@ -49,26 +49,6 @@ def test_more_than_the_node_has_places_for_wait(connect_to: Callable[[int], Any]
         first.close()
         second.socket.settimeout(20)
         assert second.receive(ApiVersionsResponse, 4).error_code == Code.NONE
-
-
-def test_a_peer_that_does_not_read_is_closed_when_it_has_been_idle(connect_to: Callable[[int], Any]) -> None:
-    """What it asked for waits for it until then, and costs no more than what was being sent."""
-    with Broker({"connections.max.idle.ms": 500}) as broker:
-        deaf = connect_to(broker.port)
-        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.socket.setblocking(False)
-        requests = bytes.fromhex("0000000a" + "00120000" + "00000001" + "0000") * 100
-        position = 0
-        deadline = time.monotonic() + 60
-        closed = False
-        while not closed:  # until neither side takes more; then until the broker has had enough
-            try:
-                position = (position + deaf.socket.send(requests[position:])) % len(requests)
-            except BlockingIOError:
-                time.sleep(0.01)  # nothing else to wait on: it is the broker's clock that decides
-            except ConnectionError:
-                closed = True
-            assert time.monotonic() < deadline
 
 
 def test_connections_leave_file_descriptors_to_the_logs(

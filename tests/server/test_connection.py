@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from kpybroker.clock import Clock
 from kpybroker.handlers.context import Client, CloseConnection
@@ -312,4 +312,27 @@ async def test_a_peer_that_sends_ahead_does_not_keep_others_waiting() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert len(order) == 501
         assert order.index(b"modest") < 100
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_peer_that_does_not_read_its_answer_is_closed_when_it_has_been_idle() -> None:
+    async with trio.open_nursery() as nursery:
+        ours, theirs = lockstep_stream_pair()
+        idle = IdleConnections(100)
+        nursery.start_soon(idle.run)
+        client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
+        say = SeldomLog(logging.getLogger("kpybroker.server"), Clock())
+        connection = Connection(StreamTransport(theirs), client, Scripted(echo), FrameReader(1000), idle, say)
+        ended = trio.Event()
+
+        async def run() -> None:
+            await connection.run()
+            ended.set()
+
+        nursery.start_soon(run)
+        started = trio.current_time()
+        await ours.send_all(framed(b"one"))
+        await ended.wait()
+        assert trio.current_time() - started == pytest.approx(100)
         nursery.cancel_scope.cancel()
