@@ -72,8 +72,10 @@ def _install_node_packages() -> None:
     lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     installed = folder / "node_modules" / ".installed"  # for which lock file
     if not installed.exists() or installed.read_text() != lock:
-        # Where there is no prebuilt librdkafka to be had, it is built against the libraries of this system.
-        _run(["npm", "ci", "--no-audit", "--no-fund"], folder, {"CKJS_LINKING": "dynamic"})
+        # Where there is no prebuilt librdkafka to be had, it is built against the libraries of this system. That build
+        # starts as many compilers as it has files, unless it is told what load is enough.
+        build = {"CKJS_LINKING": "dynamic", "MAKEFLAGS": f"-l{os.cpu_count() or 1}"}
+        _run(["npm", "ci", "--no-audit", "--no-fund"], folder, build)
         installed.write_text(lock)
 
 
