@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness.admin import create_topic
+from harness.admin import create_topic, wait_led
 from harness.brokers import BrokerUnderTest
 from harness.driver import ClientError, Driver
 from harness.stock_clients import CLIENTS, GROUPS, TOPICS, having
@@ -46,6 +46,7 @@ def topic() -> str:
 def made(broker: BrokerUnderTest, topic: str) -> str:
     """A topic of three partitions."""
     create_topic(broker.address, topic, PARTITIONS)
+    wait_led(broker.address, topic, PARTITIONS)
     return topic
 
 

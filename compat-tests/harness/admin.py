@@ -35,6 +35,21 @@ def create_topic(address: str, topic: str, partitions: int) -> None:
     futures[topic].result(REQUEST_LIMIT_S)
 
 
+def wait_led(address: str, topic: str, partitions: int) -> None:
+    """Until a broker tells of a topic with leaders: some time after it was made, or after the broker was started."""
+    admin = AdminClient({"bootstrap.servers": address})
+
+    def led() -> bool:
+        found = admin.list_topics(timeout=REQUEST_LIMIT_S).topics.get(topic)
+        leaders = [] if found is None else [each.leader for each in found.partitions.values()]
+        return len(leaders) == partitions and min(leaders) >= 0
+
+    deadline = time.monotonic() + REQUEST_LIMIT_S
+    while not until_ready(led):
+        assert time.monotonic() < deadline, f"{topic} has no leaders"
+        time.sleep(0.02)  # between two questions: there is nothing else to wait on
+
+
 def topic_id(address: str, topic: str) -> str:
     """A topic's id, as text. Raises: KafkaException."""
     admin = AdminClient({"bootstrap.servers": address})

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from harness.stock_clients import CLIENTS, ClientMissing, StockClient
 
-ANSWER_LIMIT_S: Final = 120.0
+ANSWER_LIMIT_S: Final = 240.0
 
 
 class ClientError(Exception):

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from harness.driver import ClientError, Driver
 
-CHANGE_LIMIT_S: Final = 60.0
+CHANGE_LIMIT_S: Final = 180.0
 BETWEEN_LOOKS_S: Final = 0.05
 
 T = TypeVar("T")
