@@ -10,8 +10,6 @@ reads headers from there, a few KiB at a time.
 
 import logging
 import struct
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from kpybroker.storage.batches import first_offset, scan
@@ -21,6 +19,7 @@ from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, T
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments
+from kpybroker.storage.recent_batches import RecentBatches
 from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
@@ -30,7 +29,6 @@ from kpybroker.wire.records.batch import BatchHeader
 _log = logging.getLogger(__name__)
 
 _PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
-_RECENT_MAX = 512
 _INDEX_INTERVAL_BYTES = 4096  # for an index that is rebuilt outside of recovery
 _SIZE_MIN = 14
 _LOG_OVERHEAD = 12
@@ -47,9 +45,7 @@ class Segment:
         "_first_timestamp",
         "_index_rebuilt",
         "_indexed",
-        "_recent_floor",
-        "_recent_last",
-        "_recent_positions",
+        "_recent",
         "_shared",
         "_size",
         "_suffix",
@@ -99,10 +95,7 @@ class Segment:
         self._index_rebuilt = False  # because of what a lookup found; once is enough
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
-        # The last batches appended: their last offsets and positions; offsets below the floor are not covered.
-        self._recent_last = array("q")
-        self._recent_positions = array("i")
-        self._recent_floor = -1
+        self._recent = RecentBatches()
 
     def path(self, suffix: str) -> str:
         """The path of one of its files now."""
@@ -236,7 +229,7 @@ class Segment:
         self.max_timestamp_offset = self.base_offset
         self._indexed = self._times_known = True
         self.bytes_since_index = 0
-        self._forget_recent()
+        self._recent.clear()
 
     def _find_max_timestamp(self, position: int) -> None:
         """Take the batches from `position` on into account for the greatest timestamp."""
@@ -281,21 +274,7 @@ class Segment:
 
     def remember(self, base_offset: int, last_offset: int, position: int) -> None:
         """Keep a batch just appended for readers at the end of the log."""
-        recent = self._recent_last
-        if not recent:
-            self._recent_floor = base_offset
-        elif len(recent) >= _RECENT_MAX:
-            half = _RECENT_MAX // 2
-            self._recent_floor = recent[half - 1] + 1
-            del recent[:half]
-            del self._recent_positions[:half]
-        recent.append(last_offset)
-        self._recent_positions.append(position)
-
-    def _forget_recent(self) -> None:
-        del self._recent_last[:]
-        del self._recent_positions[:]
-        self._recent_floor = -1
+        self._recent.add(base_offset, last_offset, position)
 
     def spill(self) -> None:
         """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
@@ -372,13 +351,8 @@ class Segment:
         Raises: StorageFailed, CorruptRecords.
         """
         shared = self.file
-        if self._recent_floor >= 0 and offset >= self._recent_floor:
-            recent = self._recent_positions
-            at = bisect_left(self._recent_last, offset)
-            if at == len(recent):
-                return None
-            position = recent[at]
-            return position, (recent[at + 1] if at + 1 < len(recent) else self._size) - position
+        if self._recent.floor >= 0 and offset >= self._recent.floor:
+            return self._recent.find(offset, self._size)
         position = self.offset_index.lookup(offset)
         try:
             return self._walk(shared, position, offset)
@@ -439,7 +413,7 @@ class Segment:
         if found is not None:
             end = min(offset, first_offset(self.read(*found)))
         self.file.truncated()
-        self._forget_recent()
+        self._recent.clear()
         self.offset_index.truncate_to(end)
         self.time_index.truncate_to(end)
         self.txn_index.truncate_to(end)
@@ -457,7 +431,7 @@ class Segment:
         """Cut the log file to `size` bytes, where a batch ends and the indexes too. Raises: StorageFailed."""
         shared = self.open_file()
         shared.truncated()
-        self._forget_recent()
+        self._recent.clear()
         shared.file.truncate(size)
         self._size = size
 
