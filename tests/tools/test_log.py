@@ -1,6 +1,8 @@
 """`kpybroker log`: what it prints, and its exit codes."""
 
+import gzip
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,17 @@ from click.testing import CliRunner
 
 from kpybroker.tools.cli import main
 
-from ..storage.test_datadirs import manifest_of, unpacked
+DATA = Path(__file__).parents[1] / "data" / "datadirs"
+
+
+def manifest_of(name: str) -> dict:
+    return json.loads(gzip.decompress((DATA / f"{name}.manifest.json.gz").read_bytes()))
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    with tarfile.open(DATA / f"{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 def run(*arguments, code=0):
