@@ -405,12 +405,9 @@ class Log(LogFiles):
         if result.region is None:
             return []
         index = self._segments.floor(result.segment_base)
-        segment = self._segments.all[index]
-        end = segment.offset_index.upper_bound(result.region.position + result.region.length)
-        if end is None:
-            end = self._segments.base_after(index)
-        end = self.log_end_offset if end is None else end
-        return lookup.aborted(self._segments, offset, end, self._rebuild_txn_index)
+        end = self._segments.all[index].offset_index.upper_bound(result.region.position + result.region.length)
+        end = self._segments.base_after(index) if end is None else end
+        return self.aborted_transactions(offset, self.log_end_offset if end is None else end)
 
     # cutting
 

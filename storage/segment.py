@@ -213,7 +213,7 @@ class Segment:
         last = -1
         try:
             for position, header in self.headers():
-                if header.last_offset <= last:  # one of the two is damaged
+                if header.last_offset <= last or not self.fits(header.last_offset):  # one of the two is damaged
                     raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.last_offset} follows {last}")
                 last = header.last_offset
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)

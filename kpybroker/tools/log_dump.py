@@ -29,8 +29,12 @@ DAMAGED, FAILED = 1, 2
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON.")
 @click.option("--batches", is_flag=True, help="Of batches, their headers only.")
 @click.option("--records", is_flag=True, help="Of batches, their records only.")
-@click.option("--keys", type=click.Choice(list(Form)), default=Form.TEXT, help="How keys are shown  [text]")
-@click.option("--values", type=click.Choice(list(Form)), default=Form.TEXT, help="How values are shown  [text]")
+@click.option(
+    "--keys", type=click.Choice([form.value for form in Form]), default="text", help="How keys are shown  [text]"
+)
+@click.option(
+    "--values", type=click.Choice([form.value for form in Form]), default="text", help="How values are shown  [text]"
+)
 @click.option("--from-offset", type=int, default=0, help="Leave out batches that end before this offset.")
 @click.option("--raw", is_flag=True, help="Don't decode the records of the broker's own topics.")
 def dump_command(

@@ -418,6 +418,10 @@ def untold(original: Original, path: str, bit: int) -> bool:
         return line.startswith((b"cluster.id", b"directory.id", b"node.id", b"#"))
     if name == "leader-epoch-checkpoint":  # it may be ahead of the log-start checkpoint, or point into a gap
         return original.compacted or MARKER not in original.files
+    if name == MARKER:  # the broker epoch is a number of the controller's
+        return at >= data.index(b":", data.index(b"Epoch"))
+    if name == CLEANED:  # any offset below the end may be it, and a topic of that name may be gone
+        return at > data.rindex(b" ") or MARKER not in original.files
     if name == POINTS:  # any offset below the end may be it
         return MARKER not in original.files
     if name.endswith(".txnindex"):  # the records of the transactions are gone: where they began, and what was stable
