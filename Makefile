@@ -8,7 +8,7 @@ COMPILE := .venv-lock/bin/pip-compile --quiet --strip-extras --allow-unsafe --ge
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 ARGS ?=
 
-.PHONY: run test lint unit compat compat-kafka tables lock clean
+.PHONY: run test lint unit campaign compat compat-kafka tables lock clean
 
 # One node on localhost:9092, its data in ./kpybroker-data. Options: make run ARGS='--listen localhost:9192'
 run: .venv/.package
@@ -24,6 +24,11 @@ lint: .venv/.test
 
 unit: .venv/.test
 	$(BIN)/pytest tests $(ARGS)
+
+# Random tests at full size; as tests they run at token size. For example
+# make campaign ARGS='tests/storage/test_damage.py --campaign-size 20000 --campaign-seed 7'
+campaign: .venv/.test
+	$(BIN)/pytest -s $(ARGS)
 
 # Stock clients of Apache Kafka against a node. Those in Python come with the lock file; those in JavaScript, Go, Rust and
 # Java are fetched and built the first time, and skipped, and named, where there is no node, go, cargo, java or mvn.

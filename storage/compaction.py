@@ -26,7 +26,6 @@ from kpybroker.storage.batches import scan
 from kpybroker.storage.cleaned_txns import CleanedTxns
 from kpybroker.storage.files import Files
 from kpybroker.storage.log_config import LogConfig
-from kpybroker.storage.lookup import aborted
 from kpybroker.storage.names import CLEANED, LOG, SEGMENT_FILES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX
 from kpybroker.storage.offset_map import OffsetMap
@@ -308,6 +307,6 @@ def plan(log: "Log", part: Cleanable, *, high_watermark: int, now_ms: int, keys_
         part=part,
         rules=rules,
         sources=sources,
-        aborted_txns=aborted(segments, segments.bases[0], part.first_uncleanable),
+        aborted_txns=log.aborted_transactions(segments.bases[0], part.first_uncleanable),
         offsets=OffsetMap(keys_max, secret),
     )

@@ -97,6 +97,9 @@ class Files(Protocol):
     def modified_ms(self, path: StrPath) -> int:
         """When the file was last written, in milliseconds of the system's clock."""
 
+    def identity(self, path: StrPath) -> int:
+        """A number that another file in its place would not have."""
+
     def set_modified_ms(self, path: StrPath, modified_ms: int) -> None:
         """Say that a file was last written at that time, in milliseconds of the system's clock."""
 
@@ -119,7 +122,9 @@ class Files(Protocol):
         """Take the POSIX lock on a file, made when missing. Raises: DataDirRefused when another process has it."""
 
 
-class _RealFile:
+class RealFile:
+    """A file of the operating system."""
+
     __slots__ = ("_fd", "_sync", "path")
 
     def __init__(self, path: str, fd: int, sync: bool) -> None:
@@ -128,6 +133,7 @@ class _RealFile:
         self._sync = sync
 
     def fileno(self) -> int:
+        """See `OpenFile.fileno`."""
         return self._fd
 
     def read_at(self, position: int, length: int) -> bytes:
@@ -202,7 +208,7 @@ class RealFiles:
         name = os.fspath(path)
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with _failures_of(name):
-            return _RealFile(name, os.open(name, flags, 0o644), self._sync)
+            return RealFile(name, os.open(name, flags, 0o644), self._sync)
 
     def read_whole(self, path: StrPath) -> bytes | None:
         """See `Files.read_whole`."""
@@ -259,6 +265,11 @@ class RealFiles:
         """See `Files.modified_ms`."""
         with _failures_of(os.fspath(path)):
             return os.stat(path).st_mtime_ns // 1_000_000
+
+    def identity(self, path: StrPath) -> int:
+        """See `Files.identity`."""
+        with _failures_of(os.fspath(path)):
+            return os.stat(path).st_ino
 
     def set_modified_ms(self, path: StrPath, modified_ms: int) -> None:
         """See `Files.set_modified_ms`."""

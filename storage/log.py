@@ -131,11 +131,6 @@ class Log(LogFiles):
         return len(self._segments)
 
     @property
-    def base_offsets(self) -> list[int]:
-        """The segments' base offsets."""
-        return list(self._segments.bases)
-
-    @property
     def latest_epoch(self) -> int | None:
         """The leader epoch of the last batch, or a later one that was assigned."""
         return self.epochs.latest
@@ -272,7 +267,7 @@ class Log(LogFiles):
             self.epochs.assign(epoch, batch.base_offset)
         interval = self.config.index_interval_bytes
         segment.index(batch.last_offset, batch.max_timestamp, position, batch.length, interval)
-        segment.remember(batch.base_offset, batch.last_offset, position)
+        segment.recent.add(batch.base_offset, batch.last_offset, position)
 
     def _take_back(self, segment: Segment, size: int, error: StorageFailed, *, half_noted: bool) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
@@ -400,7 +395,7 @@ class Log(LogFiles):
     def aborted_transactions(self, first: int, end: int) -> list[AbortedTxn]:
         """The aborted transactions that overlap the offsets from `first` to before `end`. Raises: StorageFailed."""
         self._usable()
-        return lookup.aborted(self._segments, first, end)
+        return lookup.aborted(self._segments, first, end, self._rebuild_txn_index)
 
     def aborted_in(self, offset: int, result: ReadResult) -> list[AbortedTxn]:
         """What a reader of committed records needs to know with the region that it got at `offset`.
@@ -414,7 +409,8 @@ class Log(LogFiles):
         end = segment.offset_index.upper_bound(result.region.position + result.region.length)
         if end is None:
             end = self._segments.base_after(index)
-        return lookup.aborted(self._segments, offset, self.log_end_offset if end is None else end)
+        end = self.log_end_offset if end is None else end
+        return lookup.aborted(self._segments, offset, end, self._rebuild_txn_index)
 
     # cutting
 

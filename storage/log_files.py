@@ -7,7 +7,7 @@ import logging
 import zlib
 from collections import deque
 
-from kpybroker.storage import opening
+from kpybroker.storage import opening, recovery
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, StrPath
 from kpybroker.storage.flush import Flush
@@ -158,6 +158,9 @@ class LogFiles:
         if paths:
             self._doomed.append((now_ms + self.config.file_delete_delay_ms, paths))
             self._new_names = True
+
+    def _rebuild_txn_index(self, segment: Segment) -> None:
+        recovery.rebuild_txn_index(segment, self._segments, self._snapshots, self.producers, self.log_start_offset)
 
     def replace(self, old: list[int], new: list[Segment], now_ms: int) -> bool:
         """Put compacted segments, whose files are complete under `.cleaned` names, in the place of old ones.

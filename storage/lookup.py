@@ -1,11 +1,17 @@
 """Finding offsets by timestamp, and the aborted transactions among some offsets."""
 
+import logging
+from collections.abc import Callable
+
 import msgspec
 
+from kpybroker.storage.errors import CorruptFile
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
 from kpybroker.storage.txn_index import AbortedTxn
 from kpybroker.wire.records.batch import BatchHeader, read_records
+
+_log = logging.getLogger(__name__)
 
 
 class TimestampedOffset(msgspec.Struct, frozen=True, gc=False):
@@ -63,10 +69,19 @@ def _record(
     return None
 
 
-def aborted(segments: Segments, first: int, end: int) -> list[AbortedTxn]:
-    """The aborted transactions that overlap the offsets from `first` to before `end`. Raises: StorageFailed."""
+def aborted(segments: Segments, first: int, end: int, rebuild: Callable[[Segment], None]) -> list[AbortedTxn]:
+    """The aborted transactions that overlap the offsets from `first` to before `end`.
+
+    `rebuild` makes a segment's transaction index anew, when it makes no sense. Raises: StorageFailed.
+    """
     found: list[AbortedTxn] = []
     for segment in segments.all[max(segments.floor(first), 0) :]:
-        if segment.txn_index.collect(first, end, found):
+        try:
+            complete = segment.txn_index.collect(first, end, found)
+        except CorruptFile as error:
+            _log.warning("%s; rebuilding it", error)
+            rebuild(segment)
+            complete = segment.txn_index.collect(first, end, found)
+        if complete:
             break
     return found

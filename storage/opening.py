@@ -162,6 +162,7 @@ def _open_unclean(loaded: Loaded, now_ms: int, on_progress: recovery.OnProgress 
         loaded.snapshots,
         loaded.producers,
         loaded.epochs,
+        files=loaded.files,
         directory=loaded.directory,
         recovery_point=loaded.recovery_point,
         log_start_offset=loaded.log_start_offset,

@@ -2,13 +2,16 @@
 
 Segments from the one that holds the recovery point on are read whole: every batch is checked, offset, time and
 transaction index are built anew, leader epochs and producer state go along. At the first bytes that are no whole, sound
-batch the log ends: they are cut off, and segments after them are dropped. Source: Kafka's LogLoader.
+batch the log ends: they are cut off, and segments after them are dropped, as by Kafka's LogLoader. Unlike there, what
+is more than a batch that was being written is set aside first (`dropped.py`).
 """
 
 import logging
 from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
+from kpybroker.storage.dropped import set_aside
+from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
@@ -29,6 +32,7 @@ def recover(
     producers: ProducerStates,
     epochs: LeaderEpochs,
     *,
+    files: Files,
     directory: str,
     recovery_point: int,
     log_start_offset: int,
@@ -61,7 +65,17 @@ def recover(
             _log.warning(
                 "Corruption found in segment %s of %s, truncating to offset %s", segment.base_offset, directory, end
             )
-            drop(segments.remove_from(first + done + 1))
+            later = segments.remove_from(first + done + 1)
+            kept = set_aside(files, directory, segment, valid, later)
+            if kept:
+                _log.warning(
+                    "%s: dropped %s bytes from offset %s on; they are kept in %s",
+                    directory,
+                    segment.size - valid + sum(each.size for each in later),
+                    end,
+                    ", ".join(kept),
+                )
+            drop(later)
             segment.cut(valid)
             break
     return end
@@ -108,7 +122,7 @@ def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:
     return epoch
 
 
-def _apply(segment: Segment, producers: ProducerStates, header: BatchHeader, batch: memoryview) -> None:
+def _apply(segment: Segment, producers: ProducerStates, header: BatchHeader, batch: Buffer) -> None:
     if not header.is_control:
         producers.apply_data(header, header.base_offset, header.max_timestamp)
         return
@@ -158,6 +172,25 @@ def _replay(segments: Segments, producers: ProducerStates, start: int, end: int)
                 producers.apply_data(header, header.base_offset, header.max_timestamp)
             elif (marker := end_marker(segment.read(at, header.length))) is not None:
                 producers.apply_marker(header, marker, header.base_offset)
+
+
+def rebuild_txn_index(
+    segment: Segment, segments: Segments, snapshots: ProducerSnapshots, known: ProducerStates, start: int
+) -> None:
+    """Make a segment's index of aborted transactions anew, from the producers before it and from its batches.
+
+    `known` is the log's state, of which only what never changes is used; `start` is the log start offset. Raises:
+    StorageFailed.
+    """
+    producers = ProducerStates(known.name, known.expiration_ms)
+    load_producers(segments, snapshots, producers, start, segment.base_offset, 0)
+    segment.txn_index.reset()
+    try:
+        for at, header in segment.headers():
+            if header.producer_id >= 0:
+                _apply(segment, producers, header, segment.read(at, header.length) if header.is_control else b"")
+    except CorruptRecords as error:
+        _log.warning("%s: the index of aborted transactions is incomplete: %s", known.name, error)
 
 
 def find_epochs(segments: Segments, epochs: LeaderEpochs, end: int) -> None:

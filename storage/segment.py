@@ -10,8 +10,6 @@ reads headers from there, a few KiB at a time.
 
 import logging
 import struct
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from kpybroker.storage.batches import first_offset, scan
@@ -21,6 +19,7 @@ from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, T
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments
+from kpybroker.storage.recent import Recent
 from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
@@ -30,7 +29,6 @@ from kpybroker.wire.records.batch import BatchHeader
 _log = logging.getLogger(__name__)
 
 _PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
-_RECENT_MAX = 512
 _INDEX_INTERVAL_BYTES = 4096  # for an index that is rebuilt outside of recovery
 _SIZE_MIN = 14
 _LOG_OVERHEAD = 12
@@ -45,10 +43,8 @@ class Segment:
         "_directory",
         "_files",
         "_first_timestamp",
+        "_index_rebuilt",
         "_indexed",
-        "_recent_floor",
-        "_recent_last",
-        "_recent_positions",
         "_shared",
         "_size",
         "_suffix",
@@ -61,6 +57,7 @@ class Segment:
         "max_timestamp_offset",
         "offset_index",
         "open_segments",
+        "recent",
         "time_index",
         "txn_index",
         "used",
@@ -95,12 +92,10 @@ class Segment:
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
         self.max_timestamp_offset = base_offset
         self._times_known = False
+        self._index_rebuilt = False  # because of what a lookup found; once is enough
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
-        # The last batches appended: their last offsets and positions; offsets below the floor are not covered.
-        self._recent_last = array("q")
-        self._recent_positions = array("i")
-        self._recent_floor = -1
+        self.recent = Recent()
 
     def path(self, suffix: str) -> str:
         """The path of one of its files now."""
@@ -215,8 +210,12 @@ class Segment:
     def rebuild_indexes(self, index_interval_bytes: int) -> None:
         """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
         self.reset_indexes()
+        last = -1
         try:
             for position, header in self.headers():
+                if header.last_offset <= last:  # one of the two is damaged
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.last_offset} follows {last}")
+                last = header.last_offset
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
         except CorruptRecords as error:
             _log.warning("%s: %s", self.path(LOG), error)
@@ -230,7 +229,7 @@ class Segment:
         self.max_timestamp_offset = self.base_offset
         self._indexed = self._times_known = True
         self.bytes_since_index = 0
-        self._forget_recent()
+        self.recent.clear()
 
     def _find_max_timestamp(self, position: int) -> None:
         """Take the batches from `position` on into account for the greatest timestamp."""
@@ -272,24 +271,6 @@ class Segment:
         self.bytes_since_index += length
         if position == 0:
             self._first_timestamp = max_timestamp
-
-    def remember(self, base_offset: int, last_offset: int, position: int) -> None:
-        """Keep a batch just appended for readers at the end of the log."""
-        recent = self._recent_last
-        if not recent:
-            self._recent_floor = base_offset
-        elif len(recent) >= _RECENT_MAX:
-            half = _RECENT_MAX // 2
-            self._recent_floor = recent[half - 1] + 1
-            del recent[:half]
-            del self._recent_positions[:half]
-        recent.append(last_offset)
-        self._recent_positions.append(position)
-
-    def _forget_recent(self) -> None:
-        del self._recent_last[:]
-        del self._recent_positions[:]
-        self._recent_floor = -1
 
     def spill(self) -> None:
         """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
@@ -366,17 +347,21 @@ class Segment:
         Raises: StorageFailed, CorruptRecords.
         """
         shared = self.file
-        if self._recent_floor >= 0 and offset >= self._recent_floor:
-            recent = self._recent_positions
-            at = bisect_left(self._recent_last, offset)
-            if at == len(recent):
-                return None
-            position = recent[at]
-            return position, (recent[at + 1] if at + 1 < len(recent) else self._size) - position
+        if self.recent.covers(offset):
+            return self.recent.find(offset, self._size)
+        position = self.offset_index.lookup(offset)
+        try:
+            return self._walk(shared, position, offset)
+        except CorruptRecords as error:
+            if not position or self._index_rebuilt:
+                raise
+            _log.warning("%s; rebuilding the indexes, whose entry may be wrong", error)
+        self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+        self._index_rebuilt = True
         return self._walk(shared, self.offset_index.lookup(offset), offset)
 
     def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
-        size = self._size
+        size, start = self._size, position
         while position + _LOG_OVERHEAD < size:
             data = shared.file.read_at(position, min(_PROBE_BYTES, size - position))
             if position + len(data) == size:
@@ -384,16 +369,24 @@ class Segment:
             at, end = 0, len(data) - _HEADER_MIN
             while at <= end:
                 base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
-                if rest < _SIZE_MIN or not 0 <= magic <= 2:
+                if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
                     raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
+                if base_offset > offset and start and position + at == start:  # what lies between would be passed over
+                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: not offset {offset} at {start}")
                 if (base_offset + delta if magic == 2 else base_offset) >= offset:
-                    length = rest + _LOG_OVERHEAD
-                    return (position + at, length) if position + at + length <= size else None
+                    if position + at + rest + _LOG_OVERHEAD > size:
+                        raise self._cut_short(position + at)
+                    return position + at, rest + _LOG_OVERHEAD
                 at += rest + _LOG_OVERHEAD
             if at == 0:
-                return None  # the file ends inside a header
+                break
             position += at
+        if position != size:
+            raise self._cut_short(position)
         return None
+
+    def _cut_short(self, position: int) -> CorruptRecords:
+        return CorruptRecords(RecordsFault.TRUNCATED, f"{self.path(LOG)} ends inside the batch at {position}")
 
     def region(self, position: int, length: int) -> FileRegion:
         """A region of the log file."""
@@ -416,7 +409,7 @@ class Segment:
         if found is not None:
             end = min(offset, first_offset(self.read(*found)))
         self.file.truncated()
-        self._forget_recent()
+        self.recent.clear()
         self.offset_index.truncate_to(end)
         self.time_index.truncate_to(end)
         self.txn_index.truncate_to(end)
@@ -434,7 +427,7 @@ class Segment:
         """Cut the log file to `size` bytes, where a batch ends and the indexes too. Raises: StorageFailed."""
         shared = self.open_file()
         shared.truncated()
-        self._forget_recent()
+        self.recent.clear()
         shared.file.truncate(size)
         self._size = size
 
@@ -443,6 +436,11 @@ class Segment:
         last = self.base_offset
         for _, header in self.headers(self._last_indexed()):
             last = header.last_offset + 1
+        if max(self.offset_index.last_offset, self.time_index.last[1]) >= max(last, self.base_offset + 1):
+            _log.warning("%s: the indexes reach beyond its end %s; rebuilding them", self.path(LOG), last)
+            self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
+            if max(self.offset_index.last_offset, self.max_timestamp_offset) >= max(last, self.base_offset + 1):
+                raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: a batch claims offsets beyond its end")
         return last
 
     def _last_indexed(self) -> int:

@@ -12,6 +12,8 @@ from trio.testing import MockClock
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="rewrite the expected effects in tests/scenarios")
+    parser.addoption("--campaign-size", type=int, help="how much a campaign tries; a token of it otherwise")
+    parser.addoption("--campaign-seed", default="1", help="what a campaign's random choices come from")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -23,7 +23,6 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
-    "client metrics subscriptions",
 }
 
 NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}

@@ -42,6 +42,7 @@ END_TO_END_LATENCY: Final = "org.apache.kafka.tools.EndToEndLatency"
 VERIFIABLE_PRODUCER: Final = "org.apache.kafka.tools.VerifiableProducer"
 VERIFIABLE_CONSUMER: Final = "org.apache.kafka.tools.VerifiableConsumer"
 REPLICA_VERIFICATION: Final = "org.apache.kafka.tools.ReplicaVerificationTool"
+STREAMS_RESET: Final = "org.apache.kafka.tools.StreamsResetter"
 GET_OFFSETS: Final = "org.apache.kafka.tools.GetOffsetShell"
 STORAGE: Final = "kafka.tools.StorageTool"
 

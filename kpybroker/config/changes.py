@@ -59,6 +59,8 @@ def check_change(current: BrokerConfig, settings: Mapping[str, str], *, per_brok
     except ConfigError as error:
         raise Refused(Code.INVALID_REQUEST, error.kafka) from None
     why = next(_against(current, new), None)
+    if why is None and new.reachable.listening != current.reachable.listening:
+        raise Refused(Code.INVALID_REQUEST, "listeners cannot be changed while this broker runs")
     if why is not None:
         # One exception within another, written out by a constructor that takes its first argument for a name.
         nested = f"Invalid value org.apache.kafka.common.config.ConfigException: {why}"

@@ -29,7 +29,6 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_quorum(config)
     _check_roles(config)
     _check_listeners(config, texts)
-    _check_connections(config)
     _check_prometheus(config)
 
 
@@ -85,10 +84,11 @@ def _check_groups(config: BrokerConfig) -> None:
                     raise ConfigError(f"{name} must be {side} than or equal to {bound}")
 
 
-def _check_connections(config: BrokerConfig) -> None:
+def per_address_overrides(text: str) -> dict[str, int]:
+    """max.connections.per.ip.overrides as a map, IPv6 addresses as they stand there. Raises: ConfigError."""
     setting = "max.connections.per.ip.overrides"
-    text = str(config[setting]).strip()
-    for item in re.split(r"\s*,\s*", text) if text else ():
+    overrides = {}
+    for item in re.split(r"\s*,\s*", text.strip()) if text.strip() else ():
         address, colon, limit = item.rpartition(":")
         if not colon:
             # The second half is what Java says of a missing colon.
@@ -97,8 +97,16 @@ def _check_connections(config: BrokerConfig) -> None:
         if not limit.strip().lstrip("+-").isdecimal():
             kafka = f'For input string: "{limit.strip()}"'
             raise ConfigError(f"{setting}: {item!r} has no number for {address}", kafka=kafka)
+        invalid = f"{setting} contains invalid addresses : {address}"
+        _require(bool(_HOST.fullmatch(address.strip())), invalid, invalid)
+        overrides[address.strip()] = int(limit)
+    return overrides
+
+
+def _check_connections(config: BrokerConfig) -> None:
+    overrides = per_address_overrides(config.max_connections_per_ip_overrides)
     zero = "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set."
-    _require(config["max.connections.per.ip"] != 0 or bool(text), zero, zero)
+    _require(config.max_connections_per_ip != 0 or bool(overrides), zero, zero)
 
 
 def _effective(config: BrokerConfig, topic_setting: str) -> int:
@@ -175,32 +183,6 @@ def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
             each.protocol is SecurityProtocol.PLAINTEXT,
             f"listeners: {each.name} is secured by {each.protocol.name}, and only PLAINTEXT is spoken here so far",
         )
-
-
-def per_address_overrides(text: str) -> dict[str, int]:
-    """max.connections.per.ip.overrides as a map, IPv6 addresses as they stand there. Raises: ConfigError."""
-    overrides = {}
-    for pair in text.split(","):
-        address, colon, count = (part.strip() for part in pair.rpartition(":"))
-        if pair.strip():
-            _require(
-                bool(colon) and count.isascii() and count.isdecimal(),
-                f"max.connections.per.ip.overrides: {pair.strip()} is not address:count",
-            )
-            _require(
-                bool(_HOST.fullmatch(address)),
-                f"max.connections.per.ip.overrides contains invalid addresses : {address}",
-            )
-            overrides[address] = int(count)
-    return overrides
-
-
-def _check_connections(config: BrokerConfig) -> None:
-    overrides = per_address_overrides(config.max_connections_per_ip_overrides)
-    _require(
-        config.max_connections_per_ip > 0 or bool(overrides),
-        "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
-    )
 
 
 def _check_prometheus(config: BrokerConfig) -> None:

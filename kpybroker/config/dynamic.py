@@ -3,6 +3,8 @@
 Some are for one broker only (its listeners and what secures them), the others for one or for all. What secures a
 listener is changed for that listener, by its name with the prefix `listener.name.<listener>.`. A name that Kafka does
 not know may belong to a plug-in of the user's: it is kept, and shown without its value.
+
+Unlike Kafka's, this broker does not open or close listeners while it runs.
 """
 
 from __future__ import annotations
@@ -72,6 +74,8 @@ def obeyed(layer: Mapping[str, str], *, per_broker: bool) -> tuple[dict[str, str
     """What of stored settings can be obeyed, and a line for each that cannot."""
     scope = "for this broker" if per_broker else "for all brokers"
     reasons = dict.fromkeys(static_ones(layer), "can be set only before a broker starts")
+    if "listeners" in layer:  # sockets are bound before the metadata is read
+        reasons["listeners"] = "is taken only from what a broker is started with"
     reasons |= dict.fromkeys(without_prefix(layer), "can be changed only for one listener, by its prefix")
     if not per_broker:
         reasons |= dict.fromkeys(of_one_broker(layer), "can be set only for one broker")

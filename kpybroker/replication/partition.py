@@ -14,6 +14,7 @@ import trio
 from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import CorruptRecords
 
 if TYPE_CHECKING:
     from kpybroker.replication.waiters import Watch
@@ -209,7 +210,7 @@ class Partition:
     def read(self, offset: int, *, bytes_max: int, committed: bool, at_least_one: bool) -> Read:
         """Records from `offset` on, up to the high watermark (to the last stable offset if `committed`).
 
-        Raises: Refused with OFFSET_OUT_OF_RANGE or KAFKA_STORAGE_ERROR.
+        Raises: Refused with OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, or CORRUPT_MESSAGE where no batch can be found.
         """
         log = self.log
         high_watermark, stable = self.high_watermark, self.last_stable_offset
@@ -221,6 +222,8 @@ class Partition:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
         except StorageFailed as failure:
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+        except CorruptRecords as damage:
+            raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
         return Read(found.region, high_watermark, stable, log.log_start_offset, aborted)
 
     def end_of_epoch(self, leader_epoch: int) -> tuple[int, int] | None:

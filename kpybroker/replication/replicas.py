@@ -79,19 +79,28 @@ class Replicas:
         return config.log
 
     def mine(self) -> Iterator[Partition]:
-        """Every partition that the metadata gives to this node, made if need be."""
-        for topic in list(self._image().topics.by_name.values()):
-            for index, image in topic.partitions.items():
-                if self._me in image.replicas:
-                    yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+        """Every partition that the metadata gives to this node, made if need be.
+
+        The metadata may change while the caller is busy with one of them: each is made from what it says by then. Made
+        from what it said before, a partition would never hear who leads it.
+        """
+        for topic in list(self._image().topics.by_name):
+            yield from self._mine_of(topic)
 
     def compacted(self) -> Iterator[Partition]:
         """Those of `mine` whose topic has the cleanup policy compact."""
-        for topic in list(self._image().topics.by_name.values()):
-            if self._log_config(topic.name).compacted:
-                for index, image in topic.partitions.items():
-                    if self._me in image.replicas:
-                        yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+        for topic in list(self._image().topics.by_name):
+            if self._log_config(topic).compacted:
+                yield from self._mine_of(topic)
+
+    def _mine_of(self, topic: str) -> Iterator[Partition]:
+        known = self._image().topics.by_name.get(topic)
+        for index in list(known.partitions) if known is not None else ():
+            try:
+                partition = self.get(topic, index)
+            except Refused:  # deleted in the meantime, or another node's
+                continue
+            yield partition
 
     @property
     def log_dir(self) -> str:

@@ -34,6 +34,9 @@ log = logging.getLogger("kpybroker.server")
 READ_AHEAD_BYTES = 64 * 1024
 """Received while a request waits; a peer that pipelines more is not read until its turn comes."""
 
+TURN_REQUESTS = 8
+"""Requests that a peer has sent ahead are carried out so many at a time, then others have their turn."""
+
 
 class Connection:
     """A connected peer. `run` is the life of the connection."""
@@ -56,6 +59,7 @@ class Connection:
         self._say = say
         self._at_end = False
         self._mute_s = 0.0
+        self._in_a_row = 0
         self._ended: list[Callable[[], None]] = []
         self.scope = trio.CancelScope()
         self.answering = False
@@ -104,9 +108,14 @@ class Connection:
 
     async def _next_frame(self) -> memoryview | None:
         """The next request, None after the last one. Raises: WireError."""
+        self._in_a_row += 1
+        if self._in_a_row > TURN_REQUESTS:  # it sent more than it was answered: the others are next
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
         while (frame := self._reader.next_frame()) is None:
             if self._at_end or not await self._transport.receive(self._reader):
                 return None
+            self._in_a_row = 0
             self._idle.active(self)
         return frame
 

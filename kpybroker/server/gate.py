@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.cluster.addresses import resolved
+from kpybroker.cluster.addresses import Resolver
 from kpybroker.config.checks import per_address_overrides
 from kpybroker.quotas.connections import WITHOUT_LIMIT, ConnectionLimits, Connections, ListenerLimits, Verdict
 from kpybroker.quotas.rates import Window
@@ -40,6 +40,7 @@ class Gate:
         self._clock = clock
         self._say = say
         self._config = config
+        self._resolver = Resolver()
         self._rates: dict[str | None, float] = {}
         self._changed = trio.Event()
         self._room = trio.Event()
@@ -70,7 +71,7 @@ class Gate:
             config, rates = self._config, self._rates
             overrides = per_address_overrides(config.max_connections_per_ip_overrides)
             names = {name for name in (*overrides, *rates) if name is not None}
-            addresses = await resolved(names)
+            addresses = await self._resolver.resolved(names)
             for name in names - addresses.keys():
                 self._say(logging.WARNING, ("no address", name), "limits of %s: it has no address", name)
             self._connections.limits = ConnectionLimits(

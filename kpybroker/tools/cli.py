@@ -14,6 +14,7 @@ from kpybroker import __version__
 
 COMMANDS: Final = {
     "container": "kpybroker.tools.container",
+    "log": "kpybroker.tools.log",
     "ping": "kpybroker.tools.ping",
     "serve": "kpybroker.tools.serve",
     "wire": "kpybroker.tools.wire",

@@ -1,7 +1,9 @@
-"""Limits on connections, with sockets; peers that do not read what they asked for."""
+"""Limits on connections, with sockets."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kpybroker.server import listener
 from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -48,20 +51,30 @@ def test_more_than_the_node_has_places_for_wait(connect_to: Callable[[int], Any]
         assert second.receive(ApiVersionsResponse, 4).error_code == Code.NONE
 
 
-def test_a_peer_that_does_not_read_is_closed_when_it_has_been_idle(connect_to: Callable[[int], Any]) -> None:
-    """What it asked for waits for it until then, and costs no more than what was being sent."""
-    with Broker({"connections.max.idle.ms": 500}) as broker:
-        deaf = connect_to(broker.port)
-        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.socket.setblocking(False)
-        request = bytes.fromhex("0000000a" + "00120000" + "00000001" + "0000")
-        deadline = time.monotonic() + 20
-        closed = False
-        while not closed:  # until neither side takes more; then until the broker has had enough
-            try:
-                deaf.socket.send(request * 100)
-            except BlockingIOError:
-                time.sleep(0.01)  # nothing else to wait on: it is the broker's clock that decides
-            except ConnectionError:
-                closed = True
+def test_connections_leave_file_descriptors_to_the_logs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, connect_to: Callable[[int], Any]
+) -> None:
+    """The listener rests, says so once, and goes on when there is room again."""
+    used = os.open(os.devnull, os.O_RDONLY)
+    os.close(used)
+    monkeypatch.setattr(listener, "_descriptor_limit", lambda: used + 60 + listener.DESCRIPTORS_KEPT)
+    with Broker() as broker:
+        flood = [socket.create_connection(("localhost", broker.port)) for _ in range(45)]
+        closed = 0
+        for sock in flood:
+            sock.settimeout(5)
+            sock.sendall(bytes.fromhex("0000000a" + "00120000" + "00000001" + "ffff"))
+            with contextlib.suppress(OSError):
+                closed += sock.recv(1) == b""
+        for sock in flood:
+            sock.close()
+        assert closed or "cannot accept" in caplog.text
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(ConnectionError):
+                client = connect_to(broker.port)
+                client.send(ALIVE, 4)
+                if client.receive_frame():
+                    break
             assert time.monotonic() < deadline
+    assert caplog.text.count("cannot accept") == 1

@@ -11,7 +11,7 @@ import pytest
 import kpybroker
 from kpybroker.config import BrokerConfig, validate_topic_overrides
 from kpybroker.config.changes import check_change
-from kpybroker.config.client_metrics import parse_match, validate_client_metrics
+from kpybroker.config.client_metrics import validate_client_metrics
 from kpybroker.config.group import validate_group_overrides
 from kpybroker.wire.codes import Code, Refused
 
@@ -86,15 +86,24 @@ def test_a_group_reports_within_its_session() -> None:
     validate_group_overrides(broker, {"share.session.timeout.ms": "5001"})
 
 
+def test_listeners_are_opened_at_the_start(running: BrokerConfig) -> None:
+    """Not as Kafka, which opens and closes listeners while it runs."""
+    same = str(running.static["listeners"])
+    more = {"listeners": f"{same},OTHER://:1", "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT"}
+    more["listener.security.protocol.map"] += ",CONTROLLER:PLAINTEXT,OTHER:PLAINTEXT"
+    assert said(lambda: check_change(running, {"listeners": same}, per_broker=True)) == (Code.NONE, None)
+    assert said(lambda: check_change(running, more, per_broker=True)) == (
+        Code.INVALID_REQUEST,
+        "listeners cannot be changed while this broker runs",
+    )
+    stored = running.with_dynamic(default={}, broker=more)
+    assert stored.reachable.listening == running.reachable.listening
+    assert stored.warnings == (
+        "listeners, set for this broker, is left out: is taken only from what a broker is started with",
+    )
+
+
 def test_what_a_change_comes_to(running: BrokerConfig) -> None:
     new = check_change(running, {"message.max.bytes": "5"}, per_broker=False)
     assert (new.message_max_bytes, running.message_max_bytes) == (5, 1_048_588)
     assert new["num.io.threads"] == 9, "this broker's own stay"
-
-
-def test_matching_clients() -> None:
-    found = parse_match(["client_id = a.*", "client_software_name=librdkafka="])
-    assert {name: pattern.pattern for name, pattern in found.items()} == {
-        "client_id": "a.*",
-        "client_software_name": "librdkafka",
-    }

@@ -143,6 +143,12 @@ class FaultyFiles:
     def modified_ms(self, path):
         return self.modified.get(os.fspath(path), self.now_ms)
 
+    def identity(self, path):
+        content = self._content(path)
+        if content is None:
+            raise self._error(path, errno.ENOENT)
+        return id(content)
+
     def set_modified_ms(self, path, modified_ms):
         self.change("set time", path)
         self.modified[os.fspath(path)] = modified_ms

@@ -104,6 +104,8 @@ def describe_configs(world: World, version: int) -> Answer:
             resource(METRICS, metrics, "interval.ms"),
             include_documentation=True,
         )
+    change(world, METRICS, metrics, interval_ms=None, metrics=None)  # it would match the clients of other cases
+    world.until(lambda: value_of(world, METRICS, metrics, "interval.ms") == "300000")
     return answers
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kpybroker.security.operations import Operation
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,
@@ -97,6 +98,8 @@ def _topic(
             answers.append(_response(asked, NOTHING, refused.code))
         except StorageFailed:
             answers.append(_response(asked, NOTHING, Code.KAFKA_STORAGE_ERROR))
+        except CorruptRecords:
+            answers.append(_response(asked, NOTHING, Code.CORRUPT_MESSAGE))
     return ListOffsetsTopicResponse(name=topic.name, partitions=answers)
 
 
