@@ -184,6 +184,10 @@ class Groups:
             logger.error("Group shard %d could not be loaded: %s", shard.index, error)
             shard.state = ShardState.LOST
             return
+        except Exception:  # a record that we misread: its groups are not served, all others are
+            logger.exception("Group shard %d could not be loaded", shard.index)
+            shard.state = ShardState.LOST
+            return
         if end_offset is not None:
             shard.activate(end_offset)
             logger.info("Loaded group shard %d up to offset %d", shard.index, end_offset)

@@ -27,7 +27,13 @@ from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupMetadataValue,
 )
 from kpybroker.wire.internal.framing import decode_group_record, encode_key, encode_value
-from kpybroker.wire.internal.group_records import OffsetCommitKey, OffsetCommitValue
+from kpybroker.wire.internal.group_records import (
+    GroupMetadataKey,
+    GroupMetadataValue,
+    MemberMetadata,
+    OffsetCommitKey,
+    OffsetCommitValue,
+)
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest
 from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from kpybroker.wire.messages.leave_group import LeaveGroupRequest, MemberIdentity
@@ -48,8 +54,8 @@ NO_PRODUCER_ID = -1
 WALL_MS = 1_700_000_000_000
 GROUPS = ("g", "h")
 TOPICS = {"t": b"\1" * 16, "u": b"\2" * 16}
-SUBSCRIPTION = b"\0\0" + b"\0\0\0\1\0\1t" + b"\xff\xff\xff\xff"
-"""A consumer's, version 0: topics t, no user data."""
+SUBSCRIPTIONS = [b"\0\0" + b"\0\0\0\1\0\1" + topic + b"\xff\xff\xff\xff" for topic in (b"t", b"u")]
+"""Two consumers', version 0: one topic, no user data."""
 
 
 class World:
@@ -146,7 +152,7 @@ class World:
     # -- actions: each takes a group id and three small numbers
 
     def join(self, group_id: str, who: int, version: int, offer: int) -> None:
-        names = (("range",), ("range", "roundrobin"), ("roundrobin", "range"))[offer]
+        names = (("range",), ("range", "roundrobin"), ("roundrobin",))[offer]
         request = JoinGroupRequest(
             group_id=group_id,
             session_timeout_ms=10_000,
@@ -154,7 +160,7 @@ class World:
             member_id="" if who % 2 else self.member(who // 2),
             group_instance_id=("one", "two", None, None)[who % 4],
             protocol_type="consumer",
-            protocols=[JoinGroupRequestProtocol(name=name, metadata=SUBSCRIPTION + bytes([version])) for name in names],
+            protocols=[JoinGroupRequestProtocol(name=name, metadata=SUBSCRIPTIONS[who % 2]) for name in names],
         )
         new_id = f"{request.group_instance_id or 'c'}-{self.tokens}"
         self.perform(events.JoinGroup(request, (3, 8, 9)[version], "c", "/host", new_id, self.token()))
@@ -372,4 +378,34 @@ def test_the_subscription_is_one(settings: GroupSettings) -> None:
     world = World(msgspec.structs.replace(settings, members_max=3))
     world.join("g", 3, 0, 0)
     world.wait("g", 0, 0, 0)
-    assert world.shard.classic["g"].subscribed_topics == {"t"}
+    assert world.shard.classic["g"].subscribed_topics == {"u"}
+
+
+def test_a_member_that_changed_its_protocol_is_loaded_as_it_was_last(settings: GroupSettings) -> None:
+    """An upgrade from eager to cooperative rebalancing leaves such a log: one member, two records."""
+    world = World(settings)
+    for generation, protocol in enumerate(("range", "cooperative"), 1):
+        member = MemberMetadata(
+            member_id="m",
+            group_instance_id=None,
+            client_id="c",
+            client_host="/host",
+            rebalance_timeout=20_000,
+            session_timeout=10_000 * generation,
+            subscription=SUBSCRIPTIONS[generation - 1],
+            assignment=b"",
+        )
+        value = GroupMetadataValue(
+            protocol_type="consumer",
+            generation=generation,
+            protocol=protocol,
+            leader="m",
+            current_state_timestamp=WALL_MS,
+            members=[member],
+        )
+        world.write(-1, GroupMetadataKey(group="g"), value)
+    group = world.reloaded().classic["g"]
+    loaded = group.roster.members["m"]
+    assert loaded.protocols == (("cooperative", SUBSCRIPTIONS[1]),)
+    assert loaded.session_timeout_ms == 20_000
+    assert group.subscribed_topics == {"u"}

@@ -116,6 +116,11 @@ class Member:
             assignment=assignment,
         )
 
+    def is_as_recorded(self, protocol: str | None, value: MemberMetadata) -> bool:
+        """Whether a record of a group that chose `protocol` tells nothing new of it, but for its assignment."""
+        known = protocol is None or (protocol, value.subscription) in self.protocols
+        return known and self.described(value.subscription, value.assignment) == value
+
     @property
     def keeps_itself_alive(self) -> bool:
         """Whether its waiting for an answer counts as a sign of life when its session ends."""

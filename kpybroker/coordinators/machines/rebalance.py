@@ -330,7 +330,8 @@ class Rebalance:
         """Take a record over: one just appended, or one read while loading.
 
         A record without members that meets members joining is the one that announces a new group: their rebalance goes
-        on. Members already known keep what the record does not have: the protocols that were not chosen.
+        on. Members already known keep what the record does not have: the protocols that were not chosen. While a log
+        is read, one known from an earlier record may have changed since: then the later record has all that is known.
         """
         self.committed = value
         self.in_log = True
@@ -342,7 +343,9 @@ class Rebalance:
             self._come_back = None
         roster = Roster(value.protocol_type or None, value.leader)
         for described in value.members:
-            member = known.get(described.member_id) or Member.from_record(value.protocol, described)
+            member = known.get(described.member_id)
+            if member is None or not member.is_as_recorded(value.protocol, described):
+                member = Member.from_record(value.protocol, described)
             member.assignment = described.assignment
             roster.add(member)
         roster.pending_joins = self.roster.pending_joins
