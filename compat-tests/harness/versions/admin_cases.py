@@ -119,7 +119,7 @@ def alter_replica_log_dirs(world: World, version: int) -> Answer:
 
 
 def describe_producers(world: World, version: int) -> Answer:
-    topic = world.topic("written", partitions=2)
+    topic = world.topic("producers", partitions=2)
     _, first, second = (new_producer_id(world) for _ in range(3))  # a cluster's first id is 0, which has no placeholder
 
     def ask(*topics: tuple[str, list[int]]) -> Answer:
