@@ -8,7 +8,7 @@ COMPILE := .venv-lock/bin/pip-compile --quiet --strip-extras --allow-unsafe --ge
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 ARGS ?=
 
-.PHONY: run test lint unit campaign compat compat-kafka lock clean
+.PHONY: run test lint unit campaign compat compat-kafka tables lock clean
 
 # One node on localhost:9092, its data in ./kpybroker-data. Options: make run ARGS='--listen localhost:9192'
 run: .venv/.package
@@ -30,14 +30,21 @@ unit: .venv/.test
 campaign: .venv/.test
 	$(BIN)/pytest -s $(ARGS)
 
-# Stock clients of Apache Kafka against a node. Those in Python come with the lock file; what needs Java is skipped, and
-# named, where there is no java or no mvn.
+# Stock clients of Apache Kafka against a node. Those in Python come with the lock file; those in JavaScript, Go, Rust and
+# Java are fetched and built the first time, and skipped, and named, where there is no node, go, cargo, java or mvn.
 compat: .venv/.test
 	$(BIN)/pytest compat-tests -rsx $(ARGS)
 
 # The same tests against Apache Kafka itself, which proves the tests. Not part of CI.
 compat-kafka: .venv/.test
 	$(BIN)/pytest compat-tests -rsx --broker kafka $(ARGS)
+
+# docs/clients.md and docs/apis.md, from a run of the tests on both. Not part of CI.
+tables: .venv/.test
+	@mkdir -p build
+	$(BIN)/pytest compat-tests -rsx --record build/kpybroker.json $(ARGS)
+	$(BIN)/pytest compat-tests -rsx --record build/kafka.json --broker kafka $(ARGS)
+	$(BIN)/python compat-tests/tables.py build/kpybroker.json build/kafka.json
 
 # A changed lock file gets a new environment, so that nothing stays that the lock does not name.
 .venv/.run: requirements/run.txt
@@ -58,6 +65,7 @@ compat-kafka: .venv/.test
 # Write the lock files anew from requirements/*.in and pyproject.toml.
 lock: .venv-lock/.done
 	$(COMPILE) --upgrade --output-file requirements/run.txt requirements/run.in pyproject.toml
+	$(COMPILE) --upgrade --output-file requirements/prometheus.txt requirements/prometheus.in
 	$(COMPILE) --upgrade --output-file requirements/test.txt requirements/test.in
 	$(COMPILE) --upgrade --output-file requirements/bench.txt requirements/bench.in
 	$(COMPILE) --upgrade --output-file requirements/lock.txt requirements/lock.in

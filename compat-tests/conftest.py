@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +15,20 @@ sys.path.insert(0, str(Path(__file__).parent))  # where `harness` is
 from harness import text
 from harness.brokers import BrokerUnderTest, ChildBroker, broker_named
 from harness.capabilities import missing_on
+from harness.clients import PARTITIONS
 from harness.clients.base import TextClient
+from harness.driver import Driver, Drivers
 from harness.java_clients import Admin, JavaClients
-from harness.java_tools import ToolHost
+from harness.java_tools import ToolHost, Tools
 from harness.kafka_jars import JavaMissing, classpath
+from harness.record import Recorder
+from harness.stock_clients import ClientMissing
 from harness.written import Written
 
 LAST = ("test_text_in_and_out.py", "test_kafka_opens_our_directory.py")
 """Run at the end, in this order: the second reads what the first has written."""
+
+RECORDER = pytest.StashKey[Recorder]()
 
 CLIENT_WARNINGS = (
     "ignore:(read|open)_text is deprecated:DeprecationWarning",
@@ -38,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
+    group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 
 
@@ -45,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*capabilities): what the broker must have, by harness/capabilities.py")
     for each in CLIENT_WARNINGS:
         config.addinivalue_line("filterwarnings", each)
+    if config.getoption("--record"):
+        config.stash[RECORDER] = Recorder(config.getoption("--record"), broker_kind(config))
+        config.pluginmanager.register(config.stash[RECORDER])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
@@ -77,6 +88,28 @@ def tools(folder: Path) -> Iterator[ToolHost]:
         pytest.skip(f"needs Apache Kafka's tools: {missing}")
     with host:
         yield host
+
+
+@pytest.fixture
+def kafka(tools: ToolHost, broker: BrokerUnderTest) -> Tools:
+    """Kafka's tools, each told of the broker."""
+    return Tools(tools, broker.address)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for a topic of the test's own."""
+    return f"tools-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def topic(broker: BrokerUnderTest, name: str) -> str:
+    """A topic of six partitions, with this name."""
+    from harness.admin import create_topic, end_offsets  # here for the same reason as the clients below
+
+    create_topic(broker.address, name, PARTITIONS)
+    end_offsets(broker.address, name, PARTITIONS)
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -161,3 +194,25 @@ def client(request: pytest.FixtureRequest) -> TextClient:
         tools = request.getfixturevalue("tools")
         return Console(tools, request.getfixturevalue("folder"))
     return {"kafka-python": KafkaPython, "confluent-kafka": Confluent}[name]()
+
+
+@pytest.fixture(scope="session")
+def drivers(request: pytest.FixtureRequest, _session_broker: BrokerUnderTest, folder: Path) -> Iterator[Drivers]:
+    """The stock clients, each in a process of its own, started when a test first asks for it."""
+    (folder / "drivers").mkdir()
+    drivers = Drivers(_session_broker.address, folder / "drivers")
+    yield drivers
+    recorder = request.config.stash.get(RECORDER, None)
+    if recorder is not None:
+        recorder.note_versions(drivers)
+    drivers.close()
+
+
+@pytest.fixture
+def driver(request: pytest.FixtureRequest, drivers: Drivers) -> Driver:
+    """A stock client by its name: a test is parametrized over it with indirect=True."""
+    request.getfixturevalue("broker")  # up again, if a test has left it down
+    try:
+        return drivers.get(request.param)
+    except ClientMissing as missing:
+        pytest.skip(f"{request.param}: {missing}")

@@ -1,4 +1,4 @@
-"""Consumer groups of the classic protocol: members come and go, share the partitions, commit, and go on later."""
+"""Consumer groups of the classic protocol, what only some libraries have: cooperative and static members, deaths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from harness.admin import committed, create_topic
-from harness.brokers import BrokerUnderTest, ChildBroker
+from harness.brokers import BrokerUnderTest
 from harness.members import ConfluentPolled, KafkaPythonPolled, Members, Polled, wait_shares
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
@@ -56,44 +56,6 @@ def topic(broker: BrokerUnderTest) -> Topic:
 
 def numbered(start: int, end: int) -> list[bytes]:
     return [f"value {number}".encode() for number in range(start, end)]
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_members_share_what_there_is(topic: Topic, library: Join) -> None:
-    with Members() as members:
-        first = members.join(topic.member(library))
-        wait_shares([first], [6])
-        second = members.join(topic.member(library))
-        wait_shares([first, second], [3, 3])
-        third = members.join(topic.member(library))
-        wait_shares([first, second, third], [2, 2, 2])
-
-        topic.write(numbered(0, 60))
-        for member in (first, second, third):
-            member.wait_values(20)
-        assert sorted(first.values + second.values + third.values) == sorted(numbered(0, 60))
-
-        first.leave()
-        wait_shares([second, third], [3, 3])
-        second.leave()
-        wait_shares([third], [6])
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_a_new_member_goes_on_after_what_was_committed(topic: Topic, library: Join) -> None:
-    topic.write(numbered(0, 60))
-    with Members() as members:
-        reader = members.join(topic.member(library))
-        reader.wait_values(60)
-        reader.commit()
-        reader.leave()
-    assert topic.committed() == [10] * PARTITIONS
-
-    topic.write(numbered(60, 120))
-    with Members() as members:
-        reader = members.join(topic.member(library))
-        reader.wait_values(60)
-        assert sorted(reader.values) == sorted(numbered(60, 120))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -207,44 +169,3 @@ def test_a_member_that_dies_is_replaced(topic: Topic, broker: BrokerUnderTest) -
             finally:
                 doomed.kill()
         wait_shares([survivor], [6])
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_a_group_resumes_after_a_restart(restartable: ChildBroker, library: Join) -> None:
-    """Stopped cleanly and killed: what was committed stays committed, and the group goes on behind it."""
-    topic = Topic(restartable.address)
-    expected = 0
-    for end, bring_down in ((60, restartable.stop), (120, restartable.kill), (180, None)):
-        topic.write(numbered(expected, end))
-        with Members() as members:
-            reader = members.join(topic.member(library))
-            reader.wait_values(end - expected)
-            assert sorted(reader.values) == sorted(numbered(expected, end))
-            reader.commit()
-        expected = end
-        if bring_down is not None:
-            bring_down()
-            restartable.start()
-        assert topic.committed() == [expected // PARTITIONS] * PARTITIONS
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_members_live_through_a_restart(restartable: ChildBroker, library: Join) -> None:
-    """Members that were there when the broker was killed find their group again without doing anything."""
-    topic = Topic(restartable.address)
-    with Members() as members:
-        first, second = (members.join(topic.member(library)) for _ in range(2))
-        wait_shares([first, second], [3, 3])
-        topic.write(numbered(0, 60))
-        first.wait_values(30)
-        second.wait_values(30)
-        first.commit()
-        second.commit()
-
-        restartable.kill()
-        restartable.start()
-
-        topic.write(numbered(60, 120))
-        wanted = set(numbered(60, 120))
-        first.wait(lambda: wanted <= set(first.values + second.values))
-        assert topic.committed() == [10] * PARTITIONS

@@ -127,6 +127,21 @@ def test_a_position_that_is_not_there(java_clients: JavaClients, broker: BrokerU
         assert java_clients.read(consumer, 2) == [b"one", b"two"]
 
 
+def test_a_position_with_its_epoch(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
+    """KIP-320: before it goes on from a place, the consumer asks whether the leader's log has that epoch there."""
+    zero = java_clients.partition(topic, 0)
+    place_of = java_clients.consumer_api.OffsetAndMetadata
+    with java_clients.producer(broker.address) as producer:
+        java_clients.send(producer, topic, 1, [b"one", b"two", b"three"])
+    with java_clients.consumer(broker.address, auto_offset_reset="none") as consumer:
+        consumer.assign([zero])
+        consumer.seek(zero, place_of(2, java_clients.optional(0), ""))
+        assert java_clients.read(consumer, 1) == [b"three"]
+        consumer.seek(zero, place_of(7, java_clients.optional(0), ""))
+        kind, _ = refusal(lambda: java_clients.poll(consumer, 30))
+        assert kind == "LogTruncationException"
+
+
 def test_read_committed(java_clients: JavaClients, broker: BrokerUnderTest, topic: str) -> None:
     with java_clients.producer(broker.address) as producer:
         java_clients.send(producer, topic, PARTITIONS, [b"value"] * 30)

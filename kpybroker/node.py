@@ -48,8 +48,10 @@ from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
 from kpybroker.security.authorizer import AllowAll
 from kpybroker.server.dispatch import Dispatcher
+from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
+from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -83,9 +85,16 @@ class Node:
     """One node of a cluster: broker and controller in one process. `run` is its life."""
 
     def __init__(
-        self, config: BrokerConfig, *, files: Files | None = None, clock: Clock | None = None, ids: Ids | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        files: Files | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self.config = config
+        self._cluster_id = cluster_id
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
@@ -132,6 +141,7 @@ class Node:
                 data_dir,
                 config=config,
                 adopt=config.embedded,
+                cluster_id=self._cluster_id,
                 clock=self._clock,
                 ids=self._ids,
                 files=self._files,
@@ -198,7 +208,7 @@ class Node:
         )  # one for all connections: each cuts what it received before the next receives
         frame_bytes_max = self.config.socket_request_max_bytes
         return [
-            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging)
+            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging, parts.gate, parts.say)
             for point, sockets in self._bound
         ]
 
@@ -248,6 +258,9 @@ class _Parts:
         )
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
+        self.say = SeldomLog(logging.getLogger("kpybroker.server"), clock)
+        self.gate = Gate(self.live.current, self.idle, clock, self.say)
+        self.live.on_change(lambda _, config: self.gate.reconfigure(config))
         self.quotas = ClientQuotas(
             Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
             Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
@@ -268,7 +281,7 @@ class _Parts:
             quotas=self.quotas,
         )
         self.reporter: PrometheusReporter | None = None
-        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER))
+        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER), self.say)
 
     async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, and begin the duties."""
@@ -277,7 +290,7 @@ class _Parts:
         if not self.logs.clean:
             await replicas.recover()
         cluster.on_change(self._follow)
-        self.quotas.replace(cluster.image.quotas.items())
+        self._follow_quotas(cluster.image)
         self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
         self._follow_configs(cluster.image)
         self._follow_groups(cluster.image)
@@ -293,6 +306,7 @@ class _Parts:
             duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
+        await duties.start(self.gate.run, name="gate")
 
     async def _report(self, duties: trio.Nursery) -> None:
         """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
@@ -332,7 +346,7 @@ class _Parts:
             self._follow_configs(image)
         self.replicas.apply(delta)
         if delta.quotas:
-            self.quotas.replace(image.quotas.items())
+            self._follow_quotas(image)
         take_subscriptions(self.telemetry, image, delta.configs)
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
@@ -340,6 +354,10 @@ class _Parts:
         offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
         if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
             self._follow_groups(image)
+
+    def _follow_quotas(self, image: ClusterImage) -> None:
+        self.quotas.replace(image.quotas.items())
+        self.gate.replace(image.quotas.items())
 
     def _follow_configs(self, image: ClusterImage) -> None:
         """What the metadata sets for all brokers and for this one is in force from now on."""
@@ -408,10 +426,11 @@ async def serve(
     config: BrokerConfig,
     *,
     stop: trio.Event,
+    cluster_id: str | None = None,
     task_status: trio.TaskStatus[Sequence[EndPoint]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until `stop` is set; started, with where it listens, once clients are answered.
 
-    Raises: StartupFailed.
+    `cluster_id` is the id of a new cluster; a data folder that has one keeps it. Raises: StartupFailed.
     """
-    await Node(config).run(stop, task_status=task_status)
+    await Node(config, cluster_id=cluster_id).run(stop, task_status=task_status)

@@ -131,11 +131,6 @@ class Log(LogFiles):
         return len(self._segments)
 
     @property
-    def base_offsets(self) -> list[int]:
-        """The segments' base offsets."""
-        return list(self._segments.bases)
-
-    @property
     def latest_epoch(self) -> int | None:
         """The leader epoch of the last batch, or a later one that was assigned."""
         return self.epochs.latest
@@ -272,7 +267,7 @@ class Log(LogFiles):
             self.epochs.assign(epoch, batch.base_offset)
         interval = self.config.index_interval_bytes
         segment.index(batch.last_offset, batch.max_timestamp, position, batch.length, interval)
-        segment.remember(batch.base_offset, batch.last_offset, position)
+        segment.recent.add(batch.base_offset, batch.last_offset, position)
 
     def _take_back(self, segment: Segment, size: int, error: StorageFailed, *, half_noted: bool) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""

@@ -11,6 +11,7 @@ from kpybroker.storage import opening, recovery
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, StrPath
 from kpybroker.storage.flush import Flush
+from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
@@ -74,6 +75,11 @@ class LogFiles:
         self.recovery_point = loaded.recovery_point
         self._doomed = deque(loaded.doomed)  # (when they may be removed, `.deleted` files), in growing order
         self._tail_checked = not loaded.trusted
+
+    def reconfigure(self, config: LogConfig) -> None:
+        """Obey other settings from now on. What is on disk already stays as it is."""
+        self.config = config
+        self.producers.expiration_ms = config.producer_id_expiration_ms
 
     @property
     def segments(self) -> Segments:

@@ -19,7 +19,7 @@ from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, T
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments
-from kpybroker.storage.recent_batches import RecentBatches
+from kpybroker.storage.recent import Recent
 from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
@@ -45,7 +45,6 @@ class Segment:
         "_first_timestamp",
         "_index_rebuilt",
         "_indexed",
-        "_recent",
         "_shared",
         "_size",
         "_suffix",
@@ -58,6 +57,7 @@ class Segment:
         "max_timestamp_offset",
         "offset_index",
         "open_segments",
+        "recent",
         "time_index",
         "txn_index",
         "used",
@@ -95,7 +95,7 @@ class Segment:
         self._index_rebuilt = False  # because of what a lookup found; once is enough
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
-        self._recent = RecentBatches()
+        self.recent = Recent()
 
     def path(self, suffix: str) -> str:
         """The path of one of its files now."""
@@ -229,7 +229,7 @@ class Segment:
         self.max_timestamp_offset = self.base_offset
         self._indexed = self._times_known = True
         self.bytes_since_index = 0
-        self._recent.clear()
+        self.recent.clear()
 
     def _find_max_timestamp(self, position: int) -> None:
         """Take the batches from `position` on into account for the greatest timestamp."""
@@ -271,10 +271,6 @@ class Segment:
         self.bytes_since_index += length
         if position == 0:
             self._first_timestamp = max_timestamp
-
-    def remember(self, base_offset: int, last_offset: int, position: int) -> None:
-        """Keep a batch just appended for readers at the end of the log."""
-        self._recent.add(base_offset, last_offset, position)
 
     def spill(self) -> None:
         """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
@@ -351,8 +347,8 @@ class Segment:
         Raises: StorageFailed, CorruptRecords.
         """
         shared = self.file
-        if self._recent.floor >= 0 and offset >= self._recent.floor:
-            return self._recent.find(offset, self._size)
+        if self.recent.covers(offset):
+            return self.recent.find(offset, self._size)
         position = self.offset_index.lookup(offset)
         try:
             return self._walk(shared, position, offset)
@@ -422,7 +418,7 @@ class Segment:
         if found is not None:
             end = min(offset, first_offset(self.read(*found)))
         self.file.truncated()
-        self._recent.clear()
+        self.recent.clear()
         self.offset_index.truncate_to(end)
         self.time_index.truncate_to(end)
         self.txn_index.truncate_to(end)
@@ -440,7 +436,7 @@ class Segment:
         """Cut the log file to `size` bytes, where a batch ends and the indexes too. Raises: StorageFailed."""
         shared = self.open_file()
         shared.truncated()
-        self._recent.clear()
+        self.recent.clear()
         shared.file.truncate(size)
         self._size = size
 

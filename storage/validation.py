@@ -44,8 +44,12 @@ from kpybroker.wire.records.batch import (
 from kpybroker.wire.records.record import Record, wrapped_int64
 from kpybroker.wire.records.walk import UNORDERED_MAX, Head, Walked, stream_heads, too_many_unordered, walk, walk_stream
 
-DECOMPRESSED_BYTES_MAX = 1 << 30
-"""Bytes that may come out of one produced batch that is kept as it is; they pass by, a chunk at a time."""
+DECOMPRESSED_BYTES_MAX = 32 * 1024 * 1024
+DECOMPRESSED_RATIO_MAX = 100
+"""Bytes that may come out of one produced batch, or, if that is more, out of each of its bytes.
+
+They pass by, a chunk at a time, and cost no memory; but while they do, nobody else is served.
+"""
 
 REBUILT_BYTES_MAX = compression.BYTES_MAX
 """The same for a batch that is compressed anew: a single record may be all of them, and is held in memory."""
@@ -137,6 +141,11 @@ def validate(
         raise RecordsRefused(CODE_OF_FAULT[error.kind], error.why) from None
 
 
+def unfolded_bytes_max(batch_bytes: int) -> int:
+    """The most that may come out of a produced batch of that size."""
+    return max(DECOMPRESSED_BYTES_MAX, DECOMPRESSED_RATIO_MAX * batch_bytes)
+
+
 class _Produced:
     """One batch under validation."""
 
@@ -208,7 +217,7 @@ class _Produced:
 
     def _decompressed(self) -> Iterator[bytes]:
         chunks = compression.decompressed(self.source, memoryview(self.batch)[BATCH_OVERHEAD:])
-        return compression.limited(chunks, DECOMPRESSED_BYTES_MAX)
+        return compression.limited(chunks, unfolded_bytes_max(len(self.batch)))
 
     def _max_timestamp(self, walked: Walked) -> int:
         """The records' greatest timestamp. Raises: RecordsRefused for records that the topic's settings forbid."""
@@ -305,7 +314,9 @@ class _Accepted:
         produced = self._produced
         base_offset = produced.header.base_offset
         consecutive = True
-        for index, record in enumerate(iter_records(produced.batch, bytes_max=REBUILT_BYTES_MAX)):
+        for index, record in enumerate(
+            iter_records(produced.batch, bytes_max=min(REBUILT_BYTES_MAX, unfolded_bytes_max(len(produced.batch))))
+        ):
             consecutive &= record.offset == base_offset + index
             if index > UNORDERED_MAX and produced.source != "none" and not consecutive:
                 raise too_many_unordered()

@@ -95,7 +95,7 @@ def test_who_imports_whom() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("name", ["run", "test", "bench", "lock"])
+@pytest.mark.parametrize("name", ["run", "prometheus", "test", "bench", "lock"])
 def test_lock_files_name_no_host(name: str) -> None:
     """Whoever installs from them uses the index that is set up there. Every version is pinned by its hashes."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()

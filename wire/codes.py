@@ -300,6 +300,15 @@ def code_of(number: int) -> Code:
     return found
 
 
+SENTENCE_MAX = 8000
+"""Characters of an error message: in any script they fit into a string of the protocol, which has 32,767 bytes."""
+
+
+def sayable(why: str) -> str:
+    """An error message that can be sent: what it quotes may be as long as a string can be, or a list of such."""
+    return why if len(why) <= SENTENCE_MAX else f"{why[:SENTENCE_MAX]}..."
+
+
 class Refused(Exception):
     """A whole request declined: dispatch turns it into the API's response with this code.
 
@@ -307,6 +316,7 @@ class Refused(Exception):
     """
 
     def __init__(self, code: Code, why: str | None = None) -> None:
+        why = why and sayable(why)
         super().__init__(code, why)
         self.code = code
         self.why = why

@@ -8,7 +8,8 @@ are collected into a run and read by one `unpack_from`; arrays of structs become
 What keeps bad input from hurting: `p` never moves back, and every read behind the end raises (an index,
 `unpack_from`) or gives fewer bytes than asked (a slice), which the next read or the last check of `p` against the end
 finds. So a length is never believed before that many bytes are there: loops over an array read at least a byte a
-turn; where that isn't so (an array of integers, of uuids, of structs without fields) the count is checked first.
+turn; where that isn't so (an array of integers, of uuids, of structs without fields) the count is checked first. A
+request has a budget of elements besides.
 """
 
 from collections.abc import Callable
@@ -17,12 +18,15 @@ from struct import Struct as Packer
 from typing import Any, NamedTuple
 
 from kpybroker.wire.codec import DECODE_FAULTS
-from kpybroker.wire.decode_steps import left_over, long_length, long_text, next_tag, unknown_tags, wrong
+from kpybroker.wire.decode_steps import left_over, long_length, long_text, next_tag, tag_count, unknown_tags, wrong
 from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.primitives import read_uvarint
 from kpybroker.wire.schema import RECORDS, ArrayOf, Field, Kind, Message, Struct, StructOf, fields_of
 from kpybroker.wire.source import MANY, Source, constant, constructor_call, min_size, short_unpackers
 from kpybroker.wire.uniform_runs import UNIFORM_MIN, UniformRuns
+
+REQUEST_ELEMENTS_MAX = 100_000
+"""Most elements in all of a request's arrays: a few bytes make an object, and a million of them hold up others."""
 
 COPY_BELOW = 1024
 """Views that may hold records are copied if they are shorter than this: bytes are faster to read than views."""
@@ -60,7 +64,8 @@ def _compile(cls: type[Message], version: int, *, traced: bool) -> Decoder:
     writer = _DecoderWriter(version, version in cls.FLEXIBLE, traced)
     source = writer.source
     source.names |= {
-        step.__name__: step for step in (read_uvarint, long_length, long_text, next_tag, unknown_tags, left_over, wrong)
+        step.__name__: step
+        for step in (read_uvarint, long_length, long_text, next_tag, tag_count, unknown_tags, left_over, wrong)
     }
     source.names |= {"Located": _Located, "FAULTS": DECODE_FAULTS}
     writer.whole_message(cls)
@@ -104,6 +109,7 @@ class _DecoderWriter:
         self.flexible = flexible
         self.traced = traced
         self.text_from_view = False
+        self.budgeted = False
         self._run: list[
             tuple[str, int, str]
         ] = []  # (format letter, size, variable) of fixed-width reads not yet written
@@ -112,8 +118,11 @@ class _DecoderWriter:
     def whole_message(self, cls: type[Message]) -> None:
         add, block = self.source.add, self.source.block
         self.text_from_view = has_records(cls, self.version)
+        self.budgeted = cls.__name__.endswith("Request")
         with block("def decode(data, p, whole)"):
             add("limit = len(data)")
+            if self.budgeted:
+                add(f"budget = {REQUEST_ELEMENTS_MAX}")
             if self.text_from_view:
                 add("view = memoryview(data)")
             with block("if type(data) is not bytes" + (f" and limit < {COPY_BELOW}" if self.text_from_view else "")):
@@ -259,7 +268,7 @@ class _DecoderWriter:
         for field in tagged:
             add(f"{found[field.name]} = {constant(self.source, field.zero)}")
         add(f"{unknown} = []")
-        add(f"{count}, p = read_uvarint(data, p)")
+        add(f"{count}, p = tag_count(data, p)")
         with block(f"for _ in range({count})"):
             add(f"{tag}, {end}, p = next_tag(data, p, limit)")
             for number, field in enumerate(tagged):
@@ -413,6 +422,10 @@ class _DecoderWriter:
     def elements(self, element: Kind | StructOf, variable: str, count: str, path: str) -> None:
         """Read the elements of an array of known length (in flexible versions `count` is one more)."""
         add, block = self.source.add, self.source.block
+        if self.budgeted:
+            add(f"budget -= {count}")
+            with block("if budget < 0"):
+                add(f"wrong('more than {REQUEST_ELEMENTS_MAX} elements')")
         if isinstance(element, Kind) and element.size:
             self.fixed_elements(element, variable, count)
             return

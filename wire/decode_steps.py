@@ -3,6 +3,9 @@
 from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.primitives import STRING_BYTES_MAX, read_uvarint, read_uvarint_rest
 
+TAGS_MAX = 64
+"""Most tagged fields of one struct: no message has a tenth of that, and two bytes make one."""
+
 
 def long_length(data: bytes | memoryview, p: int, n: int) -> tuple[int, int]:
     """The rest of a compact length whose first byte is 0 (null, which the field can't be) or has more to come."""
@@ -19,6 +22,14 @@ def long_text(data: bytes | memoryview, p: int, n: int) -> tuple[int, int]:
     return n, p
 
 
+def tag_count(data: bytes | memoryview, p: int) -> tuple[int, int]:
+    """How many tagged fields a struct has."""
+    count, p = read_uvarint(data, p)
+    if count > TAGS_MAX:
+        raise MalformedMessage(f"{count} tagged fields (limit {TAGS_MAX})", offset=p)
+    return count, p
+
+
 def next_tag(data: bytes | memoryview, p: int, limit: int) -> tuple[int, int, int]:
     """Number of the tagged field at `p`, where it ends, and where its value begins."""
     tag, p = read_uvarint(data, p)
@@ -30,7 +41,7 @@ def next_tag(data: bytes | memoryview, p: int, limit: int) -> tuple[int, int, in
 
 def unknown_tags(data: bytes | memoryview, p: int, limit: int) -> tuple[tuple[tuple[int, bytes], ...], int]:
     """The tagged fields of a struct of which we know none, and where they end."""
-    count, p = read_uvarint(data, p)
+    count, p = tag_count(data, p)
     found = []
     for _ in range(count):
         tag, end, p = next_tag(data, p, limit)

@@ -20,6 +20,7 @@ NOT_YET: Final = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._UNKNOWN_PARTITION,
     }
 )
 """What a broker that has just started may answer, and some calls of librdkafka do not try again for."""
@@ -32,6 +33,21 @@ def create_topic(address: str, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": address})
     futures = admin.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=REQUEST_LIMIT_S)
     futures[topic].result(REQUEST_LIMIT_S)
+
+
+def wait_led(address: str, topic: str, partitions: int) -> None:
+    """Until a broker tells of a topic with leaders: some time after it was made, or after the broker was started."""
+    admin = AdminClient({"bootstrap.servers": address})
+
+    def led() -> bool:
+        found = admin.list_topics(timeout=REQUEST_LIMIT_S).topics.get(topic)
+        leaders = [] if found is None else [each.leader for each in found.partitions.values()]
+        return len(leaders) == partitions and min(leaders) >= 0
+
+    deadline = time.monotonic() + REQUEST_LIMIT_S
+    while not until_ready(led):
+        assert time.monotonic() < deadline, f"{topic} has no leaders"
+        time.sleep(0.02)  # between two questions: there is nothing else to wait on
 
 
 def topic_id(address: str, topic: str) -> str:

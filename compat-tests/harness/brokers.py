@@ -13,7 +13,7 @@ import sys
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from harness import kafka_jars
 from harness.ports import answers, free_ports, wait_until_answering
@@ -161,11 +161,19 @@ class Kpybroker(ChildBroker):
     """The kpybroker command of this environment."""
 
     kind = "kpybroker"
+    recorded: ClassVar[list[Path] | None] = None
+    """With --record: the logs of all that were made, with a line for each request. None: requests are not logged."""
+
+    def __init__(self, folder: Path, *, data_dir: Path | None = None, settings: dict[str, str] | None = None) -> None:
+        super().__init__(folder, data_dir=data_dir, settings=settings)
+        if self.recorded is not None:
+            self.recorded.append(self.log_path)
 
     def command(self) -> list[str]:
         settings = [f"--set={name}={value}" for name, value in self.settings.items()]
         listen = ["--listen", self.address, "--data-dir", str(self.data_dir)]
-        return [_kpybroker_command(), "serve", *listen, *settings]
+        logging = [] if self.recorded is None else ["--log-level", "kafka.request.logger=debug"]
+        return [_kpybroker_command(), "serve", *listen, *settings, *logging]
 
 
 def _kpybroker_command() -> str:

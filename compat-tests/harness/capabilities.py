@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.wire.api_keys import APIS
 
 CAPABILITIES: Final = {
@@ -24,33 +25,8 @@ CAPABILITIES: Final = {
     "admin list groups",
 }
 
-NOT_YET_IN_KPYBROKER: Final = {
-    "kafka-topics --describe": "DescribeConfigs, ListPartitionReassignments",
-    "admin describe configs": "DescribeConfigs",
-}
+NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
-
-NOT_SERVED_BY_KPYBROKER: Final = frozenset(
-    {
-        "AddRaftVoter",
-        "AlterConfigs",
-        "AlterPartitionReassignments",
-        "AlterReplicaLogDirs",
-        "DeleteRecords",
-        "DescribeConfigs",
-        "DescribeLogDirs",
-        "DescribeProducers",
-        "DescribeQuorum",
-        "ElectLeaders",
-        "IncrementalAlterConfigs",
-        "ListConfigResources",
-        "ListPartitionReassignments",
-        "RemoveRaftVoter",
-        "UnregisterBroker",
-        "UpdateFeatures",
-    }
-)
-"""APIs, each of them a capability by its own name."""
 
 
 def missing_on(kind: str, capabilities: Iterable[str]) -> list[str]:
@@ -61,5 +37,6 @@ def missing_on(kind: str, capabilities: Iterable[str]) -> list[str]:
         raise KeyError(f"not in harness/capabilities.py: {sorted(unknown)}")
     if kind != "kpybroker":
         return []
+    served = {api.name for api, _, _ in HandlerFinder(Side.BROKER).advertised()}
     waiting = [f"{each} (needs {NOT_YET_IN_KPYBROKER[each]})" for each in capabilities if each in NOT_YET_IN_KPYBROKER]
-    return waiting + [each for each in capabilities if each in NOT_SERVED_BY_KPYBROKER]
+    return waiting + [each for each in capabilities if each in apis - served]

@@ -46,8 +46,8 @@ class JavaClients:
         self.producer_api = self.jvm.org.apache.kafka.clients.producer
 
     def close(self) -> None:
-        """Close the connections to the JVM, which stays."""
-        self._gateway.close()
+        """Shut the gateway down, so that no object which is collected later asks for it; the JVM stays."""
+        self._gateway.shutdown()
 
     @contextmanager
     def admin(self, address: str, **settings: object) -> Iterator[Any]:

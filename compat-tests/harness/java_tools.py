@@ -27,6 +27,22 @@ DUMP_LOG: Final = "org.apache.kafka.tools.DumpLogSegments"
 TOPICS: Final = "org.apache.kafka.tools.TopicCommand"
 CONSUMER_GROUPS: Final = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 API_VERSIONS: Final = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+GROUPS: Final = "org.apache.kafka.tools.GroupsCommand"
+CONFIGS: Final = "kafka.admin.ConfigCommand"
+DELETE_RECORDS: Final = "org.apache.kafka.tools.DeleteRecordsCommand"
+LOG_DIRS: Final = "org.apache.kafka.tools.LogDirsCommand"
+FEATURES: Final = "org.apache.kafka.tools.FeatureCommand"
+CLUSTER: Final = "org.apache.kafka.tools.ClusterTool"
+METADATA_QUORUM: Final = "org.apache.kafka.tools.MetadataQuorumCommand"
+LEADER_ELECTION: Final = "org.apache.kafka.tools.LeaderElectionCommand"
+REASSIGN_PARTITIONS: Final = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+CLIENT_METRICS: Final = "org.apache.kafka.tools.ClientMetricsCommand"
+TRANSACTIONS: Final = "org.apache.kafka.tools.TransactionsCommand"
+END_TO_END_LATENCY: Final = "org.apache.kafka.tools.EndToEndLatency"
+VERIFIABLE_PRODUCER: Final = "org.apache.kafka.tools.VerifiableProducer"
+VERIFIABLE_CONSUMER: Final = "org.apache.kafka.tools.VerifiableConsumer"
+REPLICA_VERIFICATION: Final = "org.apache.kafka.tools.ReplicaVerificationTool"
+STREAMS_RESET: Final = "org.apache.kafka.tools.StreamsResetter"
 GET_OFFSETS: Final = "org.apache.kafka.tools.GetOffsetShell"
 STORAGE: Final = "kafka.tools.StorageTool"
 
@@ -161,3 +177,30 @@ class ToolHost:
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             future.set_exception(ToolFailed(f"the JVM has ended with {code}: {words[-1000:]}"))
+
+
+class Tools:
+    """The tools, each called with the broker's address."""
+
+    def __init__(self, host: ToolHost, address: str) -> None:
+        self._host = host
+        self._address = address
+
+    def __call__(self, main: str, *arguments: str, stdin: Path | None = None) -> Result:
+        return self.bare(main, "--bootstrap-server", self._address, *arguments, stdin=stdin)
+
+    def out(self, main: str, *arguments: str) -> str:
+        """What a tool writes when it succeeds."""
+        result = self(main, *arguments)
+        assert result.code == 0, f"{result.out}\n{result.err}"
+        return result.out
+
+    def last(self, main: str, *arguments: str) -> str:
+        """What a tool writes when it succeeds that takes the address after its subcommand."""
+        result = self.bare(main, *arguments, "--bootstrap-server", self._address)
+        assert result.code == 0, f"{result.out}\n{result.err}"
+        return result.out
+
+    def bare(self, main: str, *arguments: str, stdin: Path | None = None) -> Result:
+        """A tool with nothing added to its arguments."""
+        return self._host.run(main, *arguments, stdin=stdin, limit_s=120)

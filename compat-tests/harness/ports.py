@@ -11,7 +11,8 @@ PORTS = range(20000, 32000)
 """Below 32768: above it the kernel hands ports to clients, and a bind now and then meets one of those."""
 
 API_VERSIONS = 18
-PROBE = struct.pack(">hhih5s", API_VERSIONS, 0, 7, 5, b"probe")
+PROBE_CLIENT_ID = "probe"
+PROBE = struct.pack(">hhih5s", API_VERSIONS, 0, 7, 5, PROBE_CLIENT_ID.encode())
 """An ApiVersions request, version 0: request header version 1, no body."""
 
 

@@ -6,19 +6,14 @@ from collections.abc import Mapping
 
 from kpybroker.cluster.image import ResourceType
 from kpybroker.cluster.machines.decision import ConfigView, EffectiveConfig, LeadershipRules
-from kpybroker.config import BrokerConfig, ConfigError, topic_config, validate_topic_overrides
-from kpybroker.config.errors import unknown
-from kpybroker.config.setting import STATIC, Dynamic, Setting
+from kpybroker.config import BrokerConfig, topic_config, validate_topic_overrides
+from kpybroker.config.client_metrics import validate_client_metrics
+from kpybroker.config.group import validate_group_overrides
+from kpybroker.config.live import applied
+from kpybroker.config.setting import Setting
 from kpybroker.config.synonyms import TOPIC_SYNONYMS
-from kpybroker.config.tables import (
-    BROKER_SETTINGS,
-    CLIENT_METRICS_SETTINGS,
-    GROUP_SETTINGS,
-    TOPIC_SETTINGS,
-    broker_setting,
-)
-from kpybroker.config.values import InvalidValue, Type
-from kpybroker.wire.codes import Code, Refused
+from kpybroker.config.tables import TOPIC_SETTINGS, broker_setting
+from kpybroker.config.values import Type
 
 _REMEMBERED_MAX = 1000
 
@@ -74,57 +69,25 @@ class NodeConfigRules:
     """See ConfigRules; `config` is what the node was started with."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        self._static = config
+        self._config = config
         self._view = NodeConfigView(config)
         self._view_of: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
 
     def under(self, *, cluster: Mapping[str, str], broker: Mapping[str, str]) -> ConfigView:
         """See ConfigRules. The view is kept until the dynamic configs are others."""
         if self._view_of != (cluster, broker):
-            self._view = NodeConfigView(self._static.with_dynamic(default=cluster, broker=broker))
+            self._config, _ = applied(self._config, cluster=cluster, broker=broker)
+            self._view = NodeConfigView(self._config)
             self._view_of = (cluster, broker)
         return self._view
 
-    def check_broker(self, name: str, configs: Mapping[str, str]) -> None:
-        """See ConfigRules. The sentences are Kafka's broker's."""
-        settings = {key: broker_setting(key) for key in configs}
-        for key, setting in settings.items():
-            if setting is None:
-                raise Refused(Code.INVALID_CONFIG, unknown(key, BROKER_SETTINGS))
-        known = {key: setting for key, setting in settings.items() if setting is not None}
-        fixed = [key for key, setting in known.items() if setting.dynamic is STATIC]
-        if fixed:
-            why = f"Cannot update these configs dynamically: [{', '.join(fixed)}]"
-            raise Refused(Code.INVALID_REQUEST, why)
-        for key, setting in known.items():
-            try:
-                setting.parse(configs[key])
-            except InvalidValue as error:
-                raise Refused(Code.INVALID_REQUEST, str(error)) from None
-        single = [key for key, setting in known.items() if not name and setting.dynamic is Dynamic.PER_BROKER]
-        if single:
-            raise Refused(
-                Code.INVALID_REQUEST,
-                "Cannot update these configs at default cluster level, broker id must be specified: "
-                f"[{', '.join(single)}]",
-            )
-        try:
-            if name:
-                self._static.with_dynamic(default={}, broker=configs)
-            else:
-                self._static.with_dynamic(default=configs, broker={})
-        except ConfigError as error:
-            raise Refused(Code.INVALID_REQUEST, str(error)) from None
-
     def check_group(self, configs: Mapping[str, str]) -> None:
         """See ConfigRules."""
-        _check_each(configs, GROUP_SETTINGS, "group")
+        validate_group_overrides(self._config, configs)
 
     def check_client_metrics(self, name: str, configs: Mapping[str, str]) -> None:
         """See ConfigRules."""
-        if not name:
-            raise Refused(Code.INVALID_REQUEST, "Subscription name can't be empty")
-        _check_each(configs, CLIENT_METRICS_SETTINGS, "client metrics")
+        validate_client_metrics(name, configs)
 
     def is_list(self, resource_type: int, name: str) -> bool:
         """See ConfigRules."""
@@ -138,23 +101,7 @@ class NodeConfigRules:
 
 
 def _setting(resource_type: int, name: str) -> Setting | None:
+    """What Kafka's controller knows of the types of settings: those of topics and of brokers."""
     if resource_type == ResourceType.BROKER:
         return broker_setting(name)
-    tables = {
-        ResourceType.TOPIC: TOPIC_SETTINGS,
-        ResourceType.GROUP: GROUP_SETTINGS,
-        ResourceType.CLIENT_METRICS: CLIENT_METRICS_SETTINGS,
-    }
-    table = tables.get(ResourceType(resource_type))
-    return table.get(name) if table is not None else None
-
-
-def _check_each(configs: Mapping[str, str], table: Mapping[str, Setting], what: str) -> None:
-    for name, text in configs.items():
-        setting = table.get(name)
-        if setting is None:
-            raise Refused(Code.INVALID_CONFIG, f"Unknown {what} config name: {name}")
-        try:
-            setting.parse(text)
-        except InvalidValue as error:
-            raise Refused(Code.INVALID_CONFIG, str(error)) from None
+    return TOPIC_SETTINGS.get(name) if resource_type == ResourceType.TOPIC else None

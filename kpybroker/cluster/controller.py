@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import trio
 
 from kpybroker.clock import Clock
+from kpybroker.cluster.addresses import Resolver
 from kpybroker.cluster.features import KRAFT_VERSION
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.activation import activation_records, registration_of_controller
@@ -75,6 +76,7 @@ class Controller:
         self._log = log
         self._clock = clock
         self._ids = ids
+        self._resolver = Resolver()
         self._sessions: dict[int, BrokerSession] = {}
         self._progress = trio.Event()
         """Set, and replaced, whenever the high watermark moved or the controller failed."""
@@ -124,10 +126,9 @@ class Controller:
 
     async def alter_client_quotas(self, request: AlterClientQuotasRequest, caller: Caller) -> AlterClientQuotasResponse:
         """Set and remove quotas. Raises: Refused(CLUSTER_AUTHORIZATION_FAILED, POLICY_VIOLATION, NOT_CONTROLLER)."""
-        from kpybroker.cluster.addresses import resolved
         from kpybroker.cluster.machines.alter_client_quotas import addresses_named, alter_client_quotas
 
-        known = await resolved(addresses_named(request))
+        known = await self._resolver.resolved(addresses_named(request))
         return await self._carry_out(lambda state: alter_client_quotas(state, request, caller, resolved=known))
 
     async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:

@@ -44,15 +44,18 @@ def ensure_formatted(
     files: Files,
     ids: Ids,
     now_ms: int,
+    cluster_id: str | None = None,
 ) -> MetaProperties:
     """Format the folder if it is empty; returns whose it is. `adopt`: take the node id from it, whatever it is.
+
+    A new cluster is given `cluster_id`, or an id that is made; what is formatted keeps what it has.
 
     Raises: DataDirRefused if it belongs to another node; WrongDataFolder if it has data but no meta.properties, which
     Kafka refuses too; StorageFailed.
     """
     meta = data_dir.meta
     if meta is None:
-        return _format(data_dir, node_id, controller, static_voters, files, ids, now_ms)
+        return _format(data_dir, node_id, controller, static_voters, files, ids, now_ms, cluster_id)
     if not adopt and meta.node_id != node_id:
         raise DataDirRefused(f"{data_dir.path} belongs to node {meta.node_id}, not to node {node_id}")
     if meta.directory_id is None:
@@ -69,6 +72,7 @@ def _format(
     files: Files,
     ids: Ids,
     now_ms: int,
+    cluster_id: str | None,
 ) -> MetaProperties:
     folder = f"{data_dir.path}/{FOLDER}"
     if data_dir.partitions() or (files.exists(folder) and any(name.endswith(".log") for name in files.names(folder))):
@@ -81,7 +85,8 @@ def _format(
         quorum = Quorum(kraft_version=1, voters=(voter,))
         data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
         files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
-    meta = MetaProperties(cluster_id=ids.uuid_text(), node_id=node_id, directory_id=uuid_text(directory_id))
+    cluster_id = ids.uuid_text() if cluster_id is None else cluster_id
+    meta = MetaProperties(cluster_id=cluster_id, node_id=node_id, directory_id=uuid_text(directory_id))
     data_dir.write_meta(meta)
     return meta
 

@@ -37,3 +37,11 @@ def check_topic_name(name: str) -> None:
     else:
         why = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
     raise Refused(Code.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {why}")
+
+
+def node_id_of(name: str) -> int | None:
+    """The node that the name of a resource means, read as Java reads a number; None: no number, or too large a one."""
+    digits = name[1:] if name[:1] in ("+", "-") else name
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    return int(name) if -(2**31) <= int(name) < 2**31 else None

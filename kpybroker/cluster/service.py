@@ -114,12 +114,13 @@ class Cluster:
         ids: Ids,
         files: Files,
         now_ms: int,
+        cluster_id: str | None = None,
         in_worker: Worker = trio.to_thread.run_sync,
     ) -> Cluster:
         """Open the metadata of a data folder, formatting it if it is empty. Blocks; `now_ms` is wall time.
 
-        `adopt`: take the node id from the folder (nobody has set one). Raises: DataDirRefused, MetadataError,
-        StorageFailed.
+        `adopt`: take the node id from the folder (nobody has set one). `cluster_id` is for an empty folder.
+        Raises: DataDirRefused, MetadataError, StorageFailed.
         """
         voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
         endpoint = _controller_endpoint(config)
@@ -132,6 +133,7 @@ class Cluster:
             files=files,
             ids=ids,
             now_ms=now_ms,
+            cluster_id=cluster_id,
         )
         directory_id = directory_id_of(meta)
         log = MetadataLog.open(

@@ -21,9 +21,10 @@ from kpybroker.config.attributes import (
     text,
 )
 from kpybroker.config.checks import check_whole
+from kpybroker.config.dynamic import obeyed
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.reachable import Reachable
-from kpybroker.config.setting import STATIC, Dynamic, Required, Setting
+from kpybroker.config.setting import Required, Setting
 from kpybroker.config.sources import gather
 from kpybroker.config.synonyms import base_name, broker_synonyms
 from kpybroker.config.tables import BROKER_SETTINGS, broker_setting
@@ -68,6 +69,10 @@ class BrokerConfig:
     log_flush_start_offset_checkpoint_interval_ms = integer()
     log_flush_scheduler_interval_ms = integer()
     log_retention_check_interval_ms = integer()
+    max_connection_creation_rate = integer()
+    max_connections = integer()
+    max_connections_per_ip = integer()
+    max_connections_per_ip_overrides = text()
     max_incremental_fetch_session_cache_slots = integer()
     max_request_partition_size_limit = integer()
     message_max_bytes = integer()
@@ -208,17 +213,19 @@ class BrokerConfig:
     def with_dynamic(self, *, default: Mapping[str, str], broker: Mapping[str, str]) -> Self:
         """This configuration with other dynamic layers, as the metadata records of a BROKER resource have them.
 
-        What cannot be changed dynamically, is unknown or does not parse is left out and named in `warnings`, as Kafka
-        does with what it finds in its log. Raises: ConfigError if the whole would not be valid.
+        What cannot be changed dynamically or does not parse is left out and named in `warnings`, as Kafka does with
+        what it finds in its log. Raises: ConfigError if the whole would not be valid.
         """
-        default, default_warnings = _dynamic_part(default, "for all brokers", (Dynamic.CLUSTER_WIDE,))
-        broker, broker_warnings = _dynamic_part(broker, "for this broker", (Dynamic.CLUSTER_WIDE, Dynamic.PER_BROKER))
+        default, default_warnings = obeyed(default, per_broker=False)
+        broker, broker_warnings = obeyed(broker, per_broker=True)
+        return self.with_layers(default=default, broker=broker, warnings=(*default_warnings, *broker_warnings))
+
+    def with_layers(
+        self, *, default: Mapping[str, str], broker: Mapping[str, str], warnings: tuple[str, ...] = ()
+    ) -> Self:
+        """This configuration with exactly these dynamic layers. Raises: ConfigError."""
         return type(self)(
-            self.static,
-            dynamic_default=default,
-            dynamic_broker=broker,
-            embedded=self.embedded,
-            warnings=(*default_warnings, *broker_warnings),
+            self.static, dynamic_default=default, dynamic_broker=broker, embedded=self.embedded, warnings=warnings
         )
 
     if TYPE_CHECKING:
@@ -275,24 +282,3 @@ def _checked(setting: Setting, name: str, given: str) -> Value:
 def _list(values: Mapping[str, Value], name: str) -> tuple[str, ...]:
     value = values[name]
     return value if isinstance(value, tuple) else ()
-
-
-def _dynamic_part(
-    layer: Mapping[str, str], scope: str, allowed: tuple[Dynamic, ...]
-) -> tuple[dict[str, str], list[str]]:
-    """What of a dynamic layer can be obeyed, and a line for each setting that cannot."""
-    obeyed, warnings = {}, []
-    for name, given in layer.items():
-        setting = broker_setting(name)
-        if setting is None:
-            warnings.append(f"{name}, set {scope}, is not known and left out")
-        elif setting.dynamic is STATIC or setting.dynamic not in allowed:
-            warnings.append(f"{name} cannot be set {scope} while it runs ({setting.dynamic.value}) and is left out")
-        else:
-            try:
-                setting.parse(given)
-            except InvalidValue as error:
-                warnings.append(f"{name}, set {scope}, is left out: {error}")
-            else:
-                obeyed[name] = given
-    return obeyed, warnings

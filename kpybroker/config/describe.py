@@ -8,11 +8,13 @@ the one that a synonym counts as a source only behind the setting's own name (KI
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from enum import IntEnum
 
 import msgspec
 
 from kpybroker.config.broker import BrokerConfig
+from kpybroker.config.loggers import levels
 from kpybroker.config.setting import Required, Setting
 from kpybroker.config.synonyms import GROUP_SYNONYMS, TOPIC_SYNONYMS, broker_synonyms
 from kpybroker.config.tables import (
@@ -23,7 +25,7 @@ from kpybroker.config.tables import (
     broker_setting,
 )
 from kpybroker.config.topic import topic_config
-from kpybroker.config.values import Type, Value, text_of
+from kpybroker.config.values import InvalidValue, Type, Value, text_of
 
 
 class Source(IntEnum):
@@ -59,13 +61,15 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     synonyms: tuple[Said, ...]
     """Every place that sets it, the strongest first."""
     type: Type | None
-    """None: not known here (a setting of some plug-in), and therefore taken for a secret."""
+    """None: not known here (a setting of some plug-in, taken for a secret), or a logger's level."""
     documentation: str | None
+    """None: not known here. Empty: there is none to be asked for."""
 
 
 def describe_broker(config: BrokerConfig) -> Iterator[Described]:
     """Every setting of a broker, those of its plug-ins included."""
-    unknown = (name for name in config.static if broker_setting(name) is None)
+    given = dict.fromkeys((*config.static, *config.dynamic_default, *config.dynamic_broker))
+    unknown = (name for name in given if broker_setting(name) is None)
     for name in (*config.names(), *unknown):
         setting = broker_setting(name)
         if setting is None or not setting.internal:
@@ -80,7 +84,8 @@ def describe_all_brokers(config: BrokerConfig) -> Iterator[Described]:
 
 def describe_topic(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterator[Described]:
     """Every setting of a topic with these overrides."""
-    values = topic_config(config, overrides).values
+    topic = topic_config(config, overrides)
+    values, overrides = topic.values, topic.overrides
     for name, setting in TOPIC_SETTINGS.items():
         if not setting.internal or name in overrides:
             synonyms = TOPIC_SYNONYMS.get(name)
@@ -111,6 +116,21 @@ def describe_client_metrics(overrides: Mapping[str, str]) -> Iterator[Described]
     return _describe_scope(CLIENT_METRICS_SETTINGS, overrides, Source.CLIENT_METRICS, default)
 
 
+def describe_loggers() -> Iterator[Described]:
+    """The level of each logger (KIP-412)."""
+    for name, level in levels().items():
+        yield Described(
+            name=name,
+            value=level,
+            source=Source.DYNAMIC_BROKER_LOGGER,
+            sensitive=False,
+            read_only=False,
+            synonyms=(),
+            type=None,
+            documentation="",
+        )
+
+
 def _describe_scope(
     table: Mapping[str, Setting],
     overrides: Mapping[str, str],
@@ -119,10 +139,11 @@ def _describe_scope(
 ) -> Iterator[Described]:
     for name, setting in table.items():
         value, said = default(setting)
+        source = None
         if name in overrides:
-            yield _described(setting, setting.parse(overrides[name]), said, own=own)
-        else:
-            yield _described(setting, value, said, own=None)
+            with suppress(InvalidValue):  # validation keeps such a one out of the metadata
+                value, source = setting.parse(overrides[name]), own
+        yield _described(setting, value, said, own=source)
 
 
 def _described(setting: Setting, value: Value, said: tuple[Said, ...], own: Source | None) -> Described:

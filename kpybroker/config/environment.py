@@ -29,6 +29,17 @@ FOR_THE_JVM: Final = frozenset(
     }
 )
 
+FOR_THE_IMAGE: Final = frozenset(
+    {
+        "KAFKA_SSL_KEYSTORE_FILENAME",
+        "KAFKA_SSL_KEYSTORE_CREDENTIALS",
+        "KAFKA_SSL_KEY_CREDENTIALS",
+        "KAFKA_SSL_TRUSTSTORE_FILENAME",
+        "KAFKA_SSL_TRUSTSTORE_CREDENTIALS",
+    }
+)
+"""Names of files that the image's scripts make settings of; as they are, they are none."""
+
 
 def setting_name(variable: str) -> str:
     """The setting that a variable stands for: KAFKA_A_B is a.b, KAFKA_A__B is a_b, KAFKA_A___B is a-b."""
@@ -41,7 +52,7 @@ def settings_from(environment: Mapping[str, str]) -> dict[str, str]:
     settings = {
         setting_name(variable): value
         for variable, value in environment.items()
-        if variable.startswith(PREFIX) and variable not in FOR_THE_JVM
+        if variable.startswith(PREFIX) and variable not in FOR_THE_JVM | FOR_THE_IMAGE
     }
     advertised = settings.get("advertised.listeners")
     if advertised and not settings.get("listeners") and settings.get("process.roles") != "controller":

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 
 class ConfigError(Exception):
-    """A configuration that a node cannot start with. The text is one line, meant for whoever wrote the setting."""
+    """A configuration that a node cannot start with. The text is one line, meant for whoever wrote the setting.
+
+    `kafka` is what Kafka answers a client with who asks for such a setting of a running broker.
+    """
+
+    def __init__(self, text: str, *, kafka: str | None = None) -> None:
+        super().__init__(text)
+        self.kafka = text if kafka is None else kafka
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

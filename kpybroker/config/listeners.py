@@ -59,7 +59,11 @@ def parse_protocols(text: str) -> dict[str, SecurityProtocol]:
         name, _, protocol = pair.rpartition(":")
         if not name or protocol.strip() not in SecurityProtocol.__members__:
             known = ", ".join(SecurityProtocol.__members__)
-            raise ConfigError(f"listener.security.protocol.map: {pair!r} is not NAME:PROTOCOL; protocols are {known}")
+            kafka = "Error parsing configuration property 'listener.security.protocol.map': "
+            raise ConfigError(
+                f"listener.security.protocol.map: {pair!r} is not NAME:PROTOCOL; protocols are {known}",
+                kafka=None if name else f"{kafka}begin 0, end -1, length {len(pair)}",
+            )
         protocols[name.strip().upper()] = SecurityProtocol[protocol.strip()]
     return protocols
 
@@ -78,7 +82,11 @@ def parse_end_points(
     setting: str, texts: Sequence[str], protocols: Mapping[str, SecurityProtocol], *, distinct_ports: bool = True
 ) -> tuple[EndPoint, ...]:
     """The end points of a setting's items. Raises: ConfigError, naming the setting."""
-    end_points = tuple(_end_point(setting, text, protocols) for text in texts)
+    try:
+        end_points = tuple(_end_point(setting, text, protocols) for text in texts)
+    except ConfigError as error:
+        kafka = f"Error creating broker listeners from '[{', '.join(texts)}]': {error.kafka}"
+        raise ConfigError(str(error), kafka=kafka) from None
     repeated = [name for name, times in Counter(each.name for each in end_points).items() if times > 1]
     if repeated:
         raise ConfigError(f"{setting}: each listener must have a different name, and {repeated[0]} is there twice")
@@ -90,10 +98,16 @@ def parse_end_points(
 def _end_point(setting: str, text: str, protocols: Mapping[str, SecurityProtocol]) -> EndPoint:
     match = _END_POINT.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{setting}: {text!r} is not NAME://host:port (an IPv6 address in brackets)")
+        raise ConfigError(
+            f"{setting}: {text!r} is not NAME://host:port (an IPv6 address in brackets)",
+            kafka=f"Unable to parse {text} to a broker endpoint",
+        )
     name = match["name"].upper()
     if name not in protocols:
-        raise ConfigError(f"{setting}: listener {name} has no protocol in listener.security.protocol.map")
+        raise ConfigError(
+            f"{setting}: listener {name} has no protocol in listener.security.protocol.map",
+            kafka=f"No security protocol defined for listener {name}",
+        )
     port = int(match["port"])
     if not 0 <= port <= 65535:
         raise ConfigError(f"{setting}: {text!r} has no valid port (0 to 65535)")

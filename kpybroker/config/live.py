@@ -37,20 +37,31 @@ class LiveConfig:
             callback(old, new)
 
     def follow(self, *, cluster: Mapping[str, str], broker: Mapping[str, str]) -> None:
-        """The metadata sets `cluster` for all brokers, and `broker` for this one.
-
-        What cannot be obeyed is logged and left out, as Kafka does with what it finds in its log. If the whole would
-        not be valid, one of the two is taken if it can be, else neither: a stored setting never stops a node.
-        """
+        """The metadata sets `cluster` for all brokers, and `broker` for this one: obey, as far as it can be done."""
         now = self.current
-        for default, own in ((cluster, broker), (cluster, now.dynamic_broker), (now.dynamic_default, broker)):
-            try:
-                new = now.with_dynamic(default=default, broker=own)
-            except ConfigError as error:
-                log.error("the cluster's settings of this broker cannot be applied: %s", error)
-                continue
-            for line in new.warnings:
-                log.warning("%s", line)
-            if (new.dynamic_default, new.dynamic_broker) != (now.dynamic_default, now.dynamic_broker):
-                self.update(new)
-            return
+        new, problems = applied(now, cluster=cluster, broker=broker)
+        for problem in problems:
+            log.warning("%s", problem)
+        if new is not now:
+            self.update(new)
+
+
+def applied(
+    now: BrokerConfig, *, cluster: Mapping[str, str], broker: Mapping[str, str]
+) -> tuple[BrokerConfig, list[str]]:
+    """A configuration with these dynamic settings instead of its own (itself, if they are the same), and its problems.
+
+    What cannot be obeyed is left out, as Kafka does with what it finds in its log. If the whole would not be valid, one
+    of the two is taken if it can be, else neither: a stored setting never stops a node.
+    """
+    problems = []
+    for default, own in ((cluster, broker), (cluster, now.dynamic_broker), (now.dynamic_default, broker)):
+        try:
+            new = now.with_dynamic(default=default, broker=own)
+        except ConfigError as error:
+            problems.append(f"the cluster's settings of this broker cannot be applied: {error}")
+            continue
+        problems += new.warnings
+        same = (new.dynamic_default, new.dynamic_broker) == (now.dynamic_default, now.dynamic_broker)
+        return now if same else new, problems
+    return now, problems

@@ -83,6 +83,12 @@ _PER_MECHANISM: Final = (
 _LISTENER_PREFIX = re.compile(r"listener\.name\.[^.]*\.(.*)")
 
 
+def without_listener(name: str) -> str:
+    """What follows the prefix of a listener, a mechanism included; the name itself if it has no such prefix."""
+    match = _LISTENER_PREFIX.fullmatch(name)
+    return name if match is None else match[1]
+
+
 def base_name(name: str) -> str:
     """The setting behind a name that is meant for one listener, and perhaps one SASL mechanism; else the name itself.
 

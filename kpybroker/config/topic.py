@@ -25,7 +25,9 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     values: Mapping[str, Value]
     overrides: Mapping[str, str]
-    """The topic's own settings, as they stand in the cluster's metadata."""
+    """The topic's own settings, as they stand in the cluster's metadata, but for the ignored ones."""
+    ignored: tuple[str, ...]
+    """A line for each override that is no value of its setting: no version should have stored it."""
     log: LogConfig
     min_insync_replicas: int
     unclean_leader_election_enable: bool
@@ -38,13 +40,20 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
 def topic_config(broker: BrokerConfig, overrides: Mapping[str, str]) -> TopicConfig:
     """The settings of a topic with these overrides on this broker.
 
-    Overrides that are not known are passed over: another version may have written them. Raises: InvalidValue for one
-    that is known and wrong, which validation keeps out of the metadata.
+    Overrides that are not known are passed over: another version may have written them. One that is known and wrong,
+    which validation keeps out of the metadata, is ignored: what is stored never stops a node.
     """
-    values = _values(broker, overrides)
+    values = dict(broker.for_topics(_defaults))
+    ignored = {}
+    for name in TOPIC_SETTINGS.keys() & overrides.keys():
+        try:
+            values[name] = TOPIC_SETTINGS[name].parse(overrides[name])
+        except InvalidValue as error:
+            ignored[name] = str(error)
     return TopicConfig(
         values=values,
-        overrides=dict(overrides),
+        overrides={name: text for name, text in overrides.items() if name not in ignored},
+        ignored=tuple(ignored.values()),
         log=_log_config(broker, values),
         min_insync_replicas=_int(values, "min.insync.replicas"),
         unclean_leader_election_enable=values["unclean.leader.election.enable"] is True,

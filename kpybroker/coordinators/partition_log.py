@@ -42,7 +42,13 @@ class PartitionLog:
         return self._partition.log.config.message_bytes_max
 
     def append(self, records: bytes) -> int:
-        """Append one batch; returns its last offset. Raises: Refused."""
+        """Append one batch; returns its last offset. Raises: Refused, also if it is too large for the topic.
+
+        The log itself asks that of clients' batches only.
+        """
+        if len(records) > self.batch_bytes_max:
+            why = f"a batch of {len(records)} bytes is over the limit of {self.batch_bytes_max}"
+            raise Refused(Code.MESSAGE_TOO_LARGE, why=why)
         now_ms = self._clock.wall_ms()
         return self._partition.append(bytearray(records), now_ms=now_ms, origin=Origin.COORDINATOR).last_offset
 

@@ -243,7 +243,8 @@ class Groups:
             return _join_shape(join_error(refusal.code, request.member_id), version)
         new_member_id = ""
         if not request.member_id:
-            new_member_id = self._ids.member_id(request.group_instance_id or client_id)
+            instance_id = request.group_instance_id
+            new_member_id = self._ids.member_id(client_id if instance_id is None else instance_id)
         waiter = Waiter()
         event = events.JoinGroup(request, version, client_id, client_host, new_member_id, waiter)
         return _join_shape(cast("JoinGroupResponse", await shard.ask(event, waiter, wait)), version)
@@ -381,7 +382,7 @@ class Groups:
 
 
 def _join_shape(response: JoinGroupResponse, version: int) -> JoinGroupResponse:
-    """Before version 7 a response without a protocol says so by an empty name."""
-    if response.protocol_name is None and version < PROTOCOL_NULLABLE_SINCE:
-        return replace(response, protocol_name="")
+    """Before version 7 a response without a protocol says so by an empty name; since then, an empty name is none."""
+    if not response.protocol_name:
+        return replace(response, protocol_name=None if version >= PROTOCOL_NULLABLE_SINCE else "")
     return response

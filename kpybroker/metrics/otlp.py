@@ -5,6 +5,7 @@ KIP-714 has clients send gauges and sums. Histograms and summaries are counted a
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, NumberDataPoint
 
-TEXT_CHARS_MAX = 200
+TEXT_CHARS_MAX = 128
 """Of a name or a label's value; what is longer is cut."""
-LABELS_MAX = 20
+LABELS_MAX = 10
+PARTS_MAX = 20_000
+"""Looked at in one push: a megabyte has room for half a million empty ones, which would take seconds."""
 OWN_PREFIXES = ("kafka_server_", "kpybroker_")
 """Metrics of the broker itself."""
 
@@ -55,15 +58,31 @@ def points_of(metrics: bytes, points_max: int) -> tuple[list[Point], int]:
         raise UnreadableMetrics(f"not OpenTelemetry's MetricsData: {why}") from None
     points: list[Point] = []
     dropped = 0
-    for resource in data.resource_metrics:
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in _points(metric, resource.resource.attributes):
-                    if point is None or len(points) >= points_max:
-                        dropped += 1
-                    else:
-                        points.append(point)
+    for point in _all_points(data):
+        if point is None or len(points) >= points_max:
+            dropped += 1
+        else:
+            points.append(point)
     return points, dropped
+
+
+def _all_points(data: MetricsData) -> Iterator[Point | None]:
+    """The numbers; None for each that is left out. Raises: UnreadableMetrics when there is no end of them."""
+    parts = itertools.count(1)
+
+    def one_more() -> None:
+        if next(parts) > PARTS_MAX:
+            raise UnreadableMetrics(f"more than {PARTS_MAX} metrics and numbers")
+
+    for resource in data.resource_metrics:
+        one_more()
+        for scope in resource.scope_metrics:
+            one_more()
+            for metric in scope.metrics:
+                one_more()
+                for point in _points(metric, resource.resource.attributes):
+                    one_more()
+                    yield point
 
 
 def _points(metric: Metric, resource: Iterable[KeyValue]) -> Iterator[Point | None]:

@@ -33,6 +33,7 @@ class PrometheusReporter:
         self._telemetry = telemetry
         self._clock = clock
         self._series = PushedSeries()
+        self._one_at_a_time = trio.CapacityLimiter(1)  # taken apart, a push can be fifty times its size
         self._server = HttpServer(host, port, {PATH: self._exposition})
 
     @property
@@ -50,7 +51,9 @@ class PrometheusReporter:
 
     async def export(self, push: Push) -> None:
         """See Receiver."""
-        points, dropped = await trio.to_thread.run_sync(points_of, push.metrics, SERIES_OF_A_CLIENT_MAX)
+        points, dropped = await trio.to_thread.run_sync(
+            points_of, push.metrics, SERIES_OF_A_CLIENT_MAX, limiter=self._one_at_a_time
+        )
         self._series.dropped += dropped
         self._series.take(push, points, self._clock.monotonic_s())
 

@@ -107,7 +107,8 @@ def _as_java_iterates(texts: Iterable[str], *, grows_at: int = 0) -> list[str]:
     """`texts`, each once, in the order in which a hash table of Java's iterates over them.
 
     Buckets are in the order of their hashes; within one, first come first. A table doubles when it is more than three
-    quarters full (HashSet), or that full already (ConcurrentHashMap: `grows_at` 1).
+    quarters full (HashSet), or that full already (ConcurrentHashMap: `grows_at` 1). Buckets with more than eight texts,
+    which Java makes trees of, are not followed: a client that changes brokers then asks again.
     """
     distinct = list(dict.fromkeys(texts))
     buckets = _BUCKETS_MIN

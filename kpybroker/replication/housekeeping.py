@@ -46,7 +46,7 @@ class Housekeeping:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._logs.remove_deleted)
             for interval_ms, duty in duties:
-                if interval_ms < NEVER_MS:
+                if 0 < interval_ms < NEVER_MS:  # 0: Kafka does it once, when there is nothing to do yet
                     nursery.start_soon(self._every, interval_ms, duty)
 
     @staticmethod

@@ -198,7 +198,7 @@ class Logs:
             if opened.failure is not None:
                 continue
             self._recovery_points[place] = opened.recovery_point
-            bases = opened.base_offsets
+            bases = opened.segments.bases
             if bases and opened.log_start_offset > bases[0]:
                 self._log_starts[place] = opened.log_start_offset
             else:

@@ -73,22 +73,34 @@ class Replicas:
 
     def _log_config(self, topic: str) -> LogConfig:
         overrides = self._image().config(ResourceType.TOPIC, topic)
-        return topic_config(self._live.current, overrides).log
+        config = topic_config(self._live.current, overrides)
+        for why in config.ignored:
+            log.error("a setting of topic %s is ignored: %s", topic, why)
+        return config.log
 
     def mine(self) -> Iterator[Partition]:
-        """Every partition that the metadata gives to this node, made if need be."""
-        for topic in list(self._image().topics.by_name.values()):
-            for index, image in topic.partitions.items():
-                if self._me in image.replicas:
-                    yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+        """Every partition that the metadata gives to this node, made if need be.
+
+        The metadata may change while the caller is busy with one of them: each is made from what it says by then. Made
+        from what it said before, a partition would never hear who leads it.
+        """
+        for topic in list(self._image().topics.by_name):
+            yield from self._mine_of(topic)
 
     def compacted(self) -> Iterator[Partition]:
         """Those of `mine` whose topic has the cleanup policy compact."""
-        for topic in list(self._image().topics.by_name.values()):
-            if self._log_config(topic.name).compacted:
-                for index, image in topic.partitions.items():
-                    if self._me in image.replicas:
-                        yield self._partitions.get((topic.name, index)) or self._hold(topic, index, image)
+        for topic in list(self._image().topics.by_name):
+            if self._log_config(topic).compacted:
+                yield from self._mine_of(topic)
+
+    def _mine_of(self, topic: str) -> Iterator[Partition]:
+        known = self._image().topics.by_name.get(topic)
+        for index in list(known.partitions) if known is not None else ():
+            try:
+                partition = self.get(topic, index)
+            except Refused:  # deleted in the meantime, or another node's
+                continue
+            yield partition
 
     @property
     def log_dir(self) -> str:
@@ -189,4 +201,4 @@ class Replicas:
             if partition is not None and partition.opened is not None:
                 if config is None:
                     config = self._log_config(topic)
-                partition.opened.config = config
+                partition.opened.reconfigure(config)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.handlers.context import Answer
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
+    from kpybroker.server.seldom import SeldomLog
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 
@@ -33,20 +34,32 @@ log = logging.getLogger("kpybroker.server")
 READ_AHEAD_BYTES = 64 * 1024
 """Received while a request waits; a peer that pipelines more is not read until its turn comes."""
 
+TURN_REQUESTS = 8
+"""Requests that a peer has sent ahead are carried out so many at a time, then others have their turn."""
+
 
 class Connection:
     """A connected peer. `run` is the life of the connection."""
 
     def __init__(
-        self, transport: Transport, client: Client, dispatcher: Dispatcher, reader: FrameReader, idle: IdleConnections
+        self,
+        transport: Transport,
+        client: Client,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        idle: IdleConnections,
+        say: SeldomLog,
     ) -> None:
         self._transport = transport
+        transport.moved = self._moved
         self._client = client
         self._dispatcher = dispatcher
         self._reader = reader
         self._idle = idle
+        self._say = say
         self._at_end = False
         self._mute_s = 0.0
+        self._in_a_row = 0
         self._ended: list[Callable[[], None]] = []
         self.scope = trio.CancelScope()
         self.answering = False
@@ -55,6 +68,16 @@ class Connection:
     def __str__(self) -> str:
         client = self._client
         return f"{client.host}:{client.port} on {client.listener}"
+
+    @property
+    def listener(self) -> str:
+        """By which listener it came."""
+        return self._client.listener
+
+    def _moved(self) -> None:
+        """The peer takes what it is sent, however slowly: it is not idle."""
+        if not self.scope.cancel_called:
+            self._idle.active(self)
 
     async def run(self) -> None:
         """Serve the peer until it leaves, is idle too long, or sends what is not a request."""
@@ -73,7 +96,8 @@ class Connection:
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
-            log.warning("connection from %s closed: %s", self, reason)
+            kind = (type(reason), self._client.host)
+            self._say(logging.WARNING, kind, "connection from %s closed: %s", self, reason)
         except (PeerGone, CloseConnection) as reason:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:
@@ -84,9 +108,14 @@ class Connection:
 
     async def _next_frame(self) -> memoryview | None:
         """The next request, None after the last one. Raises: WireError."""
+        self._in_a_row += 1
+        if self._in_a_row > TURN_REQUESTS:  # it sent more than it was answered: the others are next
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
         while (frame := self._reader.next_frame()) is None:
             if self._at_end or not await self._transport.receive(self._reader):
                 return None
+            self._in_a_row = 0
             self._idle.active(self)
         return frame
 

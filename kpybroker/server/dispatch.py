@@ -27,6 +27,7 @@ from kpybroker.wire.headers import RequestStart, parse_request_header
 
 if TYPE_CHECKING:
     from kpybroker.handlers.finder import Handler
+    from kpybroker.server.seldom import SeldomLog
     from kpybroker.wire.messages.produce import ProduceRequest
     from kpybroker.wire.schema import Message
 
@@ -59,8 +60,9 @@ class Route:
 class Dispatcher:
     """Carries out the requests that come by one kind of listener."""
 
-    def __init__(self, services: Services, finder: HandlerFinder) -> None:
+    def __init__(self, services: Services, finder: HandlerFinder, say: SeldomLog) -> None:
         self._services = services
+        self._say = say
         self._finder = finder
         self._routes: dict[tuple[int, int], Route] = {}
 
@@ -87,21 +89,21 @@ class Dispatcher:
         if services.quotas.active:
             context.account = Account(services.quotas, client.principal.name, header.client_id, services.clock)
         elif not request_log.isEnabledFor(logging.DEBUG):
-            return await _carry_out(route, context, _read(route, frame, header, client))
+            return await self._carry_out(route, context, self._read(route, frame, header, client))
         return await self._observed(route, context, frame, header)
 
     async def _observed(self, route: Route, context: Context, frame: memoryview, header: RequestStart) -> Reply | None:
         """As `answer`, with what it took charged to the client and noted in the request log, if either is wanted."""
         clock, account, client = self._services.clock, context.account, context.client
         began_s = clock.monotonic_s()
-        request = _read(route, frame, header, client)
+        request = self._read(route, frame, header, client)
         if account is None:
-            reply = await _carry_out(route, context, request)
+            reply = await self._carry_out(route, context, request)
         else:
             account.spent_s = clock.monotonic_s() - began_s
             if header.api_key == PRODUCE:
                 account.frame_bytes, account.exempt = len(frame), cast("ProduceRequest", request).acks == 0
-            reply = await account.timed(_carry_out(route, context, request))
+            reply = await account.timed(self._carry_out(route, context, request))
             if account.settle():  # an answer that there was not is not settled yet
                 context.connection.mute(account.throttle_ms)
         if request_log.isEnabledFor(logging.DEBUG):
@@ -123,31 +125,37 @@ class Dispatcher:
         route = self._routes[key, version] = Route(key, version, self._finder.handler(key))
         return route
 
+    def _read(self, route: Route, frame: memoryview, header: RequestStart, client: Client) -> Message:
+        """The request in a frame. Raises: NotServed."""
+        try:
+            request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
+        except WireError as malformed:
+            raise NotServed(str(malformed)) from None
+        except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
+            self._bug(bug, "%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
+            raise NotServed("a bug of this node") from bug
+        return request
 
-def _read(route: Route, frame: memoryview, header: RequestStart, client: Client) -> Message:
-    """The request in a frame. Raises: NotServed."""
-    try:
-        request, _ = decode_prefix(route.body_class, route.version, frame, header.body_offset)
-    except WireError as malformed:
-        raise NotServed(str(malformed)) from None
-    except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
-        log.exception("%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
-        raise NotServed("a bug of this node") from bug
-    return request
+    async def _carry_out(self, route: Route, context: Context, request: Message) -> Reply | None:
+        try:
+            response = await route.handler.handle(context, request)
+            return None if response is None else _encoded(route, context, response)
+        except Refused as refused:
+            return _encoded(
+                route, context, refusal(route.handler, request, route.version, refused, route.response_class)
+            )
+        except CloseConnection:
+            raise
+        except Exception as bug:
+            self._bug(bug, "%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
+            unknown = Refused(Code.UNKNOWN_SERVER_ERROR)
+            return _encoded(
+                route, context, refusal(route.handler, request, route.version, unknown, route.response_class)
+            )
 
-
-async def _carry_out(route: Route, context: Context, request: Message) -> Reply | None:
-    try:
-        response = await route.handler.handle(context, request)
-        return None if response is None else _encoded(route, context, response)
-    except Refused as refused:
-        return _encoded(route, context, refusal(route.handler, request, route.version, refused, route.response_class))
-    except CloseConnection:
-        raise
-    except Exception:
-        log.exception("%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
-        bug = Refused(Code.UNKNOWN_SERVER_ERROR)
-        return _encoded(route, context, refusal(route.handler, request, route.version, bug, route.response_class))
+    def _bug(self, bug: Exception, text: str, *arguments: object) -> None:
+        """Log a bug of ours with its traceback; the same one only so often."""
+        self._say(logging.ERROR, (type(bug), str(bug)[:100], text, arguments[:2]), text, *arguments, traceback=True)
 
 
 def _encoded(route: Route, context: Context, response: Message) -> Reply:

@@ -7,6 +7,8 @@ Activity costs a dictionary move; nothing ticks that isn't due.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
@@ -39,6 +41,17 @@ class IdleConnections:
         for connection in self._last_active:
             if not connection.answering:
                 connection.scope.cancel()
+
+    def quietest(self, count: int, spared: Callable[[str], bool]) -> list[Connection]:
+        """Up to so many connections, those first that were quiet for longest; they are not known here afterwards.
+
+        None that a request is being carried out on, and none of a listener that is `spared`.
+        """
+        able = (each for each in self._last_active if not each.answering and not spared(each.listener))
+        found = list(islice(able, count))
+        for connection in found:
+            self.forget(connection)
+        return found
 
     def __len__(self) -> int:
         """How many connections are open."""

@@ -18,13 +18,19 @@ from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
     from kpybroker.server.dispatch import Dispatcher
+    from kpybroker.server.gate import Gate
     from kpybroker.server.idle import IdleConnections
+    from kpybroker.server.seldom import SeldomLog
 
 log = logging.getLogger("kpybroker.server")
 
 ACCEPT_PAUSE_S = 0.1
-"""How long a listener rests when the process is out of file descriptors."""
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""How long a listener rests when it cannot accept, for want of file descriptors for example."""
+DESCRIPTORS_KEPT = 64
+"""File descriptors that connections leave to the logs: a log that cannot open a file takes the node down."""
+_NOT_TO_BE = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
+_NOT_TO_BE |= {errno.ENOPROTOOPT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+"""What accept says of the one connection that did not come to be (see accept(2)); anything else is about us."""
 
 
 def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
@@ -84,6 +90,8 @@ class Listener:
         idle: IdleConnections,
         frame_bytes_max: int,
         staging: bytearray,
+        gate: Gate,
+        say: SeldomLog,
     ) -> None:
         self.name = name
         self._sockets = sockets
@@ -91,6 +99,9 @@ class Listener:
         self._idle = idle
         self._frame_bytes_max = frame_bytes_max
         self._staging = staging
+        self._gate = gate
+        self._say = say
+        self._descriptors_max = _descriptor_limit() - DESCRIPTORS_KEPT
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; each connection runs in `connections`. Closes the sockets when it ends."""
@@ -114,13 +125,49 @@ class Listener:
             try:
                 sock, address = listening.accept()
             except OSError as failure:
-                if failure.errno in _OUT_OF_DESCRIPTORS:
-                    log.error("listener %s cannot accept: %s", self.name, failure)
-                    await trio.sleep(ACCEPT_PAUSE_S)
-                # Anything else was about the one connection that did not come to be.
+                if failure.errno not in _NOT_TO_BE:
+                    await self._rest(str(failure))
                 continue
+            if sock.fileno() >= self._descriptors_max:
+                sock.close()
+                await self._rest("nearly all file descriptors are in use, and the logs need some")
+                continue
+            try:
+                admitted = await self._gate.let_in(sock, self.name, address[0], connections)
+            except BaseException:
+                sock.close()
+                raise
+            if admitted:
+                connections.start_soon(
+                    self._serve, sock, address[0], address[1], name=f"connection {address[0]}:{address[1]}"
+                )
+
+    async def _rest(self, why: str) -> None:
+        self._say(logging.ERROR, (self.name, why), "listener %s cannot accept: %s", self.name, why)
+        await trio.sleep(ACCEPT_PAUSE_S)
+
+    async def _serve(self, sock: socket.socket, host: str, port: int) -> None:
+        client = Client(listener=self.name, host=host, port=port, principal=ANONYMOUS)
+        reader = FrameReader(self._frame_bytes_max, self._staging)
+        transport = SocketTransport(sock)
+        connection = Connection(transport, client, self._dispatcher, reader, self._idle, self._say)
+        try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = Client(listener=self.name, host=address[0], port=address[1], principal=ANONYMOUS)
-            reader = FrameReader(self._frame_bytes_max, self._staging)
-            connection = Connection(SocketTransport(sock), client, self._dispatcher, reader, self._idle)
-            connections.start_soon(connection.run, name=f"connection {client.host}:{client.port}")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError as gone:
+            log.debug("connection from %s closed: %s", connection, gone)
+            await transport.aclose()
+        else:
+            await connection.run()
+        finally:
+            self._gate.left(connection, self.name, host)
+
+
+def _descriptor_limit() -> int:
+    """How many files the process may have open."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 2**31
+    limit: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit if limit > 0 else 2**31

@@ -5,7 +5,7 @@ Both receive into a FrameReader and send a reply: a list of bytes, memoryviews a
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import trio
@@ -29,12 +29,19 @@ _MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
 """Linux's; elsewhere a reply costs a packet more."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class PeerGone(Exception):
     """The peer closed or reset the connection."""
 
 
 class Transport(Protocol):
     """What a connection needs of its other end."""
+
+    moved: Callable[[], None]
+    """Called whenever the peer has taken a part of what is sent to it, and had let us wait for that."""
 
     async def receive(self, reader: FrameReader) -> bool:
         """Wait for bytes and hand them to `reader`; False at the end of the stream (a reset counts as one)."""
@@ -55,6 +62,7 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self.moved: Callable[[], None] = _nothing
 
     async def receive(self, reader: FrameReader) -> bool:
         """As Transport.receive. Always waits first: a peer that never pauses does not starve the others."""
@@ -105,6 +113,7 @@ class SocketTransport:
         rest = memoryview(data)[sent:]
         while rest:
             await trio.lowlevel.wait_writable(self._socket)
+            self.moved()
             try:
                 rest = rest[self._socket.send(rest, flags) :]
             except (BlockingIOError, InterruptedError):
@@ -134,6 +143,7 @@ class SocketTransport:
                 count = os.sendfile(target, source, position, remaining)
             except (BlockingIOError, InterruptedError):
                 await trio.lowlevel.wait_writable(self._socket)
+                self.moved()
                 continue
             if count == 0:
                 raise PeerGone(f"{region} is shorter than announced")
@@ -151,6 +161,7 @@ class StreamTransport:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.moved: Callable[[], None] = _nothing
 
     async def receive(self, reader: FrameReader) -> bool:
         """As Transport.receive."""
@@ -170,6 +181,7 @@ class StreamTransport:
                     await self._send_region(part)
                 elif isinstance(part, bytes | memoryview):
                     await self._stream.send_all(part)
+                    self.moved()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as failure:
             raise PeerGone(str(failure)) from failure
 
@@ -184,6 +196,7 @@ class StreamTransport:
             if not data:
                 raise PeerGone(f"{region} is shorter than announced")
             await self._stream.send_all(data)
+            self.moved()
             position += len(data)
 
     async def aclose(self) -> None:

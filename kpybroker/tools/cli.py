@@ -13,7 +13,9 @@ import click
 from kpybroker import __version__
 
 COMMANDS: Final = {
+    "container": "kpybroker.tools.container",
     "log": "kpybroker.tools.log",
+    "ping": "kpybroker.tools.ping",
     "serve": "kpybroker.tools.serve",
     "wire": "kpybroker.tools.wire",
 }

@@ -91,19 +91,25 @@ def serve(
     """
     if listen is not None and (config is not None or env):
         raise click.UsageError("--listen is for a node without --config and --env: set listeners there, or with --set")
-    _set_up_logging(log_levels)
+    set_up_logging(log_levels)
     overrides = {**({} if listen is None else listening_on(*listen)), **_data_dir(data_dir), **settings}
     try:
         broker_config = BrokerConfig.load(config, overrides, os.environ if env else None)
     except ConfigError as error:
-        _fail(str(error))
-    for line in broker_config.warnings:
+        fail(str(error))
+    run_node(broker_config, broker_config.warnings)
+
+
+def run_node(config: BrokerConfig, warnings: Sequence[str], cluster_id: str | None = None) -> None:
+    """Log the warnings, and run the node until it is told to stop; `cluster_id` is that of a new cluster."""
+    for line in warnings:
         log.warning("%s", line)
     _raise_descriptor_limit()
-    _run(broker_config)
+    _run(config, cluster_id)
 
 
-def _set_up_logging(levels: dict[str, str]) -> None:
+def set_up_logging(levels: dict[str, str]) -> None:
+    """To stderr, with levels by logger ("" for all)."""
     logging.basicConfig(level=levels.get("", "WARNING"), format="[%(asctime)s] %(levelname)s %(message)s (%(name)s)")
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
@@ -117,7 +123,8 @@ def _data_dir(data_dir: Path | None) -> dict[str, str]:
     return {"log.dirs": str(data_dir)}
 
 
-def _fail(why: str) -> NoReturn:
+def fail(why: str) -> NoReturn:
+    """One line, and exit code 1."""
     click.echo(f"kpybroker: {why}", err=True)
     sys.exit(1)
 
@@ -135,17 +142,17 @@ def _raise_descriptor_limit() -> None:
         log.info("the limit of open files stays as it is: %s", refused)
 
 
-def _run(config: BrokerConfig) -> None:
+def _run(config: BrokerConfig, cluster_id: str | None) -> None:
     """Run the node in a loop of its own until it has stopped."""
     from kpybroker.node import StartupFailed  # with it comes the node itself: not before the settings are known good
 
     failures: list[StartupFailed] = []
     try:
-        trio.run(_serve, config)
+        trio.run(_serve, config, cluster_id)
     except* StartupFailed as group:
         failures = _leaves(group)
     if failures:
-        _fail(str(failures[0]))
+        fail(str(failures[0]))
 
 
 def _leaves(group: BaseExceptionGroup[E]) -> list[E]:
@@ -156,14 +163,14 @@ def _leaves(group: BaseExceptionGroup[E]) -> list[E]:
     return leaves
 
 
-async def _serve(config: BrokerConfig) -> None:
+async def _serve(config: BrokerConfig, cluster_id: str | None) -> None:
     from kpybroker import node
 
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, stop)
         async with trio.open_nursery() as serving:
-            listening = await serving.start(partial(node.serve, config, stop=stop))
+            listening = await serving.start(partial(node.serve, config, stop=stop, cluster_id=cluster_id))
             click.echo(welcome(config, listening))
         nursery.cancel_scope.cancel()  # the node has stopped: no more signals to wait for
 
@@ -181,7 +188,7 @@ async def _obey_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = t
 
 def welcome(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:
     """What is said once the node can be reached: where it listens, where its data is, how to try it."""
-    address = listening[0].address if listening else "nowhere"
+    address = _reached_at(config, listening)
     folders = ", ".join(str(folder.absolute()) for folder in config.data_dirs)
     return f"""\
 kpybroker {__version__}, node {config.node_id}
@@ -191,3 +198,12 @@ kpybroker {__version__}, node {config.node_id}
               kafka-console-consumer.sh --bootstrap-server {address} --topic hello --from-beginning
               or any client you have, with bootstrap.servers={address}
   stop it     Ctrl-C"""
+
+
+def _reached_at(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:
+    """Where a client on this machine may come to: what is advertised, for a listener on every interface."""
+    if not listening:
+        return "nowhere"
+    first = listening[0]
+    told = next((each for each in config.reachable.advertised if each.name == first.name), first)
+    return told.address if first.wildcard and told.host and told.port else first.address

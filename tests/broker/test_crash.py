@@ -14,8 +14,20 @@ from typing import Any
 import pytest
 
 from kpybroker.wire.codes import Code
+from kpybroker.wire.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopic,
+)
 from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from kpybroker.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
 from kpybroker.wire.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
 from kpybroker.wire.primitives import ZERO_UUID
@@ -129,6 +141,45 @@ def test_kill_9_under_an_idempotent_producer(node: Process, connect_to: Callable
         producer.send()
         producer.hear()
         assert read_everything(connect_to(node.port), "t") == producer.acknowledged
+
+
+def delete_records(client: Any, offset: int) -> None:
+    topic = DeleteRecordsTopic(name="t", partitions=[DeleteRecordsPartition(partition_index=0, offset=offset)])
+    request = DeleteRecordsRequest(topics=[topic], timeout_ms=5000)
+    answer = client.ask(request, DeleteRecordsResponse, 2).topics[0].partitions[0]
+    assert (answer.error_code, answer.low_watermark) == (Code.NONE, offset)
+
+
+def earliest(client: Any) -> int:
+    partition = ListOffsetsPartition(partition_index=0, timestamp=-2)
+    request = ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name="t", partitions=[partition])])
+    offset: int = client.ask(request, ListOffsetsResponse, 1).topics[0].partitions[0].offset
+    return offset
+
+
+def test_kill_9_after_records_were_deleted(node: Process, connect_to: Callable[[int], Any]) -> None:
+    """They do not come back: Kafka keeps what it wrote down in its last minute, we what was answered."""
+    client = connect_to(node.port)
+    client.ask(MetadataRequest(topics=[MetadataRequestTopic(name="t", topic_id=ZERO_UUID)]), MetadataResponse, 12)
+    producer = Producer(client)
+    deleted = 0
+    for _ in range(CYCLES):
+        for _ in range(3):
+            producer.send()
+            producer.hear()
+        deleted += 4  # within a batch
+        delete_records(producer.client, deleted)
+        node.end(signal.SIGKILL)
+        node.start()
+        producer.client = connect_to(node.port)
+        assert earliest(producer.client) == deleted
+    delete_records(producer.client, producer.sequence)
+    node.end(signal.SIGKILL)
+    node.start()
+    producer.client = connect_to(node.port)
+    assert earliest(producer.client) == producer.sequence
+    producer.send()  # its numbers go on where they were, although none of its records is left
+    producer.hear()
 
 
 def test_a_torn_tail_is_cut(node: Process, connect_to: Callable[[int], Any]) -> None:

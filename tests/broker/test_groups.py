@@ -243,6 +243,61 @@ def test_commits_that_are_refused(client: Any, change: dict[str, Any], code: Cod
     assert commit(client, 5, **change) == code
 
 
+def test_a_commit_for_partitions_of_which_some_are_there(client: Any) -> None:
+    find(client)
+    partitions = [
+        OffsetCommitRequestPartition(partition_index=index, committed_offset=1, committed_metadata="")
+        for index in (9, 0, 8)
+    ]
+    request = OffsetCommitRequest(
+        group_id="g",
+        generation_id_or_member_epoch=NO_MEMBER,
+        member_id="",
+        topics=[OffsetCommitRequestTopic(name="t", topic_id=ZERO_UUID, partitions=partitions)],
+    )
+    (topic,) = client.ask(request, OffsetCommitResponse, 9).topics
+    missing = Code.UNKNOWN_TOPIC_OR_PARTITION
+    assert {each.partition_index: each.error_code for each in topic.partitions} == {
+        9: missing,
+        8: missing,
+        0: Code.NONE,
+    }
+
+
+def test_an_assignment_that_no_record_can_hold(client: Any) -> None:
+    find(client)
+    member = join(client, join(client).member_id)
+    huge = SyncGroupRequest(
+        group_id="g",
+        generation_id=1,
+        member_id=member.member_id,
+        protocol_type="consumer",
+        protocol_name="range",
+        assignments=[SyncGroupRequestAssignment(member_id=member.member_id, assignment=bytes(1_100_000))],
+    )
+    assert client.ask(huge, SyncGroupResponse, 5).error_code == Code.UNKNOWN_SERVER_ERROR
+    assert describe(client).group_state == "PreparingRebalance"
+    again = join(client, member.member_id)
+    assert sync(client, again, member.member_id).error_code == Code.NONE
+
+
+@pytest.mark.parametrize(("version", "shown"), [(6, ""), (7, None)])
+def test_a_protocol_without_a_name(client: Any, version: int, shown: str | None) -> None:
+    find(client)
+    request = JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=10_000,
+        member_id="",
+        group_instance_id="",
+        protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol(name="", metadata=b"")],
+    )
+    answer = client.ask(request, JoinGroupResponse, version)
+    assert (answer.error_code, answer.protocol_name) == (Code.NONE, shown)
+    assert answer.member_id.startswith("-"), "the id begins with the instance's, which is empty"
+
+
 def test_members_commit_in_their_generation(client: Any) -> None:
     member = member_of(client)
     identity = {"member_id": member.member_id}

@@ -18,6 +18,8 @@ from kpybroker.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from kpybroker.wire.messages.unregister_broker import UnregisterBrokerRequest
+from kpybroker.wire.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from tests.storage.faulty_files import FaultyFiles
 
 from .making import CALLER, LISTENER, wanted
@@ -64,9 +66,9 @@ def open_cluster(
 
 
 @asynccontextmanager
-async def running(disk, *, of=EMBEDDED, seed=None, stop=True, in_worker=trio.to_thread.run_sync):
+async def running(disk, *, of=EMBEDDED, adopt=True, seed=None, stop=True, in_worker=trio.to_thread.run_sync):
     """A cluster that leads, with its broker in service; stopped cleanly at the end, or left as it is."""
-    data_dir, cluster = open_cluster(disk, of=of, seed=seed, in_worker=in_worker)
+    data_dir, cluster = open_cluster(disk, of=of, adopt=adopt, seed=seed, in_worker=in_worker)
     left = data_dir.take_clean_stop()
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
@@ -108,3 +110,18 @@ async def configure(cluster, kind, name, key, value):
     request = IncrementalAlterConfigsRequest(resources=[resource], validate_only=False)
     (result,) = (await cluster.controller.incremental_alter_configs(request, CALLER)).responses
     return result.error_code
+
+
+async def unregister(cluster, broker_id=1):
+    """Forget a broker; returns the error code."""
+    response = await cluster.controller.unregister_broker(UnregisterBrokerRequest(broker_id=broker_id))
+    return response.error_code
+
+
+async def update(cluster, **levels):
+    """Set feature levels, upwards; returns the error code."""
+    updates = [
+        FeatureUpdateKey(feature=name.replace("_", "."), max_version_level=level) for name, level in levels.items()
+    ]
+    response = await cluster.controller.update_features(UpdateFeaturesRequest(feature_updates=updates), CALLER)
+    return response.error_code

@@ -371,6 +371,31 @@ def test_voters_from_the_configuration():
     assert b'"data_version":0' in disk.content(f"{PATH}/quorum-state")
 
 
+def test_a_quorum_from_the_configuration_writes_itself_down():
+    """kraft.version 0 to 1 (KIP-853): the log knows the voters from there on, and so do its snapshots."""
+    disk = FaultyFiles()
+    format_(DataDir("/data", disk), disk, static_voters=[1])
+    log = open_log(disk, static_voters=[1])
+    log.lead(NOW)
+    log.append(features(), NOW)
+    endpoints = (("CONTROLLER", "localhost", 9093),)
+    log.upgrade_quorum(endpoints, NOW)
+    log.append([rec.NoOpRecord()], NOW)
+    assert commit(log)
+    assert log.log_end_offset == 1 + len(features()) + 2 + 1
+    for again in (open_log(disk.killed()), open_log(disk.killed(), static_voters=[1])):
+        assert again.quorum.kraft_version == 1
+        assert [(voter.id, voter.directory_id, voter.endpoints) for voter in again.quorum.voters] == [
+            (1, directory(1), endpoints)
+        ]
+        again.lead(NOW)
+        assert again.raft.epoch == 2
+    snapshot(log)
+    assert open_log(disk.killed()).quorum.kraft_version == 1
+    with pytest.raises(NotAlone, match="two folders were mixed"):
+        open_log(disk.killed(), directory_id=directory(2))
+
+
 def test_whose_the_folder_is():
     disk = FaultyFiles()
     data_dir = DataDir("/data", disk)

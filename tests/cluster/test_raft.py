@@ -12,7 +12,9 @@ from kpybroker.cluster.machines.raft import (
     Persist,
     Raft,
     Started,
+    Upgraded,
     Voter,
+    WriteQuorum,
 )
 
 from .making import directory
@@ -91,3 +93,12 @@ def test_a_quorum_that_is_not_ours_alone(fields, why):
 
 def test_without_voters_in_the_log_the_directory_does_not_matter():
     assert not raft(kraft_version=0, directory_id=directory(3)).is_leader
+
+
+def test_the_leader_takes_the_quorum_to_kraft_version_1():
+    machine = raft(kraft_version=0, voters=(Voter(id=1, directory_id=directory(1), endpoints=()),))
+    machine.step(started())
+    assert machine.step(Upgraded(ME.endpoints)) == [WriteQuorum()]
+    assert (machine.kraft_version, machine.voters) == (1, (ME,))
+    with pytest.raises(AssertionError, match="never goes down"):
+        machine.step(Upgraded(ME.endpoints))

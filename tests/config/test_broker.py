@@ -149,9 +149,19 @@ def test_settings_without_effect_are_named_once() -> None:
         ({"log.roll.jitter.ms": "-1"}, "log.roll.jitter.ms must not be negative"),
         ({"log.retention.minutes": "0"}, "log.retention.ms must be at least 1, or -1 for no limit"),
         (
-            {"log.cleaner.min.compaction.lag.ms": "9", "log.cleaner.max.compaction.lag.ms": "8"},
-            "log.cleaner.min.compaction.lag.ms (9) is above the maximum (8)",
+            {"log.cleaner.threads": "2", "log.cleaner.dedupe.buffer.size": "2097152"},
+            "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
         ),
+        ({"log.cleaner.threads": "0"}, "log.cleaner.threads must be at least 1"),
+        ({"cordoned.log.dirs": "/elsewhere"}, "Missing entries : /elsewhere"),
+        ({"cordoned.log.dirs": "*,/elsewhere"}, "it must not contain other values"),
+        (
+            {"group.share.session.timeout.ms": "1"},
+            "group.share.session.timeout.ms must be greater than or equal to group.share.min.session.timeout.ms",
+        ),
+        ({"max.connections.per.ip.overrides": "localhost"}, "'localhost' is not address:count"),
+        ({"max.connections.per.ip.overrides": "a:1,b:x"}, "'b:x' has no number for b"),
+        ({"max.connections.per.ip": "0"}, "max.connections.per.ip can be set to zero only if"),
         ({"controller.quorum.voters": "1@h"}, "Each entry should be in the form id@host:port"),
         ({"broker.rack": "a\nb"}, "Invalid value for configuration broker.rack: it has a line break"),
     ],
@@ -208,23 +218,31 @@ def test_a_dynamic_synonym_takes_the_place_of_a_static_one() -> None:
 
 def test_dynamic_settings_that_cannot_be_obeyed() -> None:
     config = BrokerConfig.load().with_dynamic(
-        default={"no.such": "1", "num.partitions": "5", "listeners": "A://h:1", "message.max.bytes": "x"},
-        broker={"log.segment.bytes": "1"},
+        default={"num.partitions": "5", "listeners": "A://h:1", "message.max.bytes": "x"},
+        broker={"log.segment.bytes": "1", "ssl.keystore.location": "/x", "principal.builder.class": "org.a.B"},
     )
     assert config.warnings == (
-        "no.such, set for all brokers, is not known and left out",
-        "num.partitions cannot be set for all brokers while it runs (read-only) and is left out",
-        "listeners cannot be set for all brokers while it runs (per-broker) and is left out",
+        "num.partitions, set for all brokers, is left out: can be set only before a broker starts",
+        "listeners, set for all brokers, is left out: can be set only for one broker",
         "message.max.bytes, set for all brokers, is left out: Invalid value x for configuration message.max.bytes:"
         " Not a number of type INT",
+        "ssl.keystore.location, set for this broker, is left out: can be changed only for one listener, by its prefix",
         "log.segment.bytes, set for this broker, is left out: Invalid value 1 for configuration log.segment.bytes:"
         " Value must be at least 1048576",
+        "principal.builder.class, set for this broker, is left out: Invalid value org.a.B for configuration"
+        " principal.builder.class: Class org.a.B could not be found.",
     )
     assert config.num_partitions == 1
 
 
+def test_a_dynamic_setting_of_a_plugin_is_kept() -> None:
+    config = BrokerConfig.load().with_dynamic(default={"some.plugin.setting": "1"}, broker={})
+    assert config.dynamic_default == {"some.plugin.setting": "1"}
+    assert config.warnings == ()
+
+
 def test_dynamic_settings_that_do_not_fit_together() -> None:
-    with pytest.raises(ConfigError, match="is above the maximum"):
+    with pytest.raises(ConfigError, match=r"log\.cleaner\.dedupe\.buffer\.size must be at least 1MB"):
         BrokerConfig.load().with_dynamic(
-            default={"log.cleaner.max.compaction.lag.ms": "5"}, broker={"log.cleaner.min.compaction.lag.ms": "6"}
+            default={"log.cleaner.dedupe.buffer.size": "2000000"}, broker={"log.cleaner.threads": "2"}
         )

@@ -44,8 +44,7 @@ def test_a_stored_value_that_is_wrong_is_logged_and_left_out(
 
 
 def test_settings_that_do_not_fit_together_are_not_taken(live: LiveConfig, caplog: pytest.LogCaptureFixture) -> None:
-    lags = {"log.cleaner.min.compaction.lag.ms": "10", "log.cleaner.max.compaction.lag.ms": "5"}
-    live.follow(cluster=lags, broker={"message.max.bytes": "7"})
+    live.follow(cluster={"log.roll.ms": "0"}, broker={"message.max.bytes": "7"})
     assert live.current.dynamic_default == {}
     assert live.current.message_max_bytes == 7, "the broker's own are taken without them"
-    assert "log.cleaner.min.compaction.lag.ms (10)" in caplog.text
+    assert "log.roll.ms must be at least 1" in caplog.text

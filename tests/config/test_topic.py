@@ -10,7 +10,6 @@ import pytest
 
 from kpybroker.config import BrokerConfig, topic_config, validate_topic_override, validate_topic_overrides
 from kpybroker.config.tables import TOPIC_SETTINGS
-from kpybroker.config.values import InvalidValue
 from kpybroker.wire.codes import Code, Refused
 
 HOUR_MS = 3_600_000
@@ -113,8 +112,10 @@ def test_the_internal_segment_size_has_no_lower_bound() -> None:
 
 def test_overrides_that_another_version_wrote() -> None:
     assert topic_config(broker(), {"of.another.version": "1"}).log.retention_bytes == -1
-    with pytest.raises(InvalidValue):
-        topic_config(broker(), {"retention.ms": "x"})
+    config = topic_config(broker(), {"retention.ms": "x", "segment.ms": "7"})
+    assert (config["retention.ms"], config["segment.ms"]) == (168 * HOUR_MS, 7)
+    assert config.ignored == ("Invalid value x for configuration retention.ms: Not a number of type LONG",)
+    assert config.overrides == {"segment.ms": "7"}
 
 
 @pytest.mark.parametrize("kafka", [pytest.param(each, id=str(each["overrides"])) for each in KAFKA])

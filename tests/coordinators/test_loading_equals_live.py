@@ -6,7 +6,7 @@ is unloaded nobody is left waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -44,6 +44,7 @@ from kpybroker.wire.messages.offset_delete import (
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from kpybroker.wire.schema import Message
 
+NO_PRODUCER_ID = -1
 WALL_MS = 1_700_000_000_000
 GROUPS = ("g", "h")
 TOPICS = {"t": b"\1" * 16, "u": b"\2" * 16}
@@ -104,10 +105,36 @@ class World:
                 shard.apply(offset, producer_id, *decode_group_record(key, value))
 
     def reloaded(self) -> GroupShard:
+        return self.loaded(range(len(self.log)))
+
+    def loaded(self, offsets: Iterable[int]) -> GroupShard:
         shard = GroupShard(self.settings)
-        for offset in range(len(self.log)):
+        for offset in offsets:
             self.replay(shard, offset)
         return shard
+
+    def compacted(self, *, tombstones: bool) -> list[int]:
+        """The offsets that a cleaner leaves: each key's latest, with the last tombstones or without.
+
+        It removes what transactions have aborted, and cleans up to the first one that is still open, as Kafka's does.
+        """
+        open_at: dict[int, list[int]] = {}
+        aborted: set[int] = set()
+        for offset, entry in enumerate(self.log):
+            if len(entry) == 2:
+                begun = open_at.pop(entry[0], [])
+                aborted |= set() if entry[1] else set(begun)
+            elif entry[0] != NO_PRODUCER_ID:
+                open_at.setdefault(entry[0], []).append(offset)
+        end = min((min(offsets) for offsets in open_at.values()), default=len(self.log))
+        latest = {e[1]: at for at, e in enumerate(self.log[:end]) if len(e) == 3 and at not in aborted}
+        kept = []
+        for offset, entry in enumerate(self.log):
+            cleaned = len(entry) == 3 and offset < end
+            if cleaned and (latest.get(entry[1]) != offset or not (tombstones or entry[2] is not None)):
+                continue
+            kept.append(offset)
+        return kept
 
     def member(self, choice: int) -> str:
         """The id of somebody who was named once, or of nobody."""
@@ -252,6 +279,18 @@ def persisted(shard: GroupShard) -> dict[str, Any]:
     }
 
 
+def lasting(shard: GroupShard) -> dict[str, Any]:
+    """The same without groups that have nothing in the log any more: they wait to be forgotten, or are already."""
+    state = persisted(shard)
+    offsets = shard.offsets
+    state["classic"] = {
+        group_id: record
+        for group_id, record in state["classic"].items()
+        if record is not None or offsets.of_group(group_id) or offsets.has_open_transactions(group_id)
+    }
+    return state
+
+
 def at_rest(group: Rebalance) -> dict[str, Any]:
     """A group in which no rebalance is going on, as requests see it."""
     members = group.roster.members.values()
@@ -322,6 +361,9 @@ def test_loading_a_log_equals_the_live_state(told: list[tuple[int, str, int, int
     for group_id, group in world.shard.classic.items():
         if group.state in (GroupState.STABLE, GroupState.EMPTY) and group.committed is not None:
             assert at_rest(loaded.classic[group_id]) == at_rest(group)
+    for tombstones in (True, False):
+        cleaned = world.loaded(world.compacted(tombstones=tombstones))
+        assert lasting(cleaned) == lasting(world.shard)
     world.finish(world.shard.unload(Code.NOT_COORDINATOR))
     assert not world.waiting
 

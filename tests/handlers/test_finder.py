@@ -41,6 +41,12 @@ def test_what_is_missing_is_listed() -> None:
     assert listed == known - served()
 
 
+def test_the_table_of_apis_has_all_that_is_served() -> None:
+    """docs/apis.md is made from the compatibility tests: `make tables`."""
+    rows = [line.split("|") for line in (ROOT / "docs/apis.md").read_text().splitlines() if line.startswith("| ")]
+    assert {row[1].strip() for row in rows if row[4].strip() != "none"} & NAMES.keys() == served()
+
+
 @pytest.mark.parametrize("side", list(Side))
 def test_every_handler_can_be_imported_and_serves_what_is_advertised(side: Side) -> None:
     finder = HandlerFinder(side)

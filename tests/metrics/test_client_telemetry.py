@@ -1,6 +1,6 @@
 """Who may ask and push when (KIP-714), against what Apache Kafka's own class answers to the same requests.
 
-kafka_telemetry.jsonl.gz has 40 runs of requests, changes of subscriptions, steps of time and ends of connections, made
+kafka_telemetry.jsonl.gz has 64 runs of requests, changes of subscriptions, steps of time and ends of connections, made
 by chance, each with the answer that Kafka 4.3.1's ClientMetricsManager gave (telemetry.max.bytes 1000, no receiver).
 """
 
@@ -174,7 +174,7 @@ async def an_instance_expires() -> None:
     telemetry.subscribe("s", INTERVAL)
     ask(telemetry, asker, 0.0)
     await push(telemetry, asker, 0.1, terminating=True)
-    assert await push(telemetry, asker, 60.0) is Code.INVALID_REQUEST
+    assert await push(telemetry, asker, 60.0, terminating=True) is Code.INVALID_REQUEST
     assert ask(telemetry, asker, 120.1) is Code.NONE
     assert await push(telemetry, asker, 120.2) is Code.NONE
 
@@ -187,6 +187,8 @@ async def instances_are_bounded() -> None:
     assert ask(telemetry, connections.asker(), 0.1, (1000).to_bytes(16, "big")) is Code.NONE, "evicted, so made anew"
     assert ask(telemetry, connections.asker(), 0.1, (2000).to_bytes(16, "big")) is Code.THROTTLING_QUOTA_EXCEEDED
     assert len(connections.calls[1]) == 1
+    ask(telemetry, connections.asker(), 901.0, ID)
+    assert len(telemetry) == 1, "the others have expired"
 
 
 async def an_instance_goes_with_its_connection() -> None:

@@ -43,7 +43,7 @@ def take(series: PushedSeries, data: bytes, now_s: float = 0.0, client: str = "c
         ("__reserved", "___reserved"),
         ("naïve\n{}", "na_ve___"),
         ("", ""),
-        ("x" * 300, "x" * 200),
+        ("x" * 300, "x" * 128),
     ],
 )
 def test_names(text: str, name: str) -> None:
@@ -72,6 +72,12 @@ def test_what_is_left_out_is_counted() -> None:
 def test_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableMetrics):
         points_of(data, 10)
+
+
+@pytest.mark.parametrize("repeated", [b"\x0a\x00", b"\x0a\x02\x12\x00"])
+def test_a_push_of_very_many_parts(repeated: bytes) -> None:
+    with pytest.raises(UnreadableMetrics, match="more than 20000 metrics and numbers"):
+        points_of(repeated * 200_000, 10)
 
 
 def test_deltas_add_up_and_cumulative_ones_do_not() -> None:

@@ -11,8 +11,11 @@ falls due before a command's time happens first, at its own time, and is shown w
 the broker is shown in parentheses. `--rewrite` puts what the shard does now into the files; keep a difference only if
 you can explain each line of it.
 
+Metadata that a member offers is text, or after an @ the topics of a consumer's subscription: `protocols=range:@t+u`.
+
 The log behind the shard is real: `reload` builds the shard anew from the records appended, `refuse CODE` makes the next
-append fail, `transaction` and `marker` write what a transactional producer would have written.
+append fail, `transaction` and `marker` write what a transactional producer would have written,
+`old-group` and `old-offset` what brokers of long ago would have.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from kpybroker.coordinators.machines import events
 from kpybroker.coordinators.machines.events import Effects
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.machines.shard import GroupShard
+from kpybroker.wire.codec import decode, encode
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,
@@ -38,10 +42,12 @@ from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupMetadataKey,
     ConsumerGroupMetadataValue,
 )
+from kpybroker.wire.internal.consumer_protocol import ConsumerProtocolSubscription
 from kpybroker.wire.internal.framing import decode_group_record, encode_key, encode_value
 from kpybroker.wire.internal.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
+    MemberMetadata,
     OffsetCommitKey,
     OffsetCommitValue,
 )
@@ -73,6 +79,7 @@ from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupReques
 from kpybroker.wire.schema import Message
 
 FILES = sorted((Path(__file__).parent / "groups").glob("*.txt"))
+SUBSCRIPTION_VERSION = 1
 WALL_START_MS = 1_700_000_000_000
 TOPIC_IDS = {name: bytes([number]) * 16 for number, name in enumerate("tuvw", 1)}
 
@@ -208,6 +215,38 @@ class Story:
             self._write(int(arguments["producer"]), encode_key(key), encode_value(value))
         yield from ()
 
+    def do_old_group(self, names: list[str], arguments: Arguments) -> Iterator[str]:  # noqa: ARG002
+        """A group with one member, without the times that newer records have."""
+        member_id = arguments["member"]
+        member = MemberMetadata(
+            member_id=member_id,
+            client_id="c",
+            client_host="/host",
+            rebalance_timeout=-1,
+            session_timeout=int(arguments.get("session", "10000")),
+            subscription=_metadata(arguments.get("offers", "m")),
+            assignment=b"A",
+        )
+        key = GroupMetadataKey(group=arguments["group"])
+        value = GroupMetadataValue(
+            protocol_type="consumer",
+            generation=int(arguments["generation"]),
+            protocol="range" if member_id else None,
+            leader=member_id or None,
+            current_state_timestamp=-1,
+            members=[member] if member_id else [],
+        )
+        self._write(-1, encode_key(key), encode_value(value))
+        yield from ()
+
+    def do_old_offset(self, names: list[str], arguments: Arguments) -> Iterator[str]:  # noqa: ARG002
+        """Offsets without the id of their topic."""
+        for topic, partition, offset in _offsets(arguments["offsets"]):
+            key = OffsetCommitKey(group=arguments["group"], topic=topic, partition=partition)
+            value = OffsetCommitValue(offset=offset, metadata="", commit_timestamp=self.now.wall_ms)
+            self._write(-1, encode_key(key), encode_value(value))
+        yield from ()
+
     def do_marker(self, names: list[str], arguments: Arguments) -> Iterator[str]:
         self.log.append((int(arguments["producer"]), names[0] == "commit"))
         self._replay(self.shard, len(self.log) - 1)
@@ -231,7 +270,7 @@ class Story:
             group_instance_id=get("instance"),
             protocol_type=get("type", "consumer"),
             protocols=[
-                JoinGroupRequestProtocol(name=name, metadata=metadata.encode())
+                JoinGroupRequestProtocol(name=name, metadata=_metadata(metadata))
                 for name, metadata in _pairs(get("protocols", "range:m"))
             ],
             reason=get("reason"),
@@ -249,8 +288,8 @@ class Story:
             generation_id=int(arguments["generation"]),
             member_id=arguments["member"],
             group_instance_id=arguments.get("instance"),
-            protocol_type=arguments.get("type", "consumer"),
-            protocol_name=arguments.get("protocol", "range"),
+            protocol_type=arguments.get("type", "consumer") or None,
+            protocol_name=arguments.get("protocol", "range") or None,
             assignments=[
                 SyncGroupRequestAssignment(member_id=member_id, assignment=given.encode())
                 for member_id, given in _pairs(arguments.get("assign", ""))
@@ -353,6 +392,19 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (word.partition(":") for word in text.split(",") if word)]
 
 
+def _metadata(text: str) -> bytes:
+    if not text.startswith("@"):
+        return text.encode()
+    subscription = ConsumerProtocolSubscription(topics=[topic for topic in text[1:].split("+") if topic])
+    return SUBSCRIPTION_VERSION.to_bytes(2, "big") + encode(subscription, SUBSCRIPTION_VERSION)
+
+
+def _shown(metadata: bytes) -> str:
+    if metadata[:1] != b"\0":
+        return metadata.decode()
+    return "@" + "+".join(decode(ConsumerProtocolSubscription, SUBSCRIPTION_VERSION, metadata[2:]).topics)
+
+
 def _offsets(text: str) -> list[tuple[str, int, int]]:
     """t-0:42,t-1:7 is partition 0 of t at 42, partition 1 at 7."""
     found = []
@@ -402,9 +454,7 @@ def _show_record(key: Message, value: Message | None) -> str:
             return f"{what} {of} tombstone"
         case GroupMetadataValue():
             assert isinstance(key, GroupMetadataKey)
-            members = "".join(
-                f" {m.member_id}:{m.subscription.decode()}/{m.assignment.decode()}" for m in value.members
-            )
+            members = "".join(f" {m.member_id}:{_shown(m.subscription)}/{m.assignment.decode()}" for m in value.members)
             kind, protocol, leader = value.protocol_type or "-", value.protocol or "-", value.leader or "-"
             return f"{what} {of} generation={value.generation} type={kind} protocol={protocol} leader={leader}{members}"
         case OffsetCommitValue():
@@ -422,7 +472,7 @@ def _show(response: Any) -> str:
             named = "" if not response.member_id else f" member={response.member_id}"
             if code is not Code.NONE:
                 return shown + named
-            members = "".join(f" {m.member_id}:{m.metadata.decode()}" for m in response.members)
+            members = "".join(f" {m.member_id}:{_shown(m.metadata)}" for m in response.members)
             skip = " skip-assignment" if response.skip_assignment else ""
             of = f" generation={response.generation_id} protocol={response.protocol_name} leader={response.leader}"
             return f"{shown}{named}{of}{skip}{members}"
@@ -453,7 +503,7 @@ def _show(response: Any) -> str:
             return " | ".join(
                 f"{g.group_id} {Code(g.error_code).name} {g.group_state} type={g.protocol_type} data={g.protocol_data}"
                 + "".join(
-                    f" {m.member_id}:{m.member_metadata.decode()}/{m.member_assignment.decode()}" for m in g.members
+                    f" {m.member_id}:{_shown(m.member_metadata)}/{m.member_assignment.decode()}" for m in g.members
                 )
                 for g in response.groups
             )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
+from kpybroker.clock import Clock
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.security.principal import ANONYMOUS
 from kpybroker.server.connection import READ_AHEAD_BYTES, Connection
 from kpybroker.server.dispatch import NotServed
 from kpybroker.server.idle import IdleConnections
+from kpybroker.server.seldom import SeldomLog
 from kpybroker.server.transport import StreamTransport
 from kpybroker.wire.frames import FrameReader
 
@@ -48,7 +51,9 @@ class Peer:
         self.scripted = Scripted(work)
         self.idle = IdleConnections(idle_s)
         client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
-        self.connection = Connection(StreamTransport(theirs), client, self.scripted, FrameReader(1_000_000), self.idle)
+        say = SeldomLog(logging.getLogger("kpybroker.server"), Clock())
+        reader = FrameReader(1_000_000)
+        self.connection = Connection(StreamTransport(theirs), client, self.scripted, reader, self.idle, say)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
 
@@ -284,5 +289,50 @@ async def test_a_pause_that_is_longer_than_a_connection_may_be_idle_ends_it() ->
         await peer.stream.send_all(framed(b"one"))
         started = trio.current_time()
         await peer.ended.wait()
+        assert trio.current_time() - started == pytest.approx(100)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_sends_ahead_does_not_keep_others_waiting() -> None:
+    async with trio.open_nursery() as nursery:
+        order: list[bytes] = []
+        began = trio.Event()
+
+        async def note(frame: bytes, connection: Connection) -> None:
+            began.set()
+            order.append(frame)
+
+        async def send_modestly() -> None:
+            await began.wait()
+            await modest.stream.send_all(framed(b"modest"))
+
+        greedy, modest = Peer(nursery, note), Peer(nursery, note)
+        nursery.start_soon(send_modestly)
+        await greedy.stream.send_all(framed(*[b"greedy"] * 500))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(order) == 501
+        assert order.index(b"modest") < 100
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.simulated_time
+async def test_a_peer_that_does_not_read_its_answer_is_closed_when_it_has_been_idle() -> None:
+    async with trio.open_nursery() as nursery:
+        ours, theirs = lockstep_stream_pair()
+        idle = IdleConnections(100)
+        nursery.start_soon(idle.run)
+        client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
+        say = SeldomLog(logging.getLogger("kpybroker.server"), Clock())
+        connection = Connection(StreamTransport(theirs), client, Scripted(echo), FrameReader(1000), idle, say)
+        ended = trio.Event()
+
+        async def run() -> None:
+            await connection.run()
+            ended.set()
+
+        nursery.start_soon(run)
+        started = trio.current_time()
+        await ours.send_all(framed(b"one"))
+        await ended.wait()
         assert trio.current_time() - started == pytest.approx(100)
         nursery.cancel_scope.cancel()

@@ -65,8 +65,8 @@ class TestTruncate:
 
     def test_regions_of_cut_segments_are_stale(self, make_log):
         log = filled(make_log)
-        regions = [log.read(base, bytes_max=1, end_offset=10).region for base in log.base_offsets]
-        log.truncate_to(log.base_offsets[1], now_ms=NOW)
+        regions = [log.read(base, bytes_max=1, end_offset=10).region for base in log.segments.bases]
+        log.truncate_to(log.segments.bases[1], now_ms=NOW)
         assert [region.stale for region in regions[:3]] == [False, True, True]
         data = regions[-1].read()  # it may still be read, only not sent as if it were the log's
         assert len(data) == len(regions[-1])
@@ -119,7 +119,7 @@ class TestTruncate:
     def test_fully(self, make_log, disk, reopen):
         log = filled(make_log)
         log.truncate_fully_and_start_at(100, now_ms=NOW)
-        assert (log.log_start_offset, log.log_end_offset, log.base_offsets) == (100, 100, [100])
+        assert (log.log_start_offset, log.log_end_offset, log.segments.bases) == (100, 100, [100])
         assert log.epochs.entries == []
         with pytest.raises(OffsetOutOfRange):
             log.read(9, bytes_max=1, end_offset=100)
@@ -132,7 +132,7 @@ class TestTruncate:
         log = filled(make_log)
         log.increment_log_start_offset(6)
         log.retention(NOW, 10)
-        assert log.base_offsets[0] > 2
+        assert log.segments.bases[0] > 2
         log.truncate_to(2, now_ms=NOW)
         assert (log.log_start_offset, log.log_end_offset) == (2, 2)
 
@@ -158,27 +158,27 @@ class TestLogStart:
 
     def test_segments_below_it_go_with_retention(self, make_log):
         log = filled(make_log)
-        bases = log.base_offsets
+        bases = list(log.segments.bases)
         log.increment_log_start_offset(bases[2] + 1)
         assert log.retention(NOW, 10) == 2
-        assert log.base_offsets == bases[2:]
+        assert log.segments.bases == bases[2:]
         assert log.log_start_offset == bases[2] + 1
 
 
 class TestRetention:
     def test_by_time(self, make_log):
         log = filled(make_log, config(segment_bytes=250, retention_ms=5000))
-        bases = log.base_offsets
+        bases = log.segments.bases
         assert bases == [0, 2, 4, 6, 8]
         assert log.retention(NOW + 6000, 10) == 0  # the first segment's youngest record is 5000 old
         assert log.retention(NOW + 6001, 10) == 1
-        assert (log.log_start_offset, log.base_offsets) == (2, [2, 4, 6, 8])
+        assert (log.log_start_offset, log.segments.bases) == (2, [2, 4, 6, 8])
         assert [offset for offset, _ in read_all(log)] == list(range(2, 10))
 
     def test_by_time_up_to_the_active_segment(self, make_log):
         log = filled(make_log, config(segment_bytes=250, retention_ms=5000))
         assert log.retention(NOW + 10**6, 10) == 5
-        assert (log.log_start_offset, log.log_end_offset, log.base_offsets) == (10, 10, [10])
+        assert (log.log_start_offset, log.log_end_offset, log.segments.bases) == (10, 10, [10])
         assert log.retention(NOW + 10**9, 10) == 0  # the empty active segment stays
         append(log, b"a")
         assert read_all(log) == [(10, b"a")]
@@ -186,7 +186,7 @@ class TestRetention:
     def test_only_below_the_high_watermark(self, make_log):
         log = filled(make_log, config(segment_bytes=250, retention_ms=0))
         assert log.retention(NOW + 10**6, 5) == 2
-        assert log.base_offsets[0] == 4
+        assert log.segments.bases[0] == 4
 
     def test_records_without_timestamps_go_by_the_file(self, make_log, disk):
         log = make_log(config(segment_bytes=150, retention_ms=5000))
@@ -285,4 +285,4 @@ def test_first_records_of_unknown_age_do_not_stop_rolling(make_log):
     log = make_log(config(segment_ms=1000))
     log.append_as_leader(batch(b"x", timestamp=-1), leader_epoch=0, now_ms=NOW)
     append(log, b"y", timestamp=NOW, now_ms=NOW + 5000)
-    assert log.base_offsets == [0, 1]
+    assert log.segments.bases == [0, 1]

@@ -168,3 +168,14 @@ class TestPartitions:
         assert [folder.kind for folder in data_dir.partitions()] == [FolderKind.DELETED]
         data_dir.remove(doomed)
         assert data_dir.partitions() == []
+
+
+def test_how_much_is_in_it(disk, data_dir):
+    assert data_dir.log_size("t", 0) == 0
+    disk.make_folder("/data/t-0")
+    disk.write_whole("/data/t-0/00000000000000000000.log", bytes(70))
+    disk.write_whole("/data/t-0/00000000000000000009.log", bytes(7))
+    disk.write_whole("/data/t-0/00000000000000000009.index", bytes(1000))
+    assert data_dir.log_size("t", 0) == 77
+    disk.space = 1234
+    assert data_dir.room().usable == 1234

@@ -43,12 +43,12 @@ def test_a_damaged_middle(make_log, disk, reopen, caplog):
 
 def test_later_segments(make_log, disk, reopen):
     log = filled(make_log, disk, SEGMENTS)
-    assert log.base_offsets == [0, 2, 4]
-    paths = [f"{FOLDER}/{base:020d}.log" for base in log.base_offsets]
+    assert log.segments.bases == [0, 2, 4]
+    paths = [f"{FOLDER}/{base:020d}.log" for base in log.segments.bases]
     before = [disk.content(path) for path in paths]
     disk.put(paths[0], flipped(before[0], len(before[0]) - 1))
     again = reopen(disk, clean=False, config=SEGMENTS)
-    assert again.base_offsets == [0]
+    assert again.segments.bases == [0]
     assert dropped(disk) == {
         f"dropped-00000000000000000000.{len(before[0]) // 2}": flipped(before[0], len(before[0]) - 1)[
             len(before[0]) // 2 :

@@ -152,7 +152,7 @@ class TestRead:
             append(log, b"%d" % number * 50)
         assert log.segment_count > 2
         first = log.read(0, bytes_max=1 << 20, end_offset=6).region.read()
-        assert [header.base_offset for _, header in iter_headers(first)] == list(range(log.base_offsets[1]))
+        assert [header.base_offset for _, header in iter_headers(first)] == list(range(log.segments.bases[1]))
         assert values(log) == [b"%d" % number * 50 for number in range(6)]
 
     def test_every_offset_of_a_long_log(self, make_log):
@@ -180,56 +180,56 @@ class TestRoll:
         log = make_log(config(segment_bytes=200))
         for _ in range(4):
             append(log, b"x" * 50)
-        assert log.base_offsets == [0, 1, 2, 3]
+        assert log.segments.bases == [0, 1, 2, 3]
 
     def test_by_time_of_the_batches(self, make_log):
         log = make_log(config(segment_ms=1000))
         append(log, b"a", timestamp=NOW)
         append(log, b"b", timestamp=NOW + 1000)
         append(log, b"c", timestamp=NOW + 1001)
-        assert log.base_offsets == [0, 2]
+        assert log.segments.bases == [0, 2]
 
     def test_by_the_clock_when_batches_have_no_timestamp(self, make_log):
         log = make_log(config(segment_ms=1000))
         append(log, b"a", timestamp=-1, now_ms=NOW)
         append(log, b"b", timestamp=-1, now_ms=NOW + 1000)
         append(log, b"c", timestamp=-1, now_ms=NOW + 1001)
-        assert log.base_offsets == [0, 2]
+        assert log.segments.bases == [0, 2]
 
     def test_by_index_size(self, make_log):
         log = make_log(config(index_bytes_max=48, index_interval_bytes=0))
         for _ in range(8):
             append(log, b"x", timestamp=NOW)
-        assert log.base_offsets == [0, 7]  # six offset entries, the first batch has none
+        assert log.segments.bases == [0, 7]  # six offset entries, the first batch has none
 
     def test_by_time_index_size(self, make_log):
         log = make_log(config(index_bytes_max=48, index_interval_bytes=0))
         for number in range(6):
             append(log, b"x", timestamp=NOW + number)
-        assert log.base_offsets == [0, 4]  # room for four time entries, the last of which is kept for the roll
+        assert log.segments.bases == [0, 4]  # room for four time entries, the last of which is kept for the roll
 
     def test_by_offsets_that_an_index_entry_cannot_hold(self, make_log):
         log = make_log()
         append(log, b"a")
         far = build_batch([Record(value=b"far")], base_offset=2**31)
         log.append_as_follower(far, now_ms=NOW)
-        assert log.base_offsets == [0, 2**31]
+        assert log.segments.bases == [0, 2**31]
         assert read_all(log) == [(0, b"a"), (2**31, b"far")]
 
     def test_by_hand(self, make_log):
         log = make_log()
         log.roll(NOW)
-        assert log.base_offsets == []
+        assert log.segments.bases == []
         append(log, b"a")
         log.roll(NOW)
         log.roll(NOW)
-        assert log.base_offsets == [0, 1]
+        assert log.segments.bases == [0, 1]
 
     def test_jitter_takes_some_off(self, make_log):
         log = make_log(config(segment_ms=1000, segment_jitter_ms=1000))
         append(log, b"a", timestamp=NOW)
         append(log, b"b", timestamp=NOW + 1000)
-        assert log.base_offsets == [0, 1]
+        assert log.segments.bases == [0, 1]
 
     def test_what_a_rolled_segment_leaves(self, disk, make_log):
         log = make_log(config(segment_bytes=200, index_interval_bytes=0))
@@ -450,3 +450,17 @@ class TestFollower:
                 now_ms=NOW,
             )
         assert log.log_end_offset == 3
+
+
+def test_other_settings_count_from_now_on(make_log):
+    log = make_log()
+    log.append_as_leader(sequenced(9, 0, 0, b"a"), leader_epoch=0, now_ms=NOW)
+    log.reconfigure(config(message_bytes_max=80, producer_id_expiration_ms=1000))
+    append(log, b"b")
+    with pytest.raises(Refused) as refused:
+        append(log, bytes(100))
+    assert refused.value.code is Code.MESSAGE_TOO_LARGE
+    log.producers.expire(NOW + 999)
+    assert 9 in log.producers.active
+    log.producers.expire(NOW + 1000)
+    assert 9 not in log.producers.active

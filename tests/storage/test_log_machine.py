@@ -204,9 +204,9 @@ class LogMachine(RuleBasedStateMachine):
         for (_, value), (_, wanted) in zip(found, expected, strict=True):
             assert wanted is None or value == wanted
         assert log.recovery_point <= log.log_end_offset
-        assert log.size_bytes == sum(self.disk.size(f"{FOLDER}/{base:020d}.log") for base in log.base_offsets[:-1]) + (
-            log._segments.active.size if log._segments.active else 0
-        )
+        assert log.size_bytes == sum(
+            self.disk.size(f"{FOLDER}/{base:020d}.log") for base in log.segments.bases[:-1]
+        ) + (log._segments.active.size if log._segments.active else 0)
 
     @invariant()
     def epochs_are_those_of_the_batches(self) -> None:

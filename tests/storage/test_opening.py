@@ -90,7 +90,7 @@ def test_an_empty_active_segment(make_log, disk, reopen):
     again = reopen(disk, clean=True, recovery_point=1)
     assert again.log_end_offset == 1
     append(again, b"b")
-    assert (values(again), again.base_offsets) == ([b"a", b"b"], [0, 1])
+    assert (values(again), again.segments.bases) == ([b"a", b"b"], [0, 1])
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -214,7 +214,7 @@ class TestLeftovers:
         point = closed(make_log)
         self.swap(disk)
         log = reopen(disk, clean=clean, recovery_point=point, config=SEGMENTS)
-        assert log.base_offsets == [0, 2, 6, 8]
+        assert log.segments.bases == [0, 2, 6, 8]
         assert [offset for offset, _ in read_all(log)] == [0, 1, 3, 5, 6, 7, 8, 9, 10]
         assert not [name for name in disk.names("/data/t-0") if name.endswith(".swap")]
 

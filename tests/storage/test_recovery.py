@@ -22,7 +22,7 @@ def test_after_kill_everything_written_is_there(make_log, disk, reopen):
     log = filled(make_log)
     again = reopen(disk.killed(), clean=False, config=SEGMENTS)
     assert read_all(again) == read_all(log)
-    assert (again.log_end_offset, again.base_offsets) == (10, log.base_offsets)
+    assert (again.log_end_offset, again.segments.bases) == (10, log.segments.bases)
     assert again.epochs.entries == log.epochs.entries
     assert again.recovery_point == 0
     assert again.max_timestamp().offset == 9
@@ -35,8 +35,8 @@ def test_only_segments_from_the_recovery_point_on_are_read(make_log, disk, reope
     killed = disk.killed()
     again = reopen(killed, clean=False, recovery_point=log.recovery_point, config=SEGMENTS)
     read = {path for path, _, length in killed.reads if path.endswith(".log") and length > 0}
-    first = max(base for base in log.base_offsets if base <= log.recovery_point)
-    assert read == {f"{FOLDER}/{base:020d}.log" for base in log.base_offsets if base >= first}
+    first = max(base for base in log.segments.bases if base <= log.recovery_point)
+    assert read == {f"{FOLDER}/{base:020d}.log" for base in log.segments.bases if base >= first}
     assert read_all(again) == read_all(log)
 
 
@@ -85,7 +85,7 @@ def test_corruption_drops_all_segments_after_it(make_log, disk, reopen):
     disk.put(path, bytes(damaged))
     again = reopen(disk, clean=False, config=SEGMENTS)
     assert [offset for offset, _ in read_all(again)] == [0, 1, 2, 3, 4]
-    assert again.base_offsets == [0, 2, 4]
+    assert again.segments.bases == [0, 2, 4]
     assert again.epochs.entries == [(0, 0), (1, 3)]
     assert {name for name in disk.names(FOLDER) if name.startswith("00000000000000000006.")} == {
         f"00000000000000000006.{suffix}.deleted" for suffix in ("index", "timeindex", "snapshot")
@@ -148,7 +148,7 @@ def test_indexes_are_those_of_the_live_log(make_log, disk, reopen):
     for name in disk.names(FOLDER):
         if name.endswith("index"):
             assert killed.content(f"{FOLDER}/{name}") == disk.content(f"{FOLDER}/{name}"), name
-    assert len([name for name in killed.names(FOLDER) if name.endswith("index")]) == 2 * len(again.base_offsets)
+    assert len([name for name in killed.names(FOLDER) if name.endswith("index")]) == 2 * len(again.segments.bases)
 
 
 class TestProducers:
@@ -208,7 +208,7 @@ class TestProducers:
                 killed.remove(f"{FOLDER}/{name}")
         reopen(killed, clean=False, config=SEGMENTS)
         snapshots = sorted(int(name[:20]) for name in killed.names(FOLDER) if name.endswith(".snapshot"))
-        assert snapshots == [*log.base_offsets[1:], 12]
+        assert snapshots == [*log.segments.bases[1:], 12]
 
     def test_a_snapshot_beyond_the_end_is_not_believed(self, make_log, disk, reopen):
         self.make(make_log)

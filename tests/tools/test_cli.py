@@ -27,7 +27,7 @@ import trio
 class StartupFailed(Exception):
     pass
 
-async def serve(config, *, stop, task_status):
+async def serve(config, *, stop, cluster_id, task_status):
     {startup}
     task_status.started(config.reachable.brokers)
     await stop.wait()

@@ -14,7 +14,7 @@ from kpybroker.wire.codec import decode, decode_prefix, encode, encode_parts
 from kpybroker.wire.errors import MalformedMessage, UnencodableMessage, UnsupportedVersion, WireError
 from kpybroker.wire.json_form import from_json, to_json, unknown_tags_of
 from kpybroker.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
-from kpybroker.wire.messages.fetch import FetchRequest
+from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest
 from kpybroker.wire.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -209,14 +209,33 @@ def test_elements_that_take_no_bytes() -> None:
     assert decode(Nothings, 1, b"\0\0\0\1\0\0\0\7") == Nothings(nothings=[Nothing(later=7)])
 
 
-def test_many_unknown_tags_take_time_in_proportion() -> None:
-    """A hundred thousand unknown tagged fields are kept, and come back as they were."""
+TOPICS = [
+    FetchTopic(topic="", partitions=[]),
+    FetchTopic(topic="t", partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1)] * 400),
+]
+
+
+def test_unknown_tags_are_kept_up_to_a_limit() -> None:
+    """They come back as they were; more than a struct can sensibly have are refused before they cost memory."""
     body = b"\x02g" + bytes(4) + b"\x02m\x00"
-    count = 100_000
-    data = body + b"\xa0\x8d\x06" + b"".join(b"\x87\x88\x01\x00" for _ in range(count))
+    data = body + b"\x40" + b"\x87\x88\x01\x00" * 64
     message = decode(HeartbeatRequest, 4, data)
-    assert message.unknown_tags == ((0x4407, b""),) * count
+    assert message.unknown_tags == ((0x4407, b""),) * 64
     assert encode(message, 4) == data
+    with pytest.raises(MalformedMessage, match="65 tagged fields"):
+        decode(HeartbeatRequest, 4, body + b"\x41" + b"\x87\x88\x01\x00" * 65)
+
+
+@pytest.mark.parametrize(
+    "fetch",
+    [
+        pytest.param(FetchRequest(max_wait_ms=0, min_bytes=0, topics=TOPICS[:1] * 100_001), id="of one array"),
+        pytest.param(FetchRequest(max_wait_ms=0, min_bytes=0, topics=TOPICS * 300), id="of arrays in arrays"),
+    ],
+)
+def test_a_request_has_a_budget_of_elements(fetch: FetchRequest) -> None:
+    with pytest.raises(MalformedMessage, match="more than 100000 elements"):
+        decode(FetchRequest, 12, encode(fetch, 12))
 
 
 # ---- what can't be encoded ----

@@ -36,7 +36,9 @@ class Party:
         self.version = version
         self.group_id = world.name(f"{what}-{version}")
         self.members: list[PartyMember] = []
-        world.until(lambda: self.describe()["errorCode"] == Code.NONE)  # its coordinator may still be loading
+        # Asking for the coordinator makes __consumer_offsets; then it is loaded.
+        world.until(lambda: world.raw(ApiKey.FIND_COORDINATOR, 3, key=self.group_id, key_type=0).error_code == 0)
+        world.until(lambda: self.describe()["errorCode"] == Code.NONE)
 
     def member(self, name: str, **identity: Any) -> PartyMember:
         """Somebody with a connection, who has not joined yet; `identity` goes into each of its JoinGroup requests."""

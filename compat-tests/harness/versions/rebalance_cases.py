@@ -143,7 +143,7 @@ def ids_handed_out(world: World, version: int) -> Answer:
 
 def static_restarts(world: World, version: int) -> Answer:
     """KIP-345 and KIP-814: who comes back under the same instance id, and who is fenced."""
-    party = Party(world, version, "static")
+    party = Party(world, version, "static-restarts")
     topic = world.topic(f"static-restarts-{version}")
     first = party.member("first", group_instance_id="one")
     second = party.member("second", group_instance_id="two")
@@ -320,5 +320,70 @@ def listed_in_each_state(world: World, version: int) -> Answer:
     second.post_join()
     party.until("PreparingRebalance", 2)
     answers["preparing"] = listed()
+    party.end()
+    return answers
+
+
+def odd_joins(world: World, version: int) -> Answer:
+    """Values that no client sends, or none should."""
+    party = Party(world, version, "odd")
+    one = party.member("one")
+
+    def leave() -> None:
+        one.leave()
+        one.member_id = ""
+
+    def alone(**request: Any) -> list[Answer]:
+        answers = [one.joined(**request), one.sync(one)]
+        leave()
+        return answers
+
+    answers: dict[str, Answer] = {
+        "the shortest session": alone(session_timeout_ms=6000),
+        "shorter": one.join(session_timeout_ms=5999),
+        "the longest session": alone(session_timeout_ms=1_800_000),
+        "longer": one.join(session_timeout_ms=1_800_001),
+        "a session below zero": one.join(session_timeout_ms=-1),
+        "the longest rebalance": alone(rebalance_timeout_ms=2**31 - 1),
+        "no metadata": alone(protocols=protocols("range", metadata=b"")),
+        "another type than its sync says": [one.joined(protocol_type="connect"), one.sync(one)],
+    }
+    leave()
+    answers["a protocol without a name"] = [one.joined(protocols=protocols("")), one.sync(one, protocol_name="")]
+    leave()
+    for text in ("ü", "a b", "x" * 300, "/\n"):
+        other = Party(world, version, f"odd {text}")
+        member = other.member("member")
+        answers[f"a group named {text}"] = [member.joined(), member.sync(member), other.describe()]
+        member.leave()
+        other.end()
+    if version >= 5:
+        static = party.member("static", group_instance_id="")
+        answers["an instance without a name"] = static.join()
+    party.end()
+    return answers
+
+
+def too_large(world: World, version: int) -> Answer:
+    """A generation that no record can hold: nobody gets an assignment, and it goes on from there."""
+    party = Party(world, version, "too-large")
+    first, second = stable_pair(party)
+    first.post_join()
+    party.until("PreparingRebalance", 2)
+    second.post_join()
+    first.taken(), second.taken()
+    second.post_sync()
+    huge = [{"member_id": first.member_id, "assignment": bytes(1_100_000)}]
+    answers = {
+        "the leader": first.sync(assignments=huge),
+        "the follower": second.taken(),
+        "its heartbeat": first.heartbeat(),
+        "described": party.describe(),
+    }
+    second.post_join()
+    first.post_join()
+    answers["again"] = [first.taken(), second.taken()]
+    second.post_sync()
+    answers["with less"] = [first.sync(first, second), second.taken()]
     party.end()
     return answers

@@ -15,6 +15,7 @@ from kpybroker.wire.json_form import to_json
 from kpybroker.wire.records.compression import compress
 
 ZERO, ONE = bytes(16), bytes(15) + b"\x01"
+CLIENT_METRICS = 16
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 
 
@@ -46,8 +47,22 @@ class _Client:
         self._ask(ApiKey.PUSH_TELEMETRY, client_instance_id=client_instance_id, metrics=metrics, **request)
 
 
+def _without_subscriptions(world: World) -> None:
+    """Other cases may have left some behind."""
+    for each in world.raw(ApiKey.LIST_CONFIG_RESOURCES, 1, resource_types=[CLIENT_METRICS]).config_resources:
+        resource = {"resource_type": CLIENT_METRICS, "resource_name": each.resource_name, "configs": []}
+        world.raw(ApiKey.ALTER_CONFIGS, 2, resources=[resource], validate_only=False)
+
+    def none_is_left() -> bool:
+        told = world.raw(ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, 0, client_instance_id=ZERO)
+        return (told.requested_metrics, told.push_interval_ms) == ([], 300_000)
+
+    world.until(none_is_left)
+
+
 @contextmanager
 def _client(world: World, version: int) -> Iterator[_Client]:
+    _without_subscriptions(world)
     wire = Wire(world.address)
     try:
         yield _Client(wire, version)

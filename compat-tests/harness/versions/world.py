@@ -28,7 +28,7 @@ Answer: TypeAlias = Any
 CLIENT_ID = "compat"
 CLOSED = "closed"
 LIMIT_S = 60.0
-MEMBER_ID = re.compile(r"\b(\w+)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+MEMBER_ID = re.compile(r"(\w*)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 PLACEHOLDERS = {"port": "<port>", "sessionId": "<session>", "producerId": "<producer>", "clusterId": "<cluster>"}
 PLACEHOLDERS |= {"logDir": "<folder>", "totalBytes": "<bytes>", "usableBytes": "<bytes>"}
 """JSON field -> what stands for its value, unless that is null, zero or negative."""

@@ -1,8 +1,7 @@
 """AlterConfigs and IncrementalAlterConfigs: dynamic configs of topics, brokers, groups and client metrics.
 
-Each resource of a request stands for itself. A request that came in on a broker's listener gets the checks that Kafka's
-broker makes before it forwards (each resource and each key once, no null values, only this broker's configs); on a
-controller's listener those of Kafka's controller.
+Each resource of a request stands for itself. What a broker refuses before it forwards a request is not here: a
+controller that is asked directly does not check it either.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from kpybroker.wire.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 
-SET, DELETE, APPEND, SUBTRACT = range(4)
+_OPERATIONS = SET, DELETE, APPEND, SUBTRACT = range(4)
 """The codes of `config_operation`."""
 
 _CONFIGURABLE = (ResourceType.TOPIC, ResourceType.BROKER, ResourceType.CLIENT_METRICS, ResourceType.GROUP)
@@ -56,16 +55,18 @@ class _Outcome(NamedTuple):
 def incremental_alter_configs(
     state: State, request: IncrementalAlterConfigsRequest, caller: Caller
 ) -> Decision[IncrementalAlterConfigsResponse]:
-    """Decide an IncrementalAlterConfigs request (v0 to 1, KIP-339)."""
+    """Decide an IncrementalAlterConfigs request (v0 to 1, KIP-339).
+
+    Raises: Refused(UNKNOWN_SERVER_ERROR) for an operation that there is not: as Kafka's controller, which fails on it.
+    """
+    if any(config.config_operation not in _OPERATIONS for each in request.resources for config in each.configs):
+        raise Refused(Code.UNKNOWN_SERVER_ERROR)
 
     def change(resource: ConfigResource, configs: Sequence[Any]) -> list[MetadataRecord]:
         changes = {config.name: _change(config.config_operation, config.value) for config in configs}
         return change_configs(state, resource, changes, forwarded=caller.forwarded)
 
-    def is_null(config: Any) -> bool:
-        return config.value is None and config.config_operation != DELETE
-
-    records, outcomes = _alter(state, request.resources, caller, change, is_null)
+    records, outcomes = _alter(request.resources, caller, change)
     responses = [
         ChangedResource(error_code=code, error_message=why, resource_type=resource.type, resource_name=resource.name)
         for resource, code, why in outcomes
@@ -81,10 +82,7 @@ def alter_configs(state: State, request: AlterConfigsRequest, caller: Caller) ->
         wanted = {config.name: config.value for config in configs}
         return replace_configs(state, resource, wanted, forwarded=caller.forwarded)
 
-    def is_null(config: Any) -> bool:
-        return config.value is None
-
-    records, outcomes = _alter(state, request.resources, caller, change, is_null)
+    records, outcomes = _alter(request.resources, caller, change)
     responses = [
         ReplacedResource(error_code=code, error_message=why, resource_type=resource.type, resource_name=resource.name)
         for resource, code, why in outcomes
@@ -95,11 +93,9 @@ def alter_configs(state: State, request: AlterConfigsRequest, caller: Caller) ->
 
 
 def _alter(
-    state: State,
     resources: Sequence[Any],
     caller: Caller,
     change: Callable[[ConfigResource, Sequence[Any]], list[MetadataRecord]],
-    is_null: Callable[[Any], bool],
 ) -> tuple[list[MetadataRecord], list[_Outcome]]:
     """Carry out a request's resources one by one; what all of them write is one batch."""
     keys = [ConfigResource(resource.resource_type, resource.resource_name) for resource in resources]
@@ -108,11 +104,8 @@ def _alter(
     for key, resource in zip(keys, resources, strict=True):
         try:
             if keys.count(key) > 1:
-                why = "Each resource must appear at most once." if caller.forwarded else "Duplicate resource."
-                raise Refused(Code.INVALID_REQUEST, why)
-            if caller.forwarded:
-                _check_as_broker(state, key, resource.configs, is_null)
-            elif key.type not in (*_CONFIGURABLE, ResourceType.BROKER_LOGGER):
+                raise Refused(Code.INVALID_REQUEST, "Duplicate resource.")
+            if key.type not in (*_CONFIGURABLE, ResourceType.BROKER_LOGGER):
                 raise Refused(Code.UNSUPPORTED_VERSION, f"Unknown resource type {key.type}.")
             _authorize(key, caller)
             records += change(key, resource.configs)
@@ -122,31 +115,6 @@ def _alter(
             outcomes.append(_Outcome(key, Code.NONE, None))
     check_batch(records)
     return records, outcomes
-
-
-def _check_as_broker(state: State, key: ConfigResource, configs: Sequence[Any], is_null: Callable[[Any], bool]) -> None:
-    """What Kafka's broker refuses before it asks the controller."""
-    names = [config.name for config in configs]
-    if len(set(names)) != len(names):
-        raise Refused(Code.INVALID_REQUEST, "Error due to duplicate config keys")
-    without_value = [config.name for config in configs if is_null(config)]
-    if without_value:
-        why = f"Null value not supported for : {', '.join(without_value)}"
-        raise Refused(Code.INVALID_REQUEST, why)
-    if key.type not in _CONFIGURABLE:
-        raise Refused(Code.INVALID_REQUEST, f"Unknown resource type {key.type}")
-    if key.type == ResourceType.BROKER and key.name:
-        _check_own_id(state, key.name)
-
-
-def _check_own_id(state: State, name: str) -> None:
-    own = state.settings.node_id
-    try:
-        id_ = int(name)
-    except ValueError:
-        raise Refused(Code.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}") from None
-    if id_ != own:
-        raise Refused(Code.INVALID_REQUEST, f"Unexpected broker id, expected {own}, but received {name}")
 
 
 def _authorize(key: ConfigResource, caller: Caller) -> None:
@@ -162,11 +130,9 @@ def _authorize(key: ConfigResource, caller: Caller) -> None:
 
 
 def _change(operation: int, value: str | None) -> Change:
-    """Raises: Refused(INVALID_REQUEST) for an operation that there is not, or one that lacks its value."""
+    """Raises: Refused(INVALID_REQUEST) for an operation that lacks its value."""
     if operation == DELETE:
         return Delete()
-    if operation not in (SET, APPEND, SUBTRACT):
-        raise Refused(Code.INVALID_REQUEST, f"Unknown operations type {operation}")
     if value is None:
         raise Refused(Code.INVALID_REQUEST, "Null value not supported for the operation")
     if operation == SET:

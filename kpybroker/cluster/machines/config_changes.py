@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE
 from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.cluster.machines.decision import State
-from kpybroker.cluster.names import check_topic_name
+from kpybroker.cluster.names import check_topic_name, node_id_of
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.metadata_records import ClearElrRecord, ConfigRecord
@@ -196,10 +196,10 @@ def _check_topic(state: State, name: str, configs: Mapping[str, str]) -> None:
     state.configs.check_topic(configs, existing)
 
 
-def _check_broker(state: State, name: str, configs: Mapping[str, str]) -> None:
+def _check_broker(state: State, name: str, configs: Mapping[str, str]) -> None:  # noqa: ARG001 - one of _CHECKS
+    """A broker has checked its own settings itself before the controller is asked."""
     if name:
         _broker_id(name)
-    state.settings.rules.check_broker(name, configs)
 
 
 def _check_group(state: State, name: str, configs: Mapping[str, str]) -> None:
@@ -222,12 +222,12 @@ _CHECKS: Mapping[int, Callable[[State, str, Mapping[str, str]], None]] = {
 
 def _broker_id(name: str) -> int:
     """The broker that a resource name means. Raises: Refused(INVALID_REQUEST)."""
-    digits = name[1:] if name[:1] in ("+", "-") else name
-    if not (digits.isascii() and digits.isdigit()):
+    id_ = node_id_of(name)
+    if id_ is None:
         raise Refused(Code.INVALID_REQUEST, "Unable to parse broker name as a base 10 number.")
-    if int(name) < 0:
+    if id_ < 0:
         raise Refused(Code.INVALID_REQUEST, "Invalid negative broker ID.")
-    return int(name)
+    return id_
 
 
 def _check_exists(state: State, resource: ConfigResource) -> None:

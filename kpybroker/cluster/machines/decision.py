@@ -73,17 +73,11 @@ class ConfigRules(Protocol):
     def under(self, *, cluster: Mapping[str, str], broker: Mapping[str, str]) -> ConfigView:
         """The node's configuration with the dynamic configs of all brokers and of this one."""
 
-    def check_broker(self, name: str, configs: Mapping[str, str]) -> None:
-        """Check the dynamic settings of one broker (`name` is its id) or of all ("").
-
-        Raises: Refused(INVALID_REQUEST) or Refused(INVALID_CONFIG).
-        """
-
     def check_group(self, configs: Mapping[str, str]) -> None:
         """Check the settings of a group. Raises: Refused(INVALID_CONFIG)."""
 
     def check_client_metrics(self, name: str, configs: Mapping[str, str]) -> None:
-        """Check a subscription of client metrics. Raises: Refused(INVALID_CONFIG)."""
+        """Check a subscription of client metrics. Raises: Refused(INVALID_CONFIG or INVALID_REQUEST)."""
 
     def is_list(self, resource_type: int, name: str) -> bool:
         """True if values can be appended to and subtracted from the setting."""

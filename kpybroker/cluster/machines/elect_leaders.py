@@ -13,7 +13,7 @@ from kpybroker.cluster.image import NO_LEADER, PartitionImage, TopicImage
 from kpybroker.cluster.machines.decision import Decision, State, check_batch
 from kpybroker.cluster.machines.leadership import rules_of
 from kpybroker.cluster.machines.partition_change import Rules, change_partition
-from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.codes import Code, Refused, sayable
 from kpybroker.wire.internal.metadata_records import PartitionChangeRecord
 from kpybroker.wire.messages.elect_leaders import (
     ElectLeadersRequest,
@@ -116,4 +116,4 @@ class _Elections:
 
 
 def _result(index: int, code: Code, why: str | None) -> PartitionResult:
-    return PartitionResult(partition_id=index, error_code=code, error_message=why)
+    return PartitionResult(partition_id=index, error_code=code, error_message=why and sayable(why))

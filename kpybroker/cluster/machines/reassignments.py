@@ -69,6 +69,7 @@ class _Moves:
         self._state = state
         self._configs = state.configs
         self._change_factor = change_factor
+        self._rules: dict[bytes, Rules] = {}
 
     def answer(self, topic: str, wanted: ReassignablePartition) -> ReassignablePartitionResponse:
         """Begin, change or cancel the move of one partition."""
@@ -88,7 +89,7 @@ class _Moves:
         partition = topic.partitions.get(index)
         if partition is None:
             raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {name}:{index}.")
-        rules = rules_of(self._state, self._configs, topic, self._active)
+        rules = self._rules_of(topic)
         if wanted.replicas is None:
             isr = _isr_without_move(partition, rules, topic, index)
             move = Reassignment(_without(partition.replicas, partition.adding_replicas))
@@ -104,6 +105,11 @@ class _Moves:
             self.changes.pop((topic.id, index), None)
         else:
             self.changes[topic.id, index] = record
+
+    def _rules_of(self, topic: TopicImage) -> Rules:
+        if topic.id not in self._rules:
+            self._rules[topic.id] = rules_of(self._state, self._configs, topic, self._active)
+        return self._rules[topic.id]
 
     def _active(self, broker_id: int) -> bool:
         broker = self._state.image.brokers.get(broker_id)

@@ -113,8 +113,8 @@ class GroupShard:
     def refused(self, effects: Effects, code: Code, now: Now) -> Effects:
         """What takes the place of a decision whose records the log did not take.
 
-        Whoever was to be answered hears of the error. A group that went ahead of its records falls back to what the log
-        says of it; one that the log knows nothing of is gone.
+        Whoever was to be answered hears of the error. A group whose assignment it was rebalances anew; one that went
+        ahead of its records otherwise falls back to what the log says of it; one that the log does not know is gone.
         """
         told = coordinator_code(code)
         out = Effects()
@@ -124,6 +124,8 @@ class GroupShard:
             if not group.in_log:
                 group.abandon(told, out)
                 self._forget(group.group_id)
+            elif group.state is GroupState.COMPLETING_REBALANCE:
+                group.prepare(f"its assignment could not be written: {code.name}", now, out)
             else:
                 group.fall_back(told, now, out)
         return out

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 async def handle(ctx: Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse:
     """Answer each group by itself; one that is named twice is deleted once."""
-    groups = list(dict.fromkeys(request.groups_names))
-    allowed = [group for group in groups if ctx.allows(Operation.DELETE, group=group)]
+    allowed: list[str] = []
+    refused: list[DeletableGroupResult] = []
+    for group in dict.fromkeys(request.groups_names):
+        if ctx.allows(Operation.DELETE, group=group):
+            allowed.append(group)
+        else:
+            refused.append(_result(group, Code.GROUP_AUTHORIZATION_FAILED))
     results = await ctx.groups.delete_groups(allowed)
-    results += [_result(group, Code.GROUP_AUTHORIZATION_FAILED) for group in groups if group not in allowed]
-    return DeleteGroupsResponse(throttle_time_ms=0, results=results)
+    return DeleteGroupsResponse(throttle_time_ms=0, results=results + refused)
 
 
 def refuse(request: DeleteGroupsRequest, version: int, refused: Refused) -> DeleteGroupsResponse:  # noqa: ARG001

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 async def handle(ctx: Context, request: DescribeGroupsRequest) -> DescribeGroupsResponse:
     """Describe each group that the client may see."""
-    allowed = [group for group in request.groups if ctx.allows(Operation.DESCRIBE, group=group)]
-    refused = [_error(group, Code.GROUP_AUTHORIZATION_FAILED) for group in request.groups if group not in allowed]
+    allowed: list[str] = []
+    refused: list[DescribedGroup] = []
+    for group in request.groups:
+        if ctx.allows(Operation.DESCRIBE, group=group):
+            allowed.append(group)
+        else:
+            refused.append(_error(group, Code.GROUP_AUTHORIZATION_FAILED))
     described = await ctx.groups.describe_groups(allowed, version=ctx.version)
     if request.include_authorized_operations:
         described = [

@@ -14,7 +14,6 @@ from kpybroker.wire.messages.offset_commit import (
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
-from kpybroker.wire.primitives import ZERO_UUID
 from kpybroker.wire.schema import replace
 
 if TYPE_CHECKING:
@@ -45,8 +44,9 @@ async def handle(ctx: Context, request: OffsetCommitRequest) -> OffsetCommitResp
             accepted.append(OffsetCommitRequestTopic(name=known.name, topic_id=known.id, partitions=present))
     if not accepted:
         return OffsetCommitResponse(topics=refused)
+    by_id = ctx.version >= TOPIC_IDS_SINCE
     response = await ctx.groups.commit_offsets(replace(request, topics=accepted), version=ctx.version)
-    return replace(response, topics=_merged(refused, response.topics)) if refused else response
+    return replace(response, topics=_merged(refused, response.topics, by_id=by_id)) if refused else response
 
 
 def refuse(request: OffsetCommitRequest, version: int, refused: Refused) -> OffsetCommitResponse:  # noqa: ARG001
@@ -82,13 +82,12 @@ def _answer(
 
 
 def _merged(
-    refused: list[OffsetCommitResponseTopic], answered: list[OffsetCommitResponseTopic]
+    refused: list[OffsetCommitResponseTopic], answered: list[OffsetCommitResponseTopic], *, by_id: bool
 ) -> list[OffsetCommitResponseTopic]:
     """One entry a topic: what was refused here, then what the coordinator said."""
-    topics: dict[tuple[str, bytes], OffsetCommitResponseTopic] = {}
+    topics: dict[str | bytes, OffsetCommitResponseTopic] = {}
     for topic in (*refused, *answered):
-        by_id = topic.topic_id != ZERO_UUID
-        known = topics.setdefault(("" if by_id else topic.name, topic.topic_id), topic)
+        known = topics.setdefault(topic.topic_id if by_id else topic.name, topic)
         if known is not topic:
             known.partitions.extend(topic.partitions)
     return list(topics.values())
