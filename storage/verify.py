@@ -223,8 +223,8 @@ class _Directory:
             self._report.add(path, None, str(error))
             return
         names = {line.partition(b"=")[0] for line in data.splitlines() if line and not line.startswith(b"#")}
-        if extra := names - {b"cluster.id", b"directory.id", b"node.id", b"version"}:
-            self._report.add(path, None, f"has what no version of it has: {b', '.join(sorted(extra))!r}")
+        if names - {b"directory.id"} != {b"cluster.id", b"node.id", b"version"}:
+            self._report.add(path, None, f"not written as Kafka writes it: {b', '.join(sorted(names))!r}")
         if self._facts.nodes and meta.node_id not in self._facts.nodes:
             self._report.add(path, None, f"says node {meta.node_id}, which the cluster's metadata doesn't know")
         if meta.directory_id is not None:
