@@ -9,6 +9,7 @@ from kpybroker.storage.errors import CorruptFile
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
 from kpybroker.storage.txn_index import AbortedTxn
+from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.records.batch import BatchHeader, read_records
 
 _log = logging.getLogger(__name__)
@@ -32,13 +33,22 @@ def by_timestamp(segments: Segments, timestamp: int, log_start_offset: int) -> T
     for segment in segments:
         if segment.largest_timestamp() >= timestamp:
             segment.file  # noqa: B018 - reads the indexes
-            position = segment.offset_index.lookup(max(segment.time_index.lookup(timestamp), log_start_offset))
-            for at, header in segment.headers(position):
-                if header.max_timestamp >= timestamp:
-                    found = _record(segment, at, header, timestamp, log_start_offset)
-                    if found is not None:
-                        return found
-            return None
+            try:
+                return _first_in(segment, timestamp, log_start_offset)
+            except CorruptRecords as error:
+                if not segment.distrust_indexes(error):
+                    raise
+            return _first_in(segment, timestamp, log_start_offset)
+    return None
+
+
+def _first_in(segment: Segment, timestamp: int, log_start_offset: int) -> TimestampedOffset | None:
+    position = segment.offset_index.lookup(max(segment.time_index.lookup(timestamp), log_start_offset))
+    for at, header in segment.headers(position):
+        if header.max_timestamp >= timestamp:
+            found = _record(segment, at, header, timestamp, log_start_offset)
+            if found is not None:
+                return found
     return None
 
 

@@ -115,7 +115,7 @@ def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:
     `newest` is the greatest epoch of the batches before; it, or this batch's, is returned.
     """
     epoch = header.partition_leader_epoch
-    if epoch < newest or epoch < 0 or header.magic < 2:
+    if epoch < newest or min(epoch, header.base_offset) < 0 or header.magic < 2:
         return newest
     if epochs.epoch_of(header.base_offset) != epoch:
         epochs.assign(epoch, header.base_offset)

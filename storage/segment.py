@@ -353,12 +353,21 @@ class Segment:
         try:
             return self._walk(shared, position, offset)
         except CorruptRecords as error:
-            if not position or self._index_rebuilt:
+            if not position or not self.distrust_indexes(error):
                 raise
-            _log.warning("%s; rebuilding the indexes, whose entry may be wrong", error)
+        return self._walk(shared, self.offset_index.lookup(offset), offset)
+
+    def distrust_indexes(self, error: CorruptRecords) -> bool:
+        """Rebuild the indexes because of what was found where they led, unless that was done before: then False.
+
+        Raises: StorageFailed.
+        """
+        if self._index_rebuilt:
+            return False
+        _log.warning("%s; rebuilding the indexes, whose entry may be wrong", error)
         self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
         self._index_rebuilt = True
-        return self._walk(shared, self.offset_index.lookup(offset), offset)
+        return True
 
     def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
         size, start = self._size, position

@@ -33,6 +33,7 @@ from kpybroker.wire.primitives import uuid_from_text, uuid_text
 
 _REMOTE_INDEXES = "remote-log-index-cache"
 _INTERNAL_COMPACTED = ("__consumer_offsets", "__transaction_state")
+_METADATA_ID = "AAAAAAAAAAAAAAAAAAAAAQ"  # the same in every cluster
 
 FileChecks = Mapping[str, Callable[[bytes], object]]
 """Further files of the metadata log's folder, by name: what reads one. It raises CorruptFile."""
@@ -132,7 +133,7 @@ class _Directory:
         points = self._offsets[OffsetCheckpoint.RECOVERY_POINTS]
         starts = self._offsets[OffsetCheckpoint.LOG_STARTS]
         known = Known(
-            clean=self._clean and current and not metadata,
+            clean=self._clean and current,
             live=self._live,
             compacted=where in self._offsets[OffsetCheckpoint.CLEANED]
             or folder.topic in self._facts.compacted
@@ -150,6 +151,8 @@ class _Directory:
                     f"says topic id {verified.topic_id}, but the cluster's metadata {' or '.join(sorted(ids))}",
                 )
         if metadata:
+            if verified.topic_id not in (None, _METADATA_ID):
+                self._report.add(f"{folder.path}/{PARTITION_METADATA}", None, f"says topic id {verified.topic_id}")
             self._metadata_files(folder.path)
         return verified
 
@@ -220,8 +223,8 @@ class _Directory:
             self._report.add(path, None, str(error))
             return
         names = {line.partition(b"=")[0] for line in data.splitlines() if line and not line.startswith(b"#")}
-        if extra := names - {b"cluster.id", b"directory.id", b"node.id", b"version"}:
-            self._report.add(path, None, f"has what no version of it has: {b', '.join(sorted(extra))!r}")
+        if names - {b"directory.id"} != {b"cluster.id", b"node.id", b"version"}:
+            self._report.add(path, None, f"not written as Kafka writes it: {b', '.join(sorted(names))!r}")
         if self._facts.nodes and meta.node_id not in self._facts.nodes:
             self._report.add(path, None, f"says node {meta.node_id}, which the cluster's metadata doesn't know")
         if meta.directory_id is not None:

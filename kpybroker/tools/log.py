@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from kpybroker.cluster.quorum_state import FILE_NAME, read_quorum_state
-from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.read_only import ReadOnlyFiles
 from kpybroker.storage.verify import FileChecks, NothingToVerify, total_bytes, verify
 from kpybroker.storage.verify_report import Finding, Report
@@ -21,7 +21,21 @@ from kpybroker.tools.log_dump import dump_command
 
 FLAWS, FAILED = 1, 2
 
-CHECKS: FileChecks = {FILE_NAME: read_quorum_state}
+_QUORUM_STATE = (
+    {"clusterId", "leaderId", "leaderEpoch", "votedId", "appliedOffset", "currentVoters", "data_version"},
+    {"leaderId", "leaderEpoch", "votedId", "votedDirectoryId", "data_version"},
+)
+
+
+def check_quorum_state(data: bytes) -> None:
+    """Whether it is what a voter writes, with nothing missing and nothing besides. Raises: CorruptFile."""
+    read_quorum_state(data)
+    said = json.loads(data)
+    if said.keys() != _QUORUM_STATE[said["data_version"]]:
+        raise CorruptFile(f"{FILE_NAME} has the fields {', '.join(sorted(said))}")
+
+
+CHECKS: FileChecks = {FILE_NAME: check_quorum_state}
 
 
 @click.group()

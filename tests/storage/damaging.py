@@ -3,6 +3,7 @@
 import io
 import random
 import tarfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -357,11 +358,12 @@ def judge(original: Original, damage: Damage, rng: random.Random) -> list[str]:
         end = log.log_end_offset
         try:
             result = append(log, b"after", now_ms=LATER, timestamp=LATER) if not original.compacted else None
+        except (CorruptRecords, StorageFailed):
+            result = None
+        with suppress(CorruptRecords, StorageFailed):
             log.offset_for_timestamp(NOW + 5)
             log.max_timestamp()
             log.aborted_transactions(log.log_start_offset, log.log_end_offset)
-        except (CorruptRecords, StorageFailed):
-            result = None
         if result is not None and not as_clean and result.first_offset != end:
             wrong.append(f"appended at {result.first_offset}, not at {end}")
         log.retention(LATER, log.log_end_offset)
