@@ -6,6 +6,7 @@ Both receive into a FrameReader and send a reply: a list of bytes, memoryviews a
 import os
 import socket
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Protocol, TypeAlias
 
 import trio
@@ -25,6 +26,7 @@ PARTS_MAX = 512
 """Buffers handed to one sendmsg (IOV_MAX is 1024)."""
 READ_STEP_BYTES = 1024 * 1024
 
+_RESET = Struct("ii").pack(1, 0)
 _MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
 """Linux's; elsewhere a reply costs a packet more."""
 
@@ -62,6 +64,7 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._cut_off = False  # an answer was begun, and not sent to its end
         self.moved: Callable[[], None] = _nothing
 
     async def receive(self, reader: FrameReader) -> bool:
@@ -81,6 +84,7 @@ class SocketTransport:
 
     async def send(self, parts: Sequence[Part]) -> None:
         """As Transport.send: small parts joined, file regions by sendfile."""
+        self._cut_off = True
         try:
             buffers: list[Buffer] = []
             for part in parts:
@@ -93,6 +97,7 @@ class SocketTransport:
             await self._send_buffers(buffers, 0)
         except OSError as failure:
             raise PeerGone(str(failure)) from failure
+        self._cut_off = False
 
     async def _send_buffers(self, buffers: list[Buffer], flags: int) -> None:
         if not buffers:
@@ -151,7 +156,13 @@ class SocketTransport:
             remaining -= count
 
     async def aclose(self) -> None:
-        """Close the socket; whoever waits on it is woken with an error."""
+        """Close the socket; whoever waits on it is woken with an error.
+
+        A peer that takes no answer is reset: otherwise the kernel keeps what it holds for it, and the connection, until
+        the peer reads on.
+        """
+        if self._cut_off:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 

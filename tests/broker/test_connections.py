@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -15,7 +16,12 @@ from kpybroker.server import listener
 from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
+from kpybroker.wire.records.batch import build_batch
+from kpybroker.wire.records.record import Record
 
+LIMIT_S = 20
 ALIVE = ApiVersionsRequest(client_software_name="test", client_software_version="1")
 
 
@@ -78,3 +84,22 @@ def test_connections_leave_file_descriptors_to_the_logs(
                     break
             assert time.monotonic() < deadline
     assert caplog.text.count("cannot accept") == 1
+
+
+def test_a_peer_that_takes_no_answer_is_reset(connect_to: Callable[[int], Any]) -> None:
+    """Not only closed: then the kernel would keep the connection, and what it holds for the peer, until it reads on."""
+    with Broker({"connections.max.idle.ms": 300}) as broker:
+        broker.create_topic("t")
+        client = connect_to(broker.port)
+        for _ in range(20):
+            records = build_batch([Record(timestamp=0, value=bytes(900_000))])
+            data = TopicProduceData(name="t", partition_data=[PartitionProduceData(index=0, records=records)])
+            client.ask(ProduceRequest(acks=1, timeout_ms=1000, topic_data=[data]), ProduceResponse, 9)
+        partition = FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=2**30)
+        topic = FetchTopic(topic="t", partitions=[partition])
+        request = FetchRequest(max_wait_ms=0, min_bytes=1, max_bytes=2**30, topics=[topic], forgotten_topics_data=[])
+        client.send(request, 11)
+        poll = select.poll()
+        poll.register(client.socket, 0)  # errors and hang-ups are told all the same
+        ((_, events),) = poll.poll(LIMIT_S * 1000)
+        assert events & select.POLLHUP
