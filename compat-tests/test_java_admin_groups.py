@@ -85,8 +85,8 @@ def test_describing_with_authorized_operations(group: Group) -> None:
 
 
 def test_describing_a_group_that_is_not_there(admin: Admin) -> None:
-    kind, message = refusal(lambda: admin.describeConsumerGroups(["nobody"]).all().get())
-    assert (kind, message) == ("GroupIdNotFoundException", "Group nobody not found.")
+    kind, message = refusal(lambda: admin.describeConsumerGroups(["no-such-group"]).all().get())
+    assert (kind, message) == ("GroupIdNotFoundException", "Group no-such-group not found.")
 
 
 def test_listing_groups(group: Group) -> None:
@@ -138,7 +138,7 @@ def test_offsets_of_a_group_with_members(group: Group) -> None:
     busy = refusal(lambda: delete(group.group_id, {group.admin.zero}).all().get())
     assert busy[0] == "GroupSubscribedToTopicException"
     assert group.committed() == {0: 10, 1: 10, 2: 10}
-    missing = refusal(lambda: delete("nobody", {group.admin.zero}).all().get())
+    missing = refusal(lambda: delete("no-such-group", {group.admin.zero}).all().get())
     assert missing[0] == "GroupIdNotFoundException"
 
 

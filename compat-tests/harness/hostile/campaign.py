@@ -32,6 +32,7 @@ MUTATIONS_A_SECOND = 5.0
 READY_S = 60.0
 SAMPLE_S = 0.5
 REQUEST_PROCESSES = 2
+REQUEST_LOG = "(kafka.request.logger)"
 LEVELS = re.compile(r"^\[[^\]]*\] (ERROR|CRITICAL|WARNING) (.*)$")
 
 
@@ -212,8 +213,8 @@ class Campaign:
 
     def _read_log(self) -> None:
         text = self.broker.log_path.read_text("utf-8", "replace")
-        self.found.log_bytes = len(text)
-        lines = text.splitlines()
+        lines = [line for line in text.splitlines() if REQUEST_LOG not in line]  # there with --record
+        self.found.log_bytes = sum(map(len, lines))
         for number, line in enumerate(lines):
             level = LEVELS.match(line)
             if level is not None and level[1] == "WARNING":
