@@ -180,10 +180,7 @@ def test_closing_without_leaving(topic: Topic) -> None:
     consumer.subscribe([topic.name])
     topic.write(6)
     clients.read(consumer, 6)
-    remain = clients.consumer_api.CloseOptions.groupMembershipOperation(
-        clients.consumer_api.CloseOptions.GroupMembershipOperation.REMAIN_IN_GROUP
-    )
-    consumer.close(remain)
+    consumer.close(clients.jvm.ForPython.remainInGroup())
     with clients.admin(topic.address) as admin:
         described = admin.describeConsumerGroups([topic.group_id]).all().get()[topic.group_id]
     assert len(described.members()) == 1

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.java_tools import DUMP_LOG, ToolHost
 
-GAPS = "Non-consecutive offsets"
+GAPS = "Non-consecutive offsets in "
+FOLLOWED = re.compile(r"  (-?\d+) is followed by (\d+)")
+BEFORE_THE_FIRST = "-1"
+"""The tool begins to count at 0, also in a segment that begins later."""
 
 FLAWS = (
     "isvalid: false",
     "invalid bytes at the end",
     "Mismatches in",
-    GAPS,
     "timestamp mismatch",
     "out of order timestamp",
     "indexed offsets are not found",
@@ -81,10 +84,14 @@ def _names(paths: list[Path]) -> str:
 
 def _flawed_lines(path: Path) -> Iterator[str]:
     """The lines that tell of a flaw, each with the file that the tool was at."""
-    at = ""
+    at = gaps_in = ""
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith("Dumping "):
                 at = "/".join(Path(line.split()[1]).parts[-2:])
+            elif line.startswith(GAPS):
+                gaps_in = line.strip()
+            elif (gap := FOLLOWED.fullmatch(line.rstrip("\n"))) and gap[1] != BEFORE_THE_FIRST:
+                yield f"{gap[0]}: {gaps_in}"
             if any(flaw in line for flaw in FLAWS):
                 yield f"{at}: {line.strip()[:500]}"

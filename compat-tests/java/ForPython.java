@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.Producer;
@@ -51,6 +52,11 @@ public final class ForPython {
     /** RecordsToDelete.beforeOffset: Py4J finds the getter of the same name instead. */
     public static RecordsToDelete recordsBefore(long offset) {
         return RecordsToDelete.beforeOffset(offset);
+    }
+
+    /** CloseOptions that leave the membership behind: a getter has that name too, and it is chance which one Py4J finds. */
+    public static CloseOptions remainInGroup() {
+        return CloseOptions.groupMembershipOperation(CloseOptions.GroupMembershipOperation.REMAIN_IN_GROUP);
     }
 
     /** One poll; the values that came, each ended by a line feed. */
