@@ -84,6 +84,7 @@ class Partition:
             except StorageFailed as failure:
                 raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
             self._high_watermark = self._log.log_end_offset
+            self._log.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
             self._begin_epoch()
         return self._log
 
