@@ -47,11 +47,11 @@ from kpybroker.replication.logs import Logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
 from kpybroker.security.authorizer import AllowAll
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
-from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.storage.files import Files, RealFiles

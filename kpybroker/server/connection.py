@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpybroker.handlers.context import Answer
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 

@@ -27,7 +27,7 @@ from kpybroker.wire.headers import RequestStart, parse_request_header
 
 if TYPE_CHECKING:
     from kpybroker.handlers.finder import Handler
-    from kpybroker.server.seldom import SeldomLog
+    from kpybroker.seldom import SeldomLog
     from kpybroker.wire.messages.produce import ProduceRequest
     from kpybroker.wire.schema import Message
 

@@ -17,10 +17,10 @@ from kpybroker.server.transport import SocketTransport
 from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.dispatch import Dispatcher
     from kpybroker.server.gate import Gate
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
 
 log = logging.getLogger("kpybroker.server")
 
