@@ -27,7 +27,7 @@ log = logging.getLogger("kpybroker.server")
 ACCEPT_PAUSE_S = 0.1
 """How long a listener rests when it cannot accept, for want of file descriptors for example."""
 DESCRIPTORS_KEPT = 64
-"""File descriptors that connections leave to the logs, and to modules imported late; a quarter of all if that is less."""
+"""File descriptors that connections leave to the logs, and to modules imported late; of few, a quarter of them."""
 _NOT_TO_BE = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
 _NOT_TO_BE |= {errno.ENOPROTOOPT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 """What accept says of the one connection that did not come to be (see accept(2)); anything else is about us."""
