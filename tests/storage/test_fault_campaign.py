@@ -16,7 +16,7 @@ from kpybroker.storage.errors import SyncFailed
 
 from .hurting import FAR, Life, Promises, check_after, lived
 
-TOKEN = 5
+TOKEN = 11
 """One operation of so many, where nobody asks for all of them."""
 
 MAY_WAIT = (".index", ".timeindex", ".txnindex", ".cleaned")
