@@ -135,7 +135,6 @@ class Connection:
             await self._send()
             if self._at_end or not await self._transport.receive(self._reader):
                 return None
-            self._in_a_row = 0
             self._idle.active(self)
         if self._unsent and frame[:2] != PRODUCE:
             await self._send()

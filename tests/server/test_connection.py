@@ -179,15 +179,16 @@ async def test_no_answer_waits_for_a_request_that_waits() -> None:
             await connection.wait(done, 1000)
         return [framed(frame)]
 
-    async with trio.open_nursery() as nursery:
-        peer = Peer(nursery, work)
-        slow = PRODUCE + b" with acks=all"
-        await peer.stream.send_all(framed(PRODUCE, slow))
-        assert await peer.receive(len(framed(PRODUCE))) == framed(PRODUCE)
-        done.set()
-        assert await peer.receive(len(framed(slow))) == framed(slow)
-        await peer.stream.aclose()
-        await peer.ended.wait()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            peer = Peer(nursery, work)
+            slow = PRODUCE + b" with acks=all"
+            await peer.stream.send_all(framed(PRODUCE, slow))
+            assert await peer.receive(len(framed(PRODUCE))) == framed(PRODUCE)
+            done.set()
+            assert await peer.receive(len(framed(slow))) == framed(slow)
+            await peer.stream.aclose()
+            await peer.ended.wait()
 
 
 async def test_what_ends_a_connection_does_not_swallow_earlier_answers() -> None:
