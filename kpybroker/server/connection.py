@@ -15,6 +15,7 @@ import trio
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.server.dispatch import Dispatcher, NotServed
 from kpybroker.server.transport import PeerGone
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.region import FileRegion
 from kpybroker.wire.errors import WireError
 from kpybroker.wire.frames import FrameReader
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpybroker.handlers.context import Answer
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 
@@ -95,6 +96,8 @@ class Connection:
         except (NotServed, WireError) as reason:
             kind = (type(reason), self._client.host)
             self._say(logging.WARNING, kind, "connection from %s closed: %s", self, reason)
+        except StorageFailed as failure:  # in the middle of an answer, which can only be broken off, as by Kafka
+            self._say(logging.ERROR, failure.error.errno, "connection from %s closed: %s", self, failure)
         except (PeerGone, CloseConnection) as reason:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:

@@ -3,6 +3,7 @@
 Both receive into a FrameReader and send a reply: a list of bytes, memoryviews and file regions.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ PARTS_MAX = 512
 READ_STEP_BYTES = 1024 * 1024
 AT_ONCE_MAX = 8
 """Receives from one peer, which always has something there, before others have their turn."""
+
+_OF_THE_FILE = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, getattr(errno, "EUCLEAN", errno.EIO)}
+"""What sendfile says when it is the disk that failed; anything else is about the socket."""
 
 _RESET = Struct("ii").pack(1, 0)
 _MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
@@ -161,6 +165,10 @@ class SocketTransport:
                 await trio.lowlevel.wait_writable(self._socket)
                 self.moved()
                 continue
+            except OSError as error:
+                if error.errno in _OF_THE_FILE:
+                    raise region.failed(error) from error
+                raise
             if count == 0:
                 raise PeerGone(f"{region} is shorter than announced")
             position += count
@@ -212,9 +220,7 @@ class StreamTransport:
         while position < end:
             if region.stale:  # truncated since: its bytes are no longer what was promised
                 raise PeerGone("the log was truncated under a reply")
-            data = await trio.to_thread.run_sync(
-                os.pread, region.fileno(), min(end - position, READ_STEP_BYTES), position
-            )
+            data = await trio.to_thread.run_sync(region.read, position - region.position, READ_STEP_BYTES)
             if not data:
                 raise PeerGone(f"{region} is shorter than announced")
             await self._stream.send_all(data)

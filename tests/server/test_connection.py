@@ -13,10 +13,10 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 from kpybroker.clock import Clock
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.security.principal import ANONYMOUS
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.connection import READ_AHEAD_BYTES, Connection
 from kpybroker.server.dispatch import NotServed
 from kpybroker.server.idle import IdleConnections
-from kpybroker.server.seldom import SeldomLog
 from kpybroker.server.transport import Part, StreamTransport
 from kpybroker.wire.frames import FrameReader
 
