@@ -93,6 +93,7 @@ class Partition:
         if self._log is None:
             self._log = self._open_log()
             self._high_watermark = self._log.log_end_offset
+            self._log.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
             self._begin_epoch()
         return self._log
 
