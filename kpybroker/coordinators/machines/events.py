@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -20,6 +21,7 @@ from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCom
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from kpybroker.wire.schema import Message
 
 Token: TypeAlias = object
@@ -30,6 +32,7 @@ Response: TypeAlias = (
     | HeartbeatResponse
     | LeaveGroupResponse
     | OffsetCommitResponse
+    | TxnOffsetCommitResponse
     | OffsetFetchResponseGroup
     | OffsetDeleteResponse
     | DescribeGroupsResponse
@@ -75,6 +78,22 @@ class CommitOffsets(msgspec.Struct, frozen=True):
 
     request: OffsetCommitRequest
     version: int
+    token: Token
+
+
+class TxnProducer(msgspec.Struct, frozen=True):
+    """In whose transaction records are written, and the guard of the question whether it is open (None: it is)."""
+
+    id: int
+    epoch: int
+    guard: Guard | None
+
+
+class CommitTxnOffsets(msgspec.Struct, frozen=True):
+    """A TxnOffsetCommit request whose topics all have a name and an id; its transaction was verified."""
+
+    request: TxnOffsetCommitRequest
+    producer: TxnProducer
     token: Token
 
 
@@ -132,6 +151,7 @@ Event: TypeAlias = (
     | Heartbeat
     | LeaveGroup
     | CommitOffsets
+    | CommitTxnOffsets
     | FetchOffsets
     | DeleteOffsets
     | DeleteGroups
@@ -156,7 +176,7 @@ class Effects:
     watermark has reached the end of the log as it is after the append. Refused records: `GroupShard.refused`.
     """
 
-    __slots__ = ("group_id", "notes", "records", "replies", "splittable")
+    __slots__ = ("group_id", "notes", "producer", "records", "replies", "splittable")
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -165,5 +185,7 @@ class Effects:
         """The classic group whose soft state went ahead of the records: it falls back if they are refused."""
         self.splittable = False
         """Whether the records may be spread over several batches: each stands for itself (KIP-211 tombstones)."""
+        self.producer: TxnProducer | None = None
+        """Who writes the records in a transaction; None: the coordinator itself, outside of one."""
         self.notes: list[str] = []
         """Lines for the log of the broker: why a group rebalances (KIP-800), who left, who failed."""
