@@ -46,6 +46,7 @@ from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
+from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
@@ -256,6 +257,7 @@ class _Parts:
             partitions=_offsets_partitions(cluster.image, config),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
+        self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
         self.say = SeldomLog(logging.getLogger("kpybroker.server"), clock)
@@ -276,6 +278,7 @@ class _Parts:
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=ProducerIds(cluster.allocate_producer_ids),
             groups=self.groups,
+            txn_markers=self.txn_markers,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,

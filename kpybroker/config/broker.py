@@ -99,6 +99,7 @@ class BrokerConfig:
     quota_window_num = integer()
     quota_window_size_seconds = integer()
     replica_high_watermark_checkpoint_interval_ms = integer()
+    request_timeout_ms = integer()
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()
     telemetry_max_bytes = integer()

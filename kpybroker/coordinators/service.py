@@ -13,17 +13,21 @@ from typing import cast
 from kpybroker.clock import Clock
 from kpybroker.coordinators.coordinator import Coordinator
 from kpybroker.coordinators.machines import events
+from kpybroker.coordinators.machines.effects import TxnProducer
 from kpybroker.coordinators.machines.replies import (
     commit_error,
     described_error,
     join_error,
     leave_error,
     sync_error,
+    txn_commit_error,
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.machines.shard import GroupShard
 from kpybroker.coordinators.shards import Shard, ShardState, ShardTerms, Wait, Waiter, wait_however_long
 from kpybroker.ids import Ids
+from kpybroker.replication.txn_markers import marker_batch
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
@@ -35,6 +39,8 @@ from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCom
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
+from kpybroker.wire.messages.write_txn_markers import WritableTxnMarker
 from kpybroker.wire.records.batch import Codec
 from kpybroker.wire.schema import replace
 
@@ -150,6 +156,42 @@ class Groups(Coordinator[GroupShard]):
         waiter = Waiter()
         event = events.CommitOffsets(request, version, waiter)
         return cast("OffsetCommitResponse", await shard.ask(event, waiter))
+
+    async def commit_txn_offsets(
+        self, request: TxnOffsetCommitRequest, *, guard: Guard | None
+    ) -> TxnOffsetCommitResponse:
+        """TxnOffsetCommit, of topics that exist: each with its name and its id. `guard`: its transaction was verified.
+
+        The offsets are pending until `end_transaction`.
+        """
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            return txn_commit_error(refusal.code, request.topics)
+        waiter = Waiter()
+        producer = TxnProducer(request.producer_id, request.producer_epoch, guard)
+        event = events.CommitTxnOffsets(request, producer, waiter)
+        return cast("TxnOffsetCommitResponse", await shard.ask(event, waiter))
+
+    async def end_transaction(self, index: int, marker: WritableTxnMarker) -> Code:
+        """A transaction that offsets in this partition of `__consumer_offsets` may belong to is committed or aborted.
+
+        NOT_LEADER_OR_FOLLOWER as long as the partition's groups are not coordinated here: the marker comes again then.
+        """
+        shard = self._shards.get(index)
+        if shard is None:
+            return Code.NOT_LEADER_OR_FOLLOWER
+        try:
+            await shard.end_transaction(
+                marker_batch(marker, self._clock.wall_ms()),
+                marker.producer_id,
+                committed=marker.transaction_result,
+                version=marker.transaction_version,
+            )
+        except Refused as refusal:
+            not_yet = (Code.COORDINATOR_LOAD_IN_PROGRESS, Code.NOT_COORDINATOR)
+            return Code.NOT_LEADER_OR_FOLLOWER if refusal.code in not_yet else refusal.code
+        return Code.NONE
 
     async def fetch_offsets(self, group: OffsetFetchRequestGroup, *, require_stable: bool) -> OffsetFetchResponseGroup:
         """One group of an OffsetFetch. Topics carry names; ids only where the client gave them (version 10).

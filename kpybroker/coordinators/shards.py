@@ -17,7 +17,7 @@ import trio
 
 from kpybroker.clock import Clock
 from kpybroker.coordinators.machines.deadlines import NEVER
-from kpybroker.coordinators.machines.effects import Effects, Machine, Record, coordinator_code
+from kpybroker.coordinators.machines.effects import Effects, Machine, Record, TxnProducer, coordinator_code
 from kpybroker.coordinators.shard_log import ShardLog
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.framing import encode_key, encode_value
@@ -177,18 +177,41 @@ class Shard(Generic[M]):
 
     def _append(self, effects: Effects[Any], wall_ms: int) -> None:
         """Append the records and apply each. Raises: Refused; what had been appended before that is applied."""
+        producer = effects.producer
+        guard, producer_id = (None, NO_PRODUCER_ID) if producer is None else (producer.guard, producer.id)
         for records, batch in self._batches(effects, wall_ms):
-            last_offset = self.log.append(batch)
+            last_offset = self.log.append(batch, guard=guard)
             apply = self.machine.apply
             for offset, record in enumerate(records, last_offset - len(records) + 1):
-                apply(offset, NO_PRODUCER_ID, record.key, record.value)
+                apply(offset, producer_id, record.key, record.value)
             self.end_offset = last_offset + 1
+
+    async def end_transaction(self, batch: bytes, producer_id: int, *, committed: bool, version: int) -> None:
+        """Write a transaction marker, let the producer's offsets count or vanish, and return when it is replicated.
+
+        `batch` is the marker, `version` its transaction's. Raises: Refused.
+        """
+        self.require_active()
+        try:
+            last_offset = self.log.append(batch, transaction_version=version)
+        except Refused as refusal:
+            if refusal.code in _LOST_LOG:
+                self.resign()
+                self._lost(self)
+            raise
+        self.machine.end_transaction(producer_id, committed=committed)
+        self.end_offset = end_offset = last_offset + 1
+        if end_offset > self.log.high_watermark:
+            with trio.move_on_after(self._terms.commit_timeout_s):
+                await self.log.wait_high_watermark(end_offset)
+                return
+            raise Refused(Code.REQUEST_TIMED_OUT)
 
     def _batches(self, effects: Effects[Any], wall_ms: int) -> Iterator[tuple[list[Record], bytes]]:
         """One batch, or where each record stands for itself, as many as the largest allowed batch makes necessary."""
         encoded = [_encoded(record, wall_ms) for record in effects.records]
         if not effects.splittable:
-            yield effects.records, build_batch(encoded, codec=self._terms.codec)
+            yield effects.records, self._batch(encoded, effects.producer)
             return
         room = self.log.batch_bytes_max - BATCH_OVERHEAD
         begin = taken = 0
@@ -199,6 +222,14 @@ class Shard(Generic[M]):
                 begin, taken = end, 0
             taken += size
         yield effects.records[begin:], build_batch(encoded[begin:], codec=self._terms.codec)
+
+    def _batch(self, encoded: list[LogRecord], producer: TxnProducer | None) -> bytes:
+        codec = self._terms.codec
+        if producer is None:
+            return build_batch(encoded, codec=codec)
+        return build_batch(
+            encoded, codec=codec, producer_id=producer.id, producer_epoch=producer.epoch, transactional=True
+        )
 
     def _finish(self, effects: Effects[Any]) -> None:
         for token, response in effects.replies:

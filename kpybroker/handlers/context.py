@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
+    from kpybroker.replication.txn_markers import TxnMarkers
     from kpybroker.security.principal import Principal
     from kpybroker.wire.api_keys import Api
     from kpybroker.wire.schema import Message
@@ -100,6 +101,7 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    txn_markers: TxnMarkers
     telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from kpybroker.clock import Now
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code
 from kpybroker.wire.schema import Message
 
@@ -35,10 +36,18 @@ class Record(msgspec.Struct, frozen=True):
     """The version that the value is written at; None: the one that this release writes."""
 
 
+class TxnProducer(msgspec.Struct, frozen=True):
+    """In whose transaction records are written, and the guard of the question whether it is open (None: it is)."""
+
+    id: int
+    epoch: int
+    guard: Guard | None
+
+
 class Effects(Generic[R]):
     """What one step decided. Refused records: `Machine.refused`."""
 
-    __slots__ = ("actions", "notes", "records", "replies", "splittable")
+    __slots__ = ("actions", "notes", "producer", "records", "replies", "splittable")
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -47,6 +56,8 @@ class Effects(Generic[R]):
         """What else is to be done once the records are replicated; which kinds there are is the coordinator's."""
         self.splittable = False
         """Whether the records may be spread over several batches: each stands for itself (KIP-211 tombstones)."""
+        self.producer: TxnProducer | None = None
+        """Who writes the records in a transaction; None: the coordinator itself, outside of one."""
         self.notes: list[str] = []
         """Lines for the log of the broker: why a group rebalances (KIP-800), whose transaction ran out of time."""
 

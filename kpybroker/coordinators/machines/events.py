@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from kpybroker.coordinators.machines import effects
-from kpybroker.coordinators.machines.effects import Tick, Token
+from kpybroker.coordinators.machines.effects import Tick, Token, TxnProducer
 from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -22,6 +22,7 @@ from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCom
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 Response: TypeAlias = (
     JoinGroupResponse
@@ -29,6 +30,7 @@ Response: TypeAlias = (
     | HeartbeatResponse
     | LeaveGroupResponse
     | OffsetCommitResponse
+    | TxnOffsetCommitResponse
     | OffsetFetchResponseGroup
     | OffsetDeleteResponse
     | DescribeGroupsResponse
@@ -74,6 +76,14 @@ class CommitOffsets(msgspec.Struct, frozen=True):
 
     request: OffsetCommitRequest
     version: int
+    token: Token
+
+
+class CommitTxnOffsets(msgspec.Struct, frozen=True):
+    """A TxnOffsetCommit request whose topics all have a name and an id; its transaction was verified."""
+
+    request: TxnOffsetCommitRequest
+    producer: TxnProducer
     token: Token
 
 
@@ -127,6 +137,7 @@ Event: TypeAlias = (
     | Heartbeat
     | LeaveGroup
     | CommitOffsets
+    | CommitTxnOffsets
     | FetchOffsets
     | DeleteOffsets
     | DeleteGroups
