@@ -103,6 +103,15 @@ class BrokerConfig:
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()
     telemetry_max_bytes = integer()
+    transaction_abort_timed_out_transaction_cleanup_interval_ms = integer()
+    transaction_max_timeout_ms = integer()
+    transaction_remove_expired_transaction_cleanup_interval_ms = integer()
+    transaction_state_log_min_isr = integer()
+    transaction_state_log_num_partitions = integer()
+    transaction_state_log_replication_factor = integer()
+    transaction_state_log_segment_bytes = integer()
+    transaction_two_phase_commit_enable = boolean()
+    transactional_id_expiration_ms = integer()
     unclean_leader_election_enable = boolean()
 
     static: Mapping[str, str]

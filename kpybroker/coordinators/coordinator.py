@@ -13,7 +13,7 @@ import heapq
 import logging
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from itertools import count
 from typing import Any, Generic
@@ -109,6 +109,14 @@ class Coordinator(Generic[M]):
         shard = self._shards.pop(index, None)
         if shard is not None and shard.state is not ShardState.LOST:
             shard.resign()
+
+    def follow(self, led: Iterable[int], log_of: Callable[[int], ShardLog]) -> None:
+        """Coordinate what lives in exactly these partitions, each with the log that `log_of` gives."""
+        wanted = frozenset(led)
+        for index in self.led - wanted:
+            self.resign(index)
+        for index in wanted - self.led:
+            self.lead(index, log_of(index))
 
     def tell_all(self, event: object) -> None:
         """Have every shard that is loaded carry out an event."""
