@@ -29,6 +29,11 @@ class PartitionLog:
         return self._partition.high_watermark
 
     @property
+    def leader_epoch(self) -> int:
+        """The epoch of this node's leadership."""
+        return self._partition.leader_epoch
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
         try:

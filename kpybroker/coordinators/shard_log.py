@@ -21,6 +21,11 @@ class ShardLog(Protocol):
         ...
 
     @property
+    def leader_epoch(self) -> int:
+        """The epoch of this node's leadership: of two coordinators, the later one's is greater."""
+        ...
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all: there is nothing to load."""
         ...

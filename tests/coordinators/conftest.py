@@ -25,6 +25,7 @@ class FakeLog:
         self.unreadable: Code | None = None
         self.guard: Guard | None = None
         self.transaction_version = 0
+        self.leader_epoch = 0
         self._high_watermark = 0
         self._moved = trio.Event()
 

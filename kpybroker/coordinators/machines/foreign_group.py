@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterator
 from typing import TypeVar
 
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
-from kpybroker.coordinators.machines.events import CommitOffsets, CommitTxnOffsets, Effects, FetchOffsets, Record
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import CommitOffsets, CommitTxnOffsets, Effects, FetchOffsets
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup
 from kpybroker.coordinators.machines.group_records import offset_tombstone
 from kpybroker.coordinators.machines.offsets import CommittedOffset, Offsets

@@ -1,4 +1,4 @@
-"""Responses that carry an error, and which error a client is told when the log refuses a record."""
+"""Responses that carry an error."""
 
 from __future__ import annotations
 
@@ -27,23 +27,6 @@ from kpybroker.wire.messages.txn_offset_commit import (
 )
 
 NO_GENERATION = -1
-
-_AS_COORDINATOR = {
-    Code.NETWORK_EXCEPTION: Code.COORDINATOR_LOAD_IN_PROGRESS,
-    Code.UNKNOWN_TOPIC_OR_PARTITION: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.NOT_ENOUGH_REPLICAS: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.REQUEST_TIMED_OUT: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.NOT_LEADER_OR_FOLLOWER: Code.NOT_COORDINATOR,
-    Code.KAFKA_STORAGE_ERROR: Code.NOT_COORDINATOR,
-    Code.MESSAGE_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
-    Code.RECORD_LIST_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
-    Code.INVALID_FETCH_SIZE: Code.UNKNOWN_SERVER_ERROR,
-}
-
-
-def coordinator_code(code: Code) -> Code:
-    """What a client of a coordinator is told of an error of the partition behind it, as Kafka translates them."""
-    return _AS_COORDINATOR.get(code, code)
 
 
 def join_error(code: Code, member_id: str = "") -> JoinGroupResponse:

@@ -23,6 +23,7 @@ from kpybroker.clock import Now
 from kpybroker.coordinators.machines import offset_requests, views
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.deadlines import Deadlines
+from kpybroker.coordinators.machines.effects import Tick, coordinator_code
 from kpybroker.coordinators.machines.events import (
     CommitOffsets,
     CommitTxnOffsets,
@@ -36,8 +37,8 @@ from kpybroker.coordinators.machines.events import (
     JoinGroup,
     LeaveGroup,
     ListGroups,
+    Response,
     SyncGroup,
-    Tick,
     TopicsDeleted,
 )
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupType, type_of
@@ -46,7 +47,6 @@ from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.replies import (
     commit_error,
-    coordinator_code,
     instead_of,
     join_error,
     sync_error,
@@ -54,6 +54,7 @@ from kpybroker.coordinators.machines.replies import (
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
+from kpybroker.wire.internal.framing import decode_group_record
 from kpybroker.wire.internal.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
@@ -149,7 +150,15 @@ class GroupShard:
             group.abandon(code, out)
         return out
 
+    def instead_of(self, response: Response, code: Code) -> Response:
+        """The response of the same kind that says `code`."""
+        return instead_of(response, code)
+
     # -- records
+
+    def decode(self, key: bytes | memoryview, value: bytes | memoryview | None) -> tuple[Message, Message | None]:
+        """A record of `__consumer_offsets`. Raises: UnknownRecord, MalformedMessage."""
+        return decode_group_record(key, value)
 
     def apply(self, record_offset: int, producer_id: int, key: Message, value: Message | None) -> bool:
         """Take over one record of the log, written by `producer_id` in a transaction or by none (-1).
