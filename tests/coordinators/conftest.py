@@ -23,9 +23,9 @@ class FakeLog:
         self.batch_bytes_max = batch_bytes_max
         self.refuses: Code | None = None
         self.unreadable: Code | None = None
-        self.leader_epoch = 0
         self.guard: Guard | None = None
         self.transaction_version = 0
+        self.leader_epoch = 0
         self._high_watermark = 0
         self._moved = trio.Event()
 
