@@ -47,7 +47,7 @@ async def test_a_peer_that_never_pauses_does_not_starve_others(pair: tuple[socke
             theirs.sendall(b"x")
             assert await transport.receive(FrameReader(1000))
         nursery.cancel_scope.cancel()
-    assert turns >= 9
+    assert turns >= 8  # nine waits; in the last turn others may come second, and too late
 
 
 async def test_an_empty_socket_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
