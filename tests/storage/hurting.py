@@ -387,7 +387,11 @@ def check_after(life: Life, disk: FaultyFiles, *, below: Callable[[Promises], in
     assert not findings, findings
 
 
-_GAP = re.compile(r"offsets (\d+) to \d+ before it are missing|has sequence number")
+_GAP = re.compile(
+    r"(?:offsets|says that leader epoch \d+ begins at offset) (\d+)"
+    r"(?: to \d+ before it are missing|: no batch begins there)"
+    r"|producer \d+ has sequence number"
+)
 
 
 def is_lost(found: Finding, life: Life, below: Callable[[Promises], int]) -> bool:
@@ -395,7 +399,7 @@ def is_lost(found: Finding, life: Life, below: Callable[[Promises], int]) -> boo
 
     Recovery takes that for no damage, as Kafka's does not: compaction leaves such gaps too.
     """
-    gap = _GAP.match(found.what.removeprefix("producer 7 ").removeprefix("producer 8 "))
+    gap = _GAP.match(found.what)
     place = next((place for place in SETTINGS if place[0] in found.file), None)
     return gap is not None and place is not None and (gap[1] is None or int(gap[1]) >= below(life.promises[place]))
 
