@@ -1,7 +1,8 @@
 """Every failure that storage reports, with when it happens.
 
-Two of them are the disk's: `StorageFailed` (an operation on it ended in an error) and `DataDirRefused` (a data directory
-that must not be used as it is). The others are about one file, and whoever opened it rebuilds it, or about one request.
+Two of them are the disk's: `StorageFailed` (an operation on it ended in an error) and `DataDirRefused` (a data
+directory that must not be used as it is). The others are about one file, and whoever opened it rebuilds it, or about
+one request.
 
 A `StorageFailed` is one of three things, and nobody but this module tells them apart:
 
@@ -73,6 +74,10 @@ class SyncFailed(StorageFailed):
 class DataDirRefused(StorageError):
     """A data directory that can't be used: in use by another process, of another node or cluster, or with content
     that Kafka too refuses to start on. One line for the user."""
+
+
+class MetaRefused(DataDirRefused):
+    """A data directory whose meta.properties makes no sense."""
 
 
 class CorruptFile(StorageError):

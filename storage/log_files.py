@@ -300,6 +300,12 @@ class LogFiles:
         for segment in self._segments:
             segment.close()
 
+    def fail(self, failure: StorageFailed) -> None:
+        """The folder has failed: every further call raises that, and the files are let go of."""
+        if self._failure is None:
+            self._failure = failure
+        self.close(clean=False)
+
     def _settle(self) -> None:
         active = self._segments.active
         if active is not None and active.dirty:

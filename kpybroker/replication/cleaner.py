@@ -65,6 +65,7 @@ class Cleaner:
         except StorageFailed as failure:
             if not failure.missing:  # a file that is gone: retention or a deletion was quicker
                 self._give_up(opened, failure)
+                self._logs.failed(failure)
         except CorruptRecords as damage:
             self._give_up(opened, damage)
         return True
@@ -88,12 +89,16 @@ class Cleaner:
 
         try:
             opened = partition.log
-            if opened in self._uncleanable or opened.failure is not None:
-                return None
+            if opened in self._uncleanable or opened.failure is not None or partition.moving:
+                return None  # as in Kafka, what is being moved waits
             stable = partition.last_stable_offset
             part = cleanable(opened, last_stable_offset=stable, now_ms=self._clock.wall_ms())
-        except (Refused, StorageFailed, CorruptRecords) as failure:
+        except (Refused, CorruptRecords) as failure:
             log.error("%s cannot be looked at: %s", partition, failure)
+            return None
+        except StorageFailed as failure:
+            log.error("%s cannot be looked at: %s", partition, failure)
+            self._logs.failed(failure)
             return None
         return part if part.is_due(opened.config) else None
 

@@ -46,12 +46,12 @@ class Flusher:
                 await self._more.wait()
 
     async def _flush(self, partition: Partition) -> None:
-        opened = partition.log
         try:
-            while opened.owes_flush and opened.failure is None:
+            while (opened := partition.opened) is not None and opened.owes_flush and opened.failure is None:
                 await self._logs.flush(opened, opened.log_end_offset)
                 partition.flushed()
         except StorageFailed as failure:  # before anything was synced; the next append tries again
             log.error("%s cannot be flushed: %s", partition, failure)
+            self._logs.failed(failure)
         finally:
             self._busy.discard(partition)

@@ -49,14 +49,14 @@ class Housekeeping:
                 if 0 < interval_ms < NEVER_MS:  # 0: Kafka does it once, when there is nothing to do yet
                     nursery.start_soon(self._every, interval_ms, duty)
 
-    @staticmethod
-    async def _every(interval_ms: int, duty: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, interval_ms: int, duty: Callable[[], Awaitable[None]]) -> None:
         while True:
             await trio.sleep(interval_ms / 1000)
             try:
                 await duty()
             except StorageFailed as failure:
                 log.error("%s", failure)
+                self._logs.failed(failure)
 
     async def _apply_retention(self) -> None:
         """Let go of old segments, of partitions that nobody has used as well."""
@@ -65,8 +65,11 @@ class Housekeeping:
             try:
                 if partition.log.retention(self._clock.wall_ms(), partition.high_watermark):
                     partition.log_start_moved()
-            except (Refused, StorageFailed) as failure:
+            except Refused as failure:
                 log.error("retention of %s: %s", partition, failure)
+            except StorageFailed as failure:
+                log.error("retention of %s: %s", partition, failure)
+                self._logs.failed(failure)
 
     async def _expire_producers(self) -> None:
         """Forget producers that have been silent for producer.id.expiration.ms."""

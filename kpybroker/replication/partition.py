@@ -55,8 +55,9 @@ class Partition:
         topic_id: bytes,
         open_log: Callable[[], Log],
         flush: Callable[[Partition], None],
+        failed: Callable[[StorageFailed], None] = lambda _: None,
     ) -> None:
-        """`flush` is asked to have the log flushed, and to call `flushed` when it is."""
+        """`flush` is asked to have the log flushed, and to call `flushed` when it is; `failed` hears what fails."""
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -66,6 +67,9 @@ class Partition:
         self.is_leader = False
         self._open_log = open_log
         self._flush = flush
+        self._failed = failed
+        self.moving = False
+        """A copy of it is being made in another data directory."""
         self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
         self._watches: dict[Watch[Any], Any] = {}
@@ -82,6 +86,7 @@ class Partition:
             try:
                 self._log = self._open_log()
             except StorageFailed as failure:
+                self._failed(failure)
                 raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
             self._high_watermark = self._log.log_end_offset
             self._begin_epoch()
@@ -91,6 +96,14 @@ class Partition:
     def opened(self) -> Log | None:
         """The log if it has been opened."""
         return self._log
+
+    def replace_log(self, log: Log) -> None:
+        """From now on the replica is this log, which has the same records, in another data directory."""
+        if self._log is None:
+            self._high_watermark = log.log_end_offset
+        self._log = log
+        log.producers.replicated_to(self._high_watermark)
+        self._begin_epoch()
 
     @property
     def high_watermark(self) -> int:
@@ -139,6 +152,7 @@ class Partition:
         try:
             appended = self.log.append_as_leader(records, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
         except StorageFailed as failure:
+            self._failed(failure)
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         if not appended.duplicate:
             if self._log is not None and self._log.owes_flush:
@@ -166,7 +180,9 @@ class Partition:
 
     def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
-        self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
+        reached = self.log.log_end_offset if end_offset is None else end_offset
+        if reached > self._high_watermark:  # not so when the log was replaced by one that is synced less far
+            self._high_watermark = reached
         self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
             watch.readable(key, more_bytes)
@@ -221,6 +237,7 @@ class Partition:
         except OffsetOutOfRange as outside:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
         except StorageFailed as failure:
+            self._failed(failure)
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         except CorruptRecords as damage:
             raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
@@ -256,7 +273,7 @@ class Partition:
         self._watches.pop(watch, None)
 
     def stop(self) -> None:
-        """The replica is gone from this node (its topic was deleted): whoever waits for it finds so."""
+        """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""
         self.is_leader = False
         self._upset()
         self._wake_waiters()

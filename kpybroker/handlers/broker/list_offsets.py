@@ -96,7 +96,8 @@ def _topic(
             answers.append(_response(asked, found if ctx.version >= EPOCHS_SINCE else found._replace(leader_epoch=-1)))
         except Refused as refused:
             answers.append(_response(asked, NOTHING, refused.code))
-        except StorageFailed:
+        except StorageFailed as failure:
+            ctx.replicas.logs.failed(failure)
             answers.append(_response(asked, NOTHING, Code.KAFKA_STORAGE_ERROR))
         except CorruptRecords:
             answers.append(_response(asked, NOTHING, Code.CORRUPT_MESSAGE))
