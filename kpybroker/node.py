@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,17 +20,19 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.client_metrics import take_subscriptions
-from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.features import TRANSACTION_VERSION
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
-from kpybroker.cluster.names import CONSUMER_OFFSETS
+from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.cluster.service import Cluster
 from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
-from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.coordinators.machines.settings import GroupSettings, TransactionSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
+from kpybroker.coordinators.transactions import Transactions
+from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
@@ -43,19 +44,21 @@ from kpybroker.quotas.rates import Window
 from kpybroker.replication.assignments import Assignments
 from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
+from kpybroker.replication.folder_failures import FolderFailures
 from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.moves import Moves
 from kpybroker.replication.open_logs import open_logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
+from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
-from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dirs import DataDirs
-from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, RealFiles
 from kpybroker.wire.codes import Refused, code_of
 from kpybroker.wire.frames import STAGING_BYTES
@@ -66,7 +69,6 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
     from kpybroker.metrics.prometheus import PrometheusReporter
-    from kpybroker.replication.log_dir import LogDir
     from kpybroker.replication.logs import Logs
     from kpybroker.storage.data_dir import DataDir
     from kpybroker.wire.records.batch import Codec
@@ -80,14 +82,6 @@ HAND_OVER_S = 10.0
 
 CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
 """By the number that offsets.topic.compression.codec has for them."""
-
-
-class StartupFailed(Exception):
-    """The node can't start; the text is one line for whoever started it."""
-
-
-class NodeFailed(Exception):
-    """The node can't go on; the text is one line for whoever started it."""
 
 
 class Node:
@@ -132,11 +126,11 @@ class Node:
     ) -> None:
         """Serve until `stop` is set; started once clients are answered. Raises: StartupFailed."""
         _check_roles(self.config)
-        with _one_line():
+        with one_line():
             dirs = DataDirs.open(self.config.data_dirs, self.config.metadata_dir, self._files)
         try:
             self._bind()  # before anything is changed on disk: the likeliest reason for a node not to start
-            with _last_line():
+            with last_line():
                 await self._run_on(dirs, stop, task_status)
         finally:
             for _, sockets in self._bound:
@@ -146,7 +140,7 @@ class Node:
 
     async def _run_on(self, dirs: DataDirs, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
         config = self.config
-        with _one_line():
+        with one_line():
             cluster = self._cluster = Cluster.open(
                 dirs,
                 config=config,
@@ -159,7 +153,7 @@ class Node:
             )
         closed_well: list[DataDir] = []
         try:
-            with _one_line():
+            with one_line():
                 logs, previous_epoch = open_logs(
                     dirs,
                     cluster.directories,
@@ -171,8 +165,8 @@ class Node:
                 )
                 parts = self._parts = _Parts(config, cluster, logs, dirs.metadata.path, self._clock, self._ids)
             async with trio.open_nursery() as duties:
-                await duties.start(cluster.run)
-                with _one_line():
+                with one_line():
+                    await duties.start(cluster.run)
                     await parts.start(duties)
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, previous_epoch, task_status)
@@ -181,7 +175,10 @@ class Node:
         finally:
             cluster.close(clean=bool(closed_well))
         for data_dir in closed_well:
-            data_dir.write_clean_stop(cluster.broker_epoch)
+            try:
+                data_dir.write_clean_stop(cluster.broker_epoch)
+            except StorageFailed as failure:
+                log.error("the next start recovers all logs: %s", failure)
 
     def _cordons(self, path: str) -> bool:
         """Whether a data folder takes no new partitions, as the configuration is now."""
@@ -208,9 +205,10 @@ class Node:
         cluster = parts.cluster
         # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
         # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
-        await cluster.join(
-            self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-        )
+        with one_line():
+            await cluster.join(
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+            )
         parts.joined()
         async with trio.open_nursery() as accepting:
             for listener in self._listeners(parts):
@@ -220,7 +218,10 @@ class Node:
             await stop.wait()
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
-            await cluster.shut_down_broker()
+            try:
+                await cluster.shut_down_broker()
+            except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
+                log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         parts.idle.close_all()
 
@@ -267,14 +268,12 @@ class _Parts:
     ) -> None:
         self.cluster = cluster
         self.logs = logs
-        self._metadata_path = metadata_path
-        self._last_folder_failed = trio.Event()
         self.clock = clock
         self._ids = ids
         self.live = LiveConfig(config)
         self._follow_configs(cluster.image)
         self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
-        logs.on_failure(self._folder_failed)
+        self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.directory_failed)
         self.assignments = Assignments(cluster.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
@@ -282,8 +281,18 @@ class _Parts:
             _group_settings(config),
             clock,
             ids,
-            partitions=_offsets_partitions(cluster.image, config),
+            partitions=_partitions(cluster.image, CONSUMER_OFFSETS, config.offsets_topic_num_partitions),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
+        )
+        self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
+        producer_ids = ProducerIds(cluster.allocate_producer_ids)
+        self.transactions = Transactions(
+            _transaction_settings(config, cluster.image),
+            clock,
+            partitions=_partitions(cluster.image, TRANSACTION_STATE, config.transaction_state_log_num_partitions),
+            new_producer_id=producer_ids.next,
+            sender=self.txn_markers,
+            is_known=self._is_known,
         )
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
@@ -304,8 +313,10 @@ class _Parts:
             replicas=self.replicas,
             moves=self.moves,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
-            producer_ids=ProducerIds(cluster.allocate_producer_ids),
+            producer_ids=producer_ids,
             groups=self.groups,
+            transactions=self.transactions,
+            txn_markers=self.txn_markers,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
@@ -324,7 +335,7 @@ class _Parts:
         self._follow_quotas(cluster.image)
         self.live.on_change(lambda _, now: cluster.cordon(filter(now.cordons, cluster.directories)))
         self._follow_configs(cluster.image)
-        self._follow_groups(cluster.image)
+        self._follow_coordinators(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
         if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
             await self._report(duties)
@@ -333,12 +344,13 @@ class _Parts:
         duties.start_soon(replicas.flusher.run, name="flusher")
         duties.start_soon(self.assignments.run, name="directory assignments")
         duties.start_soon(self.moves.run, name="moves between data folders")
-        duties.start_soon(self._end_without_folders, name="data folders")
+        duties.start_soon(self.folder_failures.run, name="data folders")
         config = self.live.current
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
             duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
+        duties.start_soon(self.transactions.run, name="transaction coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
         await duties.start(self.gate.run, name="gate")
 
@@ -346,20 +358,6 @@ class _Parts:
         """This node's broker is registered: the controller can be told where its replicas are."""
         self.replicas.on_misplaced(self.assignments.add)
         self.replicas.check_places()
-
-    def _folder_failed(self, failed: LogDir) -> None:
-        """A data folder has failed: what was in it is out of service. Without a last one the node can't go on."""
-        self.replicas.folder_failed(failed)
-        if failed.path == self._metadata_path or not self.logs.dirs:
-            self._last_folder_failed.set()
-        else:
-            self.cluster.directory_failed(failed.path)
-
-    async def _end_without_folders(self) -> None:
-        await self._last_folder_failed.wait()
-        if self.logs.dirs:
-            raise NodeFailed(f"Shutdown broker because the metadata log dir {self._metadata_path} has failed")
-        raise NodeFailed(f"Shutdown broker because all log dirs in {', '.join(self.logs.paths)} have failed")
 
     async def _report(self, duties: trio.Nursery) -> None:
         """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
@@ -404,9 +402,10 @@ class _Parts:
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)
-        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
-        if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
-            self._follow_groups(image)
+        if delta.topic_ids:
+            self._follow_coordinators(image)
+        if delta.features:
+            self.transactions.reconfigure(_transaction_settings(self.live.current, image))
 
     def _follow_quotas(self, image: ClusterImage) -> None:
         self.quotas.replace(image.quotas.items())
@@ -417,47 +416,24 @@ class _Parts:
         own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
         self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
 
-    def _follow_groups(self, image: ClusterImage) -> None:
-        """Coordinate the groups of those partitions of the offsets topic that this node leads, in their epoch."""
-        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
-        me = self.cluster.node_id
-        led = {} if offsets is None else {i: p for i, p in offsets.partitions.items() if p.leader == me}
-        for index in self.groups.led - led.keys():
-            self.groups.resign(index)
-        for index in led.keys() - self.groups.led:
-            self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
+    def _follow_coordinators(self, image: ClusterImage) -> None:
+        """Coordinate what lives in those partitions of the internal topics that this node leads, in their epoch."""
+        for coordinator, name in ((self.groups, CONSUMER_OFFSETS), (self.transactions, TRANSACTION_STATE)):
+            topic = image.topics.by_name.get(name)
+            partitions = {} if topic is None else topic.partitions
+            led = [index for index, partition in partitions.items() if partition.leader == self.cluster.node_id]
+            coordinator.follow(led, partial(self._shard_log, name))
+
+    def _shard_log(self, topic: str, index: int) -> PartitionLog:
+        return PartitionLog(self.replicas.get(topic, index), self.clock)
+
+    def _is_known(self, topic: str, index: int) -> bool:
+        known = self.cluster.image.topics.by_name.get(topic)
+        return known is not None and index in known.partitions
 
     async def close_logs(self) -> list[DataDir]:
         """Close all logs; returns the data folders in which that went well."""
         return await self.logs.close(self.replicas.high_watermarks())
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What keeps a node from starting is told in one line."""
-    try:
-        yield
-    except (DataDirRefused, MetadataError, StorageFailed) as failure:
-        raise StartupFailed(str(failure)) from failure
-
-
-@contextmanager
-def _last_line() -> Iterator[None]:
-    """What ends a node that was running is told in one line."""
-    try:
-        yield
-    except* (NodeFailed, StorageFailed) as group:
-        why = next(leaf for leaf in _leaves(group))
-        raise why if isinstance(why, NodeFailed) else NodeFailed(f"the node can't go on: {why}") from why
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    """The exceptions of a group, those of groups within it included."""
-    for each in group.exceptions:
-        if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(each)
-        else:
-            yield each
 
 
 def _check_roles(config: BrokerConfig) -> None:
@@ -486,10 +462,21 @@ def _group_settings(config: BrokerConfig) -> GroupSettings:
     )
 
 
-def _offsets_partitions(image: ClusterImage, config: BrokerConfig) -> int:
-    """How many partitions the offsets topic has; before it is there, how many it will be given."""
-    topic = image.topics.by_name.get(CONSUMER_OFFSETS)
-    return config.offsets_topic_num_partitions if topic is None else len(topic.partitions)
+def _transaction_settings(config: BrokerConfig, image: ClusterImage) -> TransactionSettings:
+    return TransactionSettings(
+        timeout_ms_max=config.transaction_max_timeout_ms,
+        id_expiration_ms=config.transactional_id_expiration_ms,
+        abort_interval_ms=config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
+        expiration_interval_ms=config.transaction_remove_expired_transaction_cleanup_interval_ms,
+        two_phase_commit=config.transaction_two_phase_commit_enable,
+        transaction_version=image.features.levels.get(TRANSACTION_VERSION, 0),
+    )
+
+
+def _partitions(image: ClusterImage, name: str, configured: int) -> int:
+    """How many partitions an internal topic has; before it is there, how many it will be given."""
+    topic = image.topics.by_name.get(name)
+    return configured if topic is None else len(topic.partitions)
 
 
 async def serve(

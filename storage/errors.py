@@ -1,8 +1,7 @@
 """Every failure that storage reports, with when it happens.
 
-Two of them are the disk's: `StorageFailed` (an operation on it ended in an error) and `DataDirRefused` (a data
-directory that must not be used as it is). The others are about one file, and whoever opened it rebuilds it, or about
-one request.
+Two of them are the disk's: `StorageFailed` (an operation on it ended in an error) and `DataDirRefused` (a directory
+that must not be used as it is). The others are about one file, and whoever opened it rebuilds it, or about one request.
 
 A `StorageFailed` is one of three things, and nobody but this module tells them apart:
 
@@ -46,6 +45,11 @@ class StorageFailed(StorageError):
     def full(self) -> bool:
         """Whether no space is left, on the disk, in a quota or within the greatest length of a file."""
         return self.error.errno in _FULL
+
+    @property
+    def out_of_descriptors(self) -> bool:
+        """Whether this process, or the system, has as many files open as it may."""
+        return self.error.errno in (errno.EMFILE, errno.ENFILE)
 
     @property
     def temporary(self) -> bool:

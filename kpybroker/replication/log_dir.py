@@ -121,6 +121,7 @@ class LogDir:
         self.failure = failure
         for opened in (*self.open_logs.values(), *self.futures.values()):
             opened.fail(failure)
+            opened.close(clean=False)
         self.data_dir.close()
 
     # checkpoints
@@ -143,8 +144,10 @@ class LogDir:
 
     async def checkpoint_high_watermarks(self, high_watermarks: Mapping[TopicPartition, int]) -> None:
         """Write the high watermarks of the logs that are open here, if any has changed. Raises: StorageFailed."""
-        if self._note_high_watermarks(high_watermarks):
-            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+        news = self._news(high_watermarks)
+        if news:
+            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks | news)
+            self._high_watermarks.update(news)
 
     async def checkpoint_cleaned(self) -> None:
         """Write up to where logs were compacted. Raises: StorageFailed."""
@@ -156,20 +159,18 @@ class LogDir:
     async def checkpoint_all(self, high_watermarks: Mapping[TopicPartition, int]) -> None:
         """Write what a clean stop leaves; the logs are closed. Raises: StorageFailed."""
         self._collect()
-        self._note_high_watermarks(high_watermarks)
+        self._high_watermarks.update(self._news(high_watermarks))
         await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
         await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
         await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
 
-    def _note_high_watermarks(self, high_watermarks: Mapping[TopicPartition, int]) -> bool:
-        """Take those of the logs that are here; whether any is news."""
-        news = {
+    def _news(self, high_watermarks: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Those of the logs that are open here and have changed."""
+        return {
             place: high_watermarks[place]
             for place in self.open_logs
             if place in high_watermarks and self._high_watermarks.get(place) != high_watermarks[place]
         }
-        self._high_watermarks.update(news)
-        return bool(news)
 
     async def _write(self, checkpoint: OffsetCheckpoint, offsets: dict[TopicPartition, int]) -> None:
         await trio.to_thread.run_sync(self.data_dir.write_offsets, checkpoint, dict(offsets))

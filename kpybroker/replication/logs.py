@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from kpybroker.cluster.image import MIGRATING_DIRECTORY, UNASSIGNED_DIRECTORY
+from kpybroker.replication.disk_trouble import DiskTrouble
 from kpybroker.replication.log_dir import LogDir
 from kpybroker.storage.data_dir import FolderKind
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
@@ -37,6 +38,8 @@ log = logging.getLogger("kpybroker.replication")
 
 SYNCS_AT_ONCE = 16
 """Logs that are closed at the same time: a file system takes the syncs that come together for one."""
+REMOVE_AGAIN_MS = 60_000
+"""When what could not be removed is tried again."""
 PREFERENCES_MAX = 10_000
 """Directories that are remembered for partitions which this node does not have yet; the oldest are forgotten."""
 OPEN_SEGMENTS_MAX = 2000
@@ -97,6 +100,8 @@ class Logs:
         self._preferred: dict[TopicPartition, str] = {}
         self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
         self._doomed_more = trio.Event()
+        self.trouble = DiskTrouble(clock)
+        self.trouble.on_folder_failed = self.failed
 
     # directories
 
@@ -105,9 +110,9 @@ class Logs:
         self._on_failure.append(listener)
 
     def failed(self, failure: StorageFailed) -> None:
-        """Somebody met with a failure. If it is a whole directory's, that is offline from now on.
+        """A directory has failed, and is offline from now on; if but a file is missing, only when all else is, too.
 
-        To be called with every StorageFailed that is not expected; calling again is harmless.
+        Calling again is harmless.
         """
         if threading.get_ident() != self._loop_thread:  # a worker that recovers a log
             trio.from_thread.run_sync(self.failed, failure)
@@ -248,20 +253,30 @@ class Logs:
         return [opened for each in self.dirs for opened in each.open_logs.values()]
 
     async def flush_due(self) -> None:
-        """Make durable what is due to be: rolled segments, and what flush.ms says."""
+        """Make durable what is due to be: rolled segments, and what flush.ms says. What can't be now waits."""
         for opened in self.opened:
-            if opened.failure is not None:
-                continue
-            try:
-                offset = opened.flush_due(self._clock.wall_ms())
-                if offset is not None:
+            offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
+            if offset is not None:
+                try:
                     await self.flush(opened, offset)
+                except StorageFailed as failure:
+                    self._met(f"flush {opened.directory}", opened, failure)
+
+    def purge(self) -> None:
+        """Remove what was dropped from the logs and is due to leave the disk. What can't be removed now waits."""
+        for opened in self.opened:
+            try:
+                opened.purge(self._clock.wall_ms())
             except StorageFailed as failure:
-                log.error("%s cannot be flushed: %s", opened.directory, failure)
-                self.failed(failure)
+                self._met(f"remove old segments of {opened.directory}", opened, failure)
+
+    def _met(self, doing: str, opened: Log, failure: StorageFailed) -> None:
+        if failure.of_folder:
+            opened.fail(failure)
+        self.trouble.met(doing, failure)
 
     async def flush(self, opened: Log, offset: int) -> None:
-        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
+        """Make a log durable up to `offset`. Raises: StorageFailed; unless it is temporary the log has failed then."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -270,11 +285,10 @@ class Logs:
             try:
                 await trio.to_thread.run_sync(flush.run)
             except StorageFailed as failed:
-                log.error("%s cannot be flushed: %s", opened.directory, failed)
                 failure = failed
         opened.end_flush(flush, failure)
         if failure is not None:
-            self.failed(failure)
+            raise failure
 
     async def checkpoint(self) -> None:
         """Write recovery points."""
@@ -295,8 +309,7 @@ class Logs:
             try:
                 await home.checkpoint_log_starts()
             except StorageFailed as failure:
-                log.error("%s", failure)
-                self.failed(failure)
+                self.trouble.met("write a checkpoint", failure)
                 lost |= there
         return lost
 
@@ -313,8 +326,7 @@ class Logs:
             try:
                 await write(each)
             except StorageFailed as failure:
-                log.error("%s", failure)
-                self.failed(failure)
+                self.trouble.met("write a checkpoint", failure)
 
     async def usage(self, home: LogDir, places: Iterable[TopicPartition]) -> tuple[dict[TopicPartition, int], Room]:
         """Bytes in the log of each partition that a directory holds, and the room in it. Raises: StorageFailed.
@@ -349,8 +361,9 @@ class Logs:
                 try:
                     await trio.to_thread.run_sync(self._files.remove_folder, folder)
                 except StorageFailed as failure:
-                    log.error("%s cannot be removed: %s", folder, failure)
-                    self.failed(failure)
+                    self.trouble.met(f"remove {folder}", failure)
+                    if failure.temporary:
+                        self._doomed.append((now_ms + REMOVE_AGAIN_MS, folder))
             soonest_ms = min((due_ms for due_ms, _ in self._doomed), default=math.inf)
             with trio.move_on_after((soonest_ms - now_ms) / 1000):
                 await self._doomed_more.wait()

@@ -125,7 +125,7 @@ class Moves:
         try:
             copy = target.make(folder, partition.topic_id, partition.log.config)
         except StorageFailed as failure:
-            logs.failed(failure)
+            logs.trouble.met(f"make {folder}", failure)
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         self._begin(Move(partition, source, target, copy))
 
@@ -160,8 +160,7 @@ class Moves:
             move.copy.move_to(move.target.data_dir.doomed_folder(*move.place, unique, FolderKind.DELETED))
             move.copy.close(clean=False)
         except StorageFailed as failure:
-            log.error("%s cannot be deleted: %s", move.copy.directory, failure)
-            self._logs.failed(failure)
+            self._logs.trouble.met(f"delete {move.copy.directory}", failure)
         else:
             move.target.count -= 1
             self._logs.doom(move.copy.directory, config.file_delete_delay_ms)
@@ -188,8 +187,7 @@ class Moves:
             try:
                 self._resume(home, folder)
             except StorageFailed as failure:
-                log.error("%s cannot be opened: %s", folder.path, failure)
-                self._logs.failed(failure)
+                self._logs.trouble.met(f"go on with {folder.path}", failure)
 
     def _resume(self, home: LogDir, folder: PartitionFolder) -> None:
         topic, index = place = folder.topic, folder.partition
@@ -205,7 +203,7 @@ class Moves:
             log.warning("%s is not a partition of this node's: moved to %s", folder.path, target)
             data_dir.move(folder.path, target)
             return
-        assigned = self._replicas.directory_of(partition)
+        assigned = self._replicas.directory_of(partition.topic_id, index)
         source = self._logs.dir_of(topic, index)
         if source is None or not source.data_dir.has(topic, index):
             if self._logs.offline and assigned != home.id and not unplaced(assigned):
@@ -230,7 +228,7 @@ class Moves:
     # the way of one
 
     async def _carry_out(self, move: Move) -> None:
-        partition, copy, logs = move.partition, move.copy, self._logs
+        partition, copy = move.partition, move.copy
         with move.scope:
             try:
                 while not await self._copy_more(move, inline=False):
@@ -243,8 +241,7 @@ class Moves:
                 with trio.CancelScope(shield=True):
                     await self._switch(move)
             except StorageFailed as failure:
-                log.error("%s is not moved to %s: %s", partition, move.target.path, failure)
-                logs.failed(failure)
+                self._logs.trouble.met(f"move {partition} to {move.target.path}", failure)
             except (CorruptRecords, UnexpectedOffset) as damage:
                 log.error("%s is not moved to %s: %s", partition, copy.directory, damage)
 
@@ -284,8 +281,6 @@ class Moves:
     async def _flush(self, move: Move) -> None:
         """Raises: StorageFailed."""
         await self._logs.flush(move.copy, move.copy.log_end_offset)
-        if move.copy.failure is not None:
-            raise move.copy.failure
 
     async def _switch(self, move: Move) -> None:
         """Both logs end alike: from here on the copy is the one in use. Raises: StorageFailed."""
@@ -332,7 +327,7 @@ class Moves:
         copy.producers.name = str(partition)
         home.open_logs[place] = copy
         partition.replace_log(copy)
-        self._replicas.placed(partition, home)
+        self._replicas.placed(*place, partition.topic_id)
 
 
 class _Pace:

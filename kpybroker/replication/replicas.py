@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -80,39 +82,39 @@ class Replicas:
         name, topic_id = topic.name, topic.id
 
         def open_log() -> Log:
-            opened = self._logs.open(name, index, topic_id, self.log_config(name), self.directory_of(partition))
-            home = self._logs.dir_of(name, index)
-            if home is not None:
-                self.placed(partition, home)
+            wanted = self.directory_of(topic_id, index)
+            opening = partial(self._logs.open, name, index, topic_id, self.log_config(name), wanted)
+            opened = self._logs.trouble.opening((name, index), opening)
+            self.placed(name, index, topic_id)
             return opened
 
-        partition = Partition(name, index, topic_id, open_log, self.flusher.want, self._logs.failed)
-        self._partitions[name, index] = partition
+        partition = self._partitions[name, index] = Partition(
+            name, index, topic_id, open_log, self.flusher.want, self._logs.trouble.met_by
+        )
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
-    def directory_of(self, partition: Partition) -> bytes:
-        """The id of the directory in which the metadata has a partition that this node holds."""
-        image = self._image().partition(partition.topic_id, partition.index)
+    def directory_of(self, topic_id: bytes, index: int) -> bytes:
+        """The id of the directory in which the metadata has a partition of this node's."""
+        image = self._image().partition(topic_id, index)
         if image is None or self._me not in image.replicas:
             return UNASSIGNED_DIRECTORY
         return image.directories[image.replicas.index(self._me)]
 
-    def placed(self, partition: Partition, home: LogDir) -> None:
-        """A partition is in a data directory; if the metadata has it elsewhere, somebody hears of it."""
-        if self.directory_of(partition) != home.id:
-            for listener in self._on_misplaced:
-                listener(partition.topic_id, partition.index, home.id)
+    def placed(self, topic: str, index: int, topic_id: bytes) -> None:
+        """A partition is where it is: if the metadata has it in another data directory, somebody hears of it."""
+        if self._on_misplaced:
+            home = self._logs.dir_of(topic, index)
+            if home is not None and home.id != self.directory_of(topic_id, index):
+                for listener in self._on_misplaced:
+                    listener(topic_id, index, home.id)
 
     def check_places(self) -> None:
-        """At start: say of all partitions that are there whether the metadata has them elsewhere."""
+        """At start: `placed`, of every partition."""
         for topic in self._image().topics.by_name.values():
             for index, image in topic.partitions.items():
                 if self._me in image.replicas:
-                    home = self._logs.dir_of(topic.name, index)
-                    if home is not None and image.directories[image.replicas.index(self._me)] != home.id:
-                        for listener in self._on_misplaced:
-                            listener(topic.id, index, home.id)
+                    self.placed(topic.name, index, topic.id)
 
     def log_config(self, topic: str) -> LogConfig:
         """The settings of a topic that reach its logs."""
@@ -184,7 +186,10 @@ class Replicas:
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
         for partition in list(self.mine()):
-            await trio.to_thread.run_sync(self._open, partition)
+            try:
+                await trio.to_thread.run_sync(partition.load)
+            except StorageFailed as failure:
+                partition.failed("recover", failure)
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
@@ -199,6 +204,7 @@ class Replicas:
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
+        self._logs.trouble.forget((topic.name, index))
         if partition is not None:
             partition.stop()
         for listener in self._on_drop:
@@ -207,8 +213,7 @@ class Replicas:
         try:
             self._logs.delete(topic.name, index, self.log_config(topic.name).file_delete_delay_ms)
         except StorageFailed as failure:
-            log.error("the log of %s-%d cannot be deleted: %s", topic.name, index, failure)
-            self._logs.failed(failure)
+            self._logs.trouble.met(f"delete {topic.name}-{index}", failure)
 
     def _follow(self, topic: TopicImage, index: int, before: PartitionImage | None, after: PartitionImage) -> None:
         if self._me not in after.replicas:
@@ -221,10 +226,8 @@ class Replicas:
 
     @staticmethod
     def _open(partition: Partition) -> None:
-        try:
+        with suppress(Refused):  # that was told; it is tried again when it is used
             _ = partition.log
-        except Refused as refused:
-            log.error("the log of %s cannot be opened: %s", partition, refused.message)
 
     def _configure(self, resource: ConfigResource) -> None:
         """The settings of one topic were changed."""

@@ -144,8 +144,8 @@ def _raise_descriptor_limit() -> None:
 
 def _run(config: BrokerConfig, cluster_id: str | None) -> None:
     """Run the node in a loop of its own until it has stopped."""
-    # With it comes the node itself: not before the settings are known good.
-    from kpybroker.node import NodeFailed, StartupFailed
+    # With them comes half of the node itself: not before the settings are known good.
+    from kpybroker.endings import NodeFailed, StartupFailed
 
     failures: list[StartupFailed | NodeFailed] = []
     try:

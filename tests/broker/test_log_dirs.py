@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from kpybroker.node import NodeFailed, StartupFailed
+from kpybroker.endings import NodeFailed, StartupFailed
 from kpybroker.storage.meta_properties import read_meta_properties
 from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code
@@ -362,6 +362,18 @@ def test_a_folder_that_fails_takes_its_partitions_with_it(node: Node, caplog: py
     node.start()
     for index in homes:
         assert node.values("t", index) == ([b"kept"] if index in lost else [b"kept", b"more", b"again"])
+
+
+def test_what_can_not_be_written_down_is_an_error(node: Node) -> None:
+    node.broker.create_topic("t", 3)
+    there, *_ = (index for index, (home,) in node.homes("t").items() if home == "b")
+    node.produce("t", b"x", index=there)
+    (node.folders[1] / "log-start-offset-checkpoint.tmp").mkdir()
+    before = DeleteRecordsPartition(partition_index=there, offset=1)
+    request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name="t", partitions=[before])], timeout_ms=1000)
+    (result,) = node.client.ask(request, DeleteRecordsResponse, 2).topics[0].partitions
+    assert (result.error_code, result.low_watermark) == (Code.KAFKA_STORAGE_ERROR, -1)
+    assert node.produce("t", b"y", index=there) is Code.KAFKA_STORAGE_ERROR, "the folder is offline"
 
 
 async def checkpoint(inner: Any) -> None:

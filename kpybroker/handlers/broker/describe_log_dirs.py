@@ -48,7 +48,7 @@ async def _describe(ctx: Context, home: LogDir, here: set[tuple[str, int]]) -> D
     try:
         sizes, room = await logs.usage(home, here)
     except StorageFailed as failure:
-        logs.failed(failure)
+        logs.trouble.met(f"look at {home.path}", failure)
         return _failed(home.path)
     topics: dict[str, list[DescribeLogDirsPartition]] = {}
     for (topic, index), size in sizes.items():  # a replica that leads lags behind nobody

@@ -97,8 +97,8 @@ def _topic(
         except Refused as refused:
             answers.append(_response(asked, NOTHING, refused.code))
         except StorageFailed as failure:
-            ctx.replicas.logs.failed(failure)
-            answers.append(_response(asked, NOTHING, Code.KAFKA_STORAGE_ERROR))
+            partition = ctx.replicas.get(topic.name, asked.partition_index)
+            answers.append(_response(asked, NOTHING, partition.failed("look up offsets of", failure).code))
         except CorruptRecords:
             answers.append(_response(asked, NOTHING, Code.CORRUPT_MESSAGE))
     return ListOffsetsTopicResponse(name=topic.name, partitions=answers)
