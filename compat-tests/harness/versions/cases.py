@@ -16,6 +16,7 @@ from harness.versions import (
     rebalance_cases,
     telemetry_cases,
     topic_cases,
+    txn_cases,
 )
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
@@ -111,5 +112,25 @@ CASES: Final = {
     "too-large": Case(ApiKey.JOIN_GROUP, rebalance_cases.too_large, since=9),
     "leaving": Case(ApiKey.JOIN_GROUP, rebalance_cases.leaving, since=4),
     "leaving-together": Case(ApiKey.LEAVE_GROUP, rebalance_cases.leaving_together, since=3),
+    "txn-committed-and-aborted": Case(ApiKey.PRODUCE, txn_cases.txn_committed_and_aborted),
+    "txn-sequences": Case(ApiKey.PRODUCE, txn_cases.txn_sequences),
+    "txn-not-added": Case(ApiKey.PRODUCE, txn_cases.txn_not_added),
+    "txn-stray": Case(ApiKey.PRODUCE, txn_cases.txn_stray),
+    "txn-strangers": Case(ApiKey.PRODUCE, txn_cases.txn_strangers),
+    "txn-mixed": Case(ApiKey.PRODUCE, txn_cases.txn_mixed),
+    "txn-acks": Case(ApiKey.PRODUCE, txn_cases.txn_acks, since=11),
+    "markers-refused": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_refused),
+    "markers-of-version-2": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_of_version_2),
+    "markers-together": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_together),
+    "markers-of-an-unknown-producer": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_unknown_producer),
+    "markers-of-offsets": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_of_offsets),
+    "txn-offset-commit": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offset_commit),
+    "txn-offsets-refused": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_refused),
+    "txn-offsets-of-members": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_of_members),
+    "pending-and-administration": Case(ApiKey.DELETE_GROUPS, txn_cases.pending_and_administration),
+    "fetch-committed": Case(ApiKey.FETCH, txn_cases.fetch_committed),
+    "fetch-committed-in-a-session": Case(ApiKey.FETCH, txn_cases.fetch_committed_in_a_session, since=7),
+    "list-committed": Case(ApiKey.LIST_OFFSETS, txn_cases.list_committed, since=2),
+    "delete-records-of-an-open-transaction": Case(ApiKey.DELETE_RECORDS, txn_cases.delete_records_of_open),
     "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
 }
