@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.versions.log_cases import T0, UNKNOWN_ID, batch
+from harness.versions.log_cases import T0, UNKNOWN_ID, batch, new_producer_id
 from harness.versions.world import Answer, World
 from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.wire.api_keys import ApiKey
@@ -35,7 +35,9 @@ class TxnActor:
         self.topic = world.topic(f"{what}-{version}", partitions=2)
         self.sequences = [0, 0]
         self.producer_id = self.epoch = -1
+        new_producer_id(world)  # the first of all is 0, which answers would not show as an id
         self.init()
+        self.init()  # so that there is an older epoch
 
     # -- what a producer does
 
@@ -200,27 +202,38 @@ def write_markers(world: World, version: int, *markers: Part) -> Answer:
     return world.ask(ApiKey.WRITE_TXN_MARKERS, version, markers=list(markers))
 
 
-def fetched(world: World, topic: str, index: int, isolation_level: int, version: int = 12) -> Answer:
-    asked = {"partition": index, "partition_max_bytes": 1 << 20, "last_fetched_epoch": -1, "current_leader_epoch": -1}
-    response = world.raw(
-        ApiKey.FETCH,
-        version,
-        replica_id=-1,
-        max_wait_ms=0,
-        min_bytes=0,
-        max_bytes=1 << 20,
-        session_epoch=-1,
-        isolation_level=isolation_level,
-        topics=[{"topic": topic, "topic_id": world.ids.get(topic, UNKNOWN_ID), "partitions": [asked]}],
-    )
-    partition = response.responses[0].partitions[0]
-    aborted = partition.aborted_transactions
-    return {
-        "error": partition.error_code,
-        "ends": [partition.high_watermark, partition.last_stable_offset, partition.log_start_offset],
-        "aborted": None if aborted is None else [each.first_offset for each in aborted],
-        "batches": batches(partition.records),
-    }
+def fetched(world: World, topic: str, index: int, isolation_level: int, version: int = 12) -> list[Answer]:
+    """Fetches until there is no more: a marker's time is far from its records', so it is in a segment of its own."""
+    found: list[Answer] = []
+    offset = 0
+    while True:
+        asked = {"partition": index, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
+        asked |= {"last_fetched_epoch": -1, "current_leader_epoch": -1}
+        response = world.raw(
+            ApiKey.FETCH,
+            version,
+            replica_id=-1,
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=1 << 20,
+            session_epoch=-1,
+            isolation_level=isolation_level,
+            topics=[{"topic": topic, "topic_id": world.ids.get(topic, UNKNOWN_ID), "partitions": [asked]}],
+        )
+        partition = response.responses[0].partitions[0]
+        aborted = partition.aborted_transactions
+        found.append(
+            {
+                "error": partition.error_code,
+                "ends": [partition.high_watermark, partition.last_stable_offset, partition.log_start_offset],
+                "aborted": None if aborted is None else [each.first_offset for each in aborted],
+                "batches": batches(partition.records),
+            }
+        )
+        headers = [header for _, header in iter_headers(bytes(partition.records or b""))]
+        if not headers:
+            return found
+        offset = headers[-1].next_offset
 
 
 def batches(data: Any) -> list[Any]:

@@ -94,7 +94,7 @@ def txn_strangers(world: World, version: int) -> Answer:
     mine = actor.batch()
     both = other.batch(index=1)
     return {
-        "an older epoch": actor.send((0, actor.batch(producer_epoch=actor.epoch - 1))) if actor.epoch else None,
+        "an older epoch": actor.send((0, actor.batch(producer_epoch=actor.epoch - 1))),
         "a newer epoch": actor.send((0, actor.batch(producer_epoch=actor.epoch + 1))),
         "another producer id": actor.send((0, other.batch())),
         "no such producer id": actor.send((0, actor.batch(producer_id=1 << 40))),
@@ -151,6 +151,7 @@ def markers_refused(world: World, version: int) -> Answer:
         "no such partition": actor.mark(version, 9),
         "no such topic": actor.mark(version, 0, topic=missing),
         "an older epoch": actor.mark(version, 0, producer_epoch=actor.epoch - 1),
+        "an epoch below zero": actor.mark(version, 0, producer_epoch=-1),
         "seen": actor.seen(),
         "aborted": actor.mark(version, 0),
         "aborted again": actor.mark(version, 0),
@@ -221,6 +222,10 @@ def markers_of_offsets(world: World, version: int) -> Answer:
         answers.append(actor.mark(version, index, topic=OFFSETS, transaction_result=committed))
         answers.append(actor.mark(version, index, topic=OFFSETS, coordinator_epoch=1))
         answers.append(_pending(world, group_id, actor.topic))
+    answers.append(actor.mark(version, index, topic=OFFSETS, producer_epoch=-1))
+    for answer in answers:
+        for marker in answer.get("markers", []) if isinstance(answer, dict) else []:
+            marker["topics"][0]["partitions"][0]["partitionIndex"] = "<the group's>"
     answers.append(actor.mark(version, 77, topic=OFFSETS))
     return answers
 
@@ -495,7 +500,7 @@ def delete_records_of_open(world: World, version: int) -> Answer:
     actor = TxnActor(world, f"delete-{version}")
     actor.write(2)
     actor.write(2)
-    partitions = [{"partition_index": 0, "offset": 3}]
+    partitions = [{"partition_index": 0, "offset": 2}]
     topics = [{"name": actor.topic, "partitions": partitions}]
     answers = [world.ask(ApiKey.DELETE_RECORDS, version, topics=topics, timeout_ms=30_000), actor.seen()]
     actor.end(committed=False)
