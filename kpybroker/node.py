@@ -33,6 +33,7 @@ from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.transactions import Transactions
 from kpybroker.endings import StartupFailed, last_line, one_line
+from kpybroker.coordinators.txn_verifier import TxnVerifier
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
@@ -317,6 +318,7 @@ class _Parts:
             groups=self.groups,
             transactions=self.transactions,
             txn_markers=self.txn_markers,
+            txn_verifier=TxnVerifier(self.transactions, self.replicas, self.live, clock),
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
