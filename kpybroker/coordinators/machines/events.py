@@ -6,10 +6,18 @@ that token and a response, in the same step or in a later one (a JoinGroup waits
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
 
+from kpybroker.coordinators.machines.consumer.settings import ConsumerGroupSettings
+from kpybroker.coordinators.machines.consumer.topics import Topics
+from kpybroker.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+from kpybroker.wire.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -35,6 +43,8 @@ Response: TypeAlias = (
     | DescribeGroupsResponse
     | ListGroupsResponse
     | DeleteGroupsResponse
+    | ConsumerGroupHeartbeatResponse
+    | ConsumerGroupDescribeResponse
 )
 
 
@@ -67,6 +77,28 @@ class LeaveGroup(msgspec.Struct, frozen=True):
     """A LeaveGroup request in the form of version 3 and later: whoever leaves is in `members`."""
 
     request: LeaveGroupRequest
+    token: Token
+
+
+class ConsumerHeartbeat(msgspec.Struct, frozen=True):
+    """A ConsumerGroupHeartbeat request that has all it must have.
+
+    `new_member_id` is used if the coordinator has to name the member; `may_describe` says whether the client may see a
+    topic: it gets none by a pattern that it may not see.
+    """
+
+    request: ConsumerGroupHeartbeatRequest
+    client_id: str
+    client_host: str
+    new_member_id: str
+    may_describe: Callable[[str], bool]
+    token: Token
+
+
+class DescribeConsumerGroups(msgspec.Struct, frozen=True):
+    """The groups of a ConsumerGroupDescribe request that live on this shard."""
+
+    group_ids: tuple[str, ...]
     token: Token
 
 
@@ -122,6 +154,21 @@ class TopicsDeleted(msgspec.Struct, frozen=True):
     topics: tuple[tuple[str, bytes], ...]
 
 
+class TopicsChanged(msgspec.Struct, frozen=True):
+    """The cluster's topics are these from now on. `changed`: the names of those made, altered or deleted."""
+
+    topics: Topics
+    changed: frozenset[str]
+    created: bool
+    """Whether any of them is new."""
+
+
+class SettingsChanged(msgspec.Struct, frozen=True):
+    """What consumer groups go by is this from now on."""
+
+    consumer: ConsumerGroupSettings
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The shard's deadline has come. One step handles one deadline; send it again while one is due."""
 
@@ -131,6 +178,8 @@ Event: TypeAlias = (
     | SyncGroup
     | Heartbeat
     | LeaveGroup
+    | ConsumerHeartbeat
+    | DescribeConsumerGroups
     | CommitOffsets
     | FetchOffsets
     | DeleteOffsets
@@ -138,6 +187,8 @@ Event: TypeAlias = (
     | DescribeGroups
     | ListGroups
     | TopicsDeleted
+    | TopicsChanged
+    | SettingsChanged
     | Tick
 )
 
