@@ -29,6 +29,7 @@ from kpybroker.storage.region import FileRegion
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.time_index import ENTRY_BYTES as TIME_ENTRY_BYTES
 from kpybroker.storage.txn_index import AbortedTxn
+from kpybroker.storage.verification import UNVERIFIED, Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
 
@@ -158,12 +159,14 @@ class Log(LogFiles):
         leader_epoch: int,
         now_ms: int,
         origin: Origin = Origin.CLIENT,
+        guard: Guard | None = UNVERIFIED,
         transaction_version: int = 0,
     ) -> Appended:
         """Append what a client or one of this node's coordinators wrote: it gets offsets and leader epoch here.
 
         From a client it is one batch, checked as Kafka does (see `validation`), and answered without being written if
-        it is one of its producer's last five. `transaction_version` is that of the markers in it (KIP-890).
+        it is one of its producer's last five. `guard` was handed out when its transaction began to be verified,
+        `transaction_version` is that of the markers in it (KIP-890).
         Raises: Refused, or the validation's error with per-record reasons; CorruptRecords; StorageFailed. The log is as
         it was then.
         """
@@ -205,6 +208,8 @@ class Log(LogFiles):
             if batch.marker is not None:
                 self.producers.check_marker(header, batch.marker, batch.base_offset, transaction_version)
             else:
+                if header.is_transactional:
+                    self.producers.check_verified(header, guard)
                 self.producers.check_data(header, batch.base_offset, origin)
         return self._append(incoming, leader_epoch, now_ms)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kpybroker.storage.log import Appended, Log
     from kpybroker.storage.region import FileRegion
     from kpybroker.storage.txn_index import AbortedTxn
+    from kpybroker.storage.verification import Guard
 
 
 HIGH_WATERMARK = -1
@@ -128,16 +129,42 @@ class Partition:
             older = current_leader_epoch < self.leader_epoch
             raise Refused(Code.FENCED_LEADER_EPOCH if older else Code.UNKNOWN_LEADER_EPOCH)
 
+    def begin_verification(
+        self, producer_id: int, producer_epoch: int, sequence: int, *, bumps_epoch: bool, now_ms: int
+    ) -> Guard | None:
+        """A guard to ask the transaction's coordinator with, for the `append` that follows (KIP-890).
+
+        None: the transaction is open here, nobody need be asked. `bumps_epoch`: transaction version 2. Raises: Refused.
+        """
+        self.check_leader()
+        return self.log.producers.begin_verification(
+            producer_id, producer_epoch, sequence, bumps_epoch=bumps_epoch, now_ms=now_ms
+        )
+
     def append(
-        self, records: bytes | bytearray | memoryview, *, now_ms: int, origin: Origin = Origin.CLIENT
+        self,
+        records: bytes | bytearray | memoryview,
+        *,
+        now_ms: int,
+        origin: Origin = Origin.CLIENT,
+        guard: Guard | None = None,
+        transaction_version: int = 0,
     ) -> Appended:
         """Append a batch; readers may see it when the high watermark has passed it.
 
-        Raises: Refused; RecordsRefused for what is wrong with the records.
+        The first batch of a transaction needs the `guard` of a question that the coordinator has answered;
+        `transaction_version` is that of a marker. Raises: Refused; RecordsRefused for what is wrong with the records.
         """
         self.check_leader()
         try:
-            appended = self.log.append_as_leader(records, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
+            appended = self.log.append_as_leader(
+                records,
+                leader_epoch=self.leader_epoch,
+                now_ms=now_ms,
+                origin=origin,
+                guard=guard,
+                transaction_version=transaction_version,
+            )
         except StorageFailed as failure:
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         if not appended.duplicate:
@@ -167,9 +194,12 @@ class Partition:
     def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
         self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
-        self.log.producers.replicated_to(self._high_watermark)
+        decided = self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
-            watch.readable(key, more_bytes)
+            if decided:  # what was held back from readers of committed records may be any number of bytes
+                watch.upset(key)
+            else:
+                watch.readable(key, more_bytes)
         if self._high_watermark_waiters:
             for event, offset in list(self._high_watermark_waiters.items()):
                 if offset <= self._high_watermark:

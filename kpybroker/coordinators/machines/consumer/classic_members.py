@@ -25,7 +25,8 @@ from kpybroker.coordinators.machines.consumer.migration import (
 from kpybroker.coordinators.machines.consumer.progress import Change, Target
 from kpybroker.coordinators.machines.consumer.settings import MigrationPolicy
 from kpybroker.coordinators.machines.consumer.state import REJOIN, RESYNC, SESSION
-from kpybroker.coordinators.machines.events import Effects, Heartbeat, JoinGroup, LeaveGroup, Record, SyncGroup
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import Effects, Heartbeat, JoinGroup, LeaveGroup, SyncGroup
 from kpybroker.coordinators.machines.member import offered_protocols
 from kpybroker.coordinators.machines.replies import join_error, sync_error
 from kpybroker.wire.codes import Code, Refused
@@ -60,11 +61,7 @@ class ClassicMembers(Heartbeats):
         request = event.request
         self._require_welcome(group, request)
         member_id = request.member_id or event.new_member_id
-        if (
-            not request.member_id
-            and request.group_instance_id is None
-            and event.version >= MEMBER_ID_REQUIRED_SINCE
-        ):
+        if not request.member_id and request.group_instance_id is None and event.version >= MEMBER_ID_REQUIRED_SINCE:
             return join_error(Code.MEMBER_ID_REQUIRED, member_id)
         instance_id = request.group_instance_id
         downgrades = instance_id is not None and self._downgrades_with(group, instance_id)
@@ -87,7 +84,8 @@ class ClassicMembers(Heartbeats):
             if not stale:
                 target = Target(group.assignment_epoch, group.target_of(member_id, instance_id))
                 moved = self.reconcile(change, target, now, subscription_changed=changed, owned=owned)
-            self.downgrade(group, (), moved, out.records, now, rebalance=stale)
+            why = "its assignment is stale" if stale else None
+            self.downgrade(group, (), moved, out.records, now, why=why)
         else:
             target = self.retarget(change, epoch, now, homogeneous=homogeneous)
             moved = self.reconcile(change, target, now, subscription_changed=changed, owned=owned)

@@ -10,8 +10,9 @@ from kpybroker.coordinators.machines.consumer.group import ConsumerGroup, Counts
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.migration import Downgrade
 from kpybroker.coordinators.machines.consumer.progress import Progress
-from kpybroker.coordinators.machines.consumer.state import REBALANCE, REJOIN, RESYNC
-from kpybroker.coordinators.machines.events import Effects, Record
+from kpybroker.coordinators.machines.consumer.state import DOWNGRADED, REBALANCE, REJOIN, RESYNC
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import Effects
 from kpybroker.wire.codes import Refused
 
 _WHY = {
@@ -32,7 +33,7 @@ class Departures(Progress):
         if not members:
             return
         if self._downgrades_without(group, members):
-            self.downgrade(group, members, None, out.records, now, rebalance=True)
+            self.downgrade(group, members, None, out.records, now, why="the last consumer of the other protocol left")
             return
         group_id = group.group_id
         for member in members:
@@ -72,16 +73,16 @@ class Departures(Progress):
         to: list[Record],
         now: Now,
         *,
-        rebalance: bool,
+        why: str | None,
     ) -> None:
-        """Make a classic group of a consumer group, and have it rebalance if it has to. Raises: Refused."""
+        """Make a classic group of a consumer group. `why` it has to rebalance; None: it has not to. Raises: Refused."""
         conversion = Downgrade(group, self.topics, self.settings, self.deadlines)
         to.extend(conversion.convert(leaving, joining, now))
         for member_id in group.members:
             self.forget_member(group.group_id, member_id)
         self.downgrades[group.group_id] = conversion.classic
-        kind = "downgraded" if rebalance else "downgraded stable"
-        self.deadlines.set((kind, group.group_id), now.monotonic_s)
+        key = (DOWNGRADED, group.group_id)
+        self.deadlines.set(key if why is None else (*key, why), now.monotonic_s)
 
     def member_due(self, kind: str, group_id: str, member_id: str, now: Now, out: Effects) -> None:
         """A member's time is over."""

@@ -17,7 +17,7 @@ from kpybroker.coordinators.machines.consumer import records
 from kpybroker.coordinators.machines.consumer.assignors import NOTHING, Partitions
 from kpybroker.coordinators.machines.consumer.java_order import in_order, text_hash
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember, Epochs, MemberState
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,
     ConsumerGroupCurrentMemberAssignmentValue,
@@ -255,7 +255,9 @@ class ConsumerGroup:
 
     def _apply_other(self, key: Message, value: Message | None) -> None:
         match key, value:
-            case ConsumerGroupTargetAssignmentMemberKey(member_id=member_id), ConsumerGroupTargetAssignmentMemberValue():
+            case ConsumerGroupTargetAssignmentMemberKey(
+                member_id=member_id
+            ), ConsumerGroupTargetAssignmentMemberValue():
                 target = {topic.topic_id: tuple(topic.partitions) for topic in value.topic_partitions}
                 self._set_target(member_id, target)
             case ConsumerGroupTargetAssignmentMemberKey(member_id=member_id), None:

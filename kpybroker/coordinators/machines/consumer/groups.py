@@ -19,6 +19,7 @@ from kpybroker.wire.messages.consumer_group_describe import (
 )
 from kpybroker.wire.messages.offset_commit import OffsetCommitRequest
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest
 
 MEMBER_EPOCHS_SINCE = 9
 """The version of OffsetCommit that members of the consumer protocol must use."""
@@ -40,26 +41,27 @@ class ConsumerGroups(ClassicMembers):
     # -- offsets
 
     def commit_fault(
-        self, group: ConsumerGroup, request: OffsetCommitRequest, version: int, *, transactional: bool = False
+        self, group: ConsumerGroup, request: OffsetCommitRequest | TxnOffsetCommitRequest, version: int | None
     ) -> Code | None:
-        """Why the group takes no offsets from this sender.
+        """Why the group takes no offsets from this sender. `version` is OffsetCommit's; None: in a transaction.
 
-        A member may commit in an epoch that is over, as long as it has had the partition since then (KIP-1251).
+        A member may commit in an epoch that is over, as long as it has had the partition since then (KIP-1251). Who
+        commits in a transaction may leave out for which member.
         """
         epoch = request.generation_id_or_member_epoch
         if epoch < 0 and group.is_empty:
             return None
         unnamed = epoch == -1 and not request.member_id and request.group_instance_id is None
-        if transactional and unnamed:
+        if version is None and unnamed:
             return None
         member = group.members.get(request.member_id)
         if member is None:
             return Code.UNKNOWN_MEMBER_ID
-        if not transactional and member.classic is None and version < MEMBER_EPOCHS_SINCE:
+        if version is not None and version < MEMBER_EPOCHS_SINCE and member.classic is None:
             return Code.UNSUPPORTED_VERSION
         if epoch == member.epoch or (epoch < member.epoch and _has_had(member, request, epoch)):
             return None
-        return _stale(member)
+        return Code.ILLEGAL_GENERATION if version is None else _stale(member)
 
     def fetch_fault(self, group: ConsumerGroup, request: OffsetFetchRequestGroup) -> Code | None:
         """Why the group tells this sender no offsets. Who gives neither member id nor epoch may always ask."""
@@ -116,7 +118,7 @@ class ConsumerGroups(ClassicMembers):
         )
 
 
-def _has_had(member: ConsumerMember, request: OffsetCommitRequest, epoch: int) -> bool:
+def _has_had(member: ConsumerMember, request: OffsetCommitRequest | TxnOffsetCommitRequest, epoch: int) -> bool:
     """Whether the member has had all that it commits to since that epoch, or longer."""
     for topic in request.topics:
         assigned = member.assigned.get(topic.topic_id, {})

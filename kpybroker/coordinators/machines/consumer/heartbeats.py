@@ -19,7 +19,8 @@ from kpybroker.coordinators.machines.consumer.member import LEAVE, LEAVE_FOR_A_W
 from kpybroker.coordinators.machines.consumer.migration import upgraded
 from kpybroker.coordinators.machines.consumer.progress import Change
 from kpybroker.coordinators.machines.consumer.state import SESSION, Resolving
-from kpybroker.coordinators.machines.events import ConsumerHeartbeat, Effects, Record
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import ConsumerHeartbeat, Effects
 from kpybroker.coordinators.machines.group_records import group_tombstone
 from kpybroker.coordinators.machines.replies import consumer_heartbeat_error
 from kpybroker.wire.codes import Code, Refused

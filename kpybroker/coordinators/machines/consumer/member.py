@@ -39,7 +39,7 @@ class MemberState(enum.IntEnum):
     """A state that a later coordinator has written."""
 
     @classmethod
-    def _missing_(cls, value: object) -> MemberState:
+    def _missing_(cls, value: object) -> MemberState:  # noqa: ARG003
         return cls.UNKNOWN
 
 

@@ -18,7 +18,7 @@ from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.topics import Topics
 from kpybroker.coordinators.machines.deadlines import Deadlines
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.coordinators.machines.member import Member, choose_protocol
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.roster import Roster
@@ -28,9 +28,9 @@ from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.internal.consumer_group_records import ClassicMemberMetadata, ClassicProtocol
 from kpybroker.wire.internal.consumer_protocol import (
+    AssignmentTopicPartition,
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
-    TopicPartition,
 )
 from kpybroker.wire.schema import Message
 
@@ -74,7 +74,7 @@ def embedded_assignment(partitions: Mapping[bytes, Iterable[int]], topics: Topic
     """An assignment as SyncGroup answers it, in the version of the member's own metadata."""
     version = _version(metadata)
     named = ((topics.name_of(topic_id), indexes) for topic_id, indexes in partitions.items())
-    listed = [TopicPartition(topic=name, partitions=sorted(some)) for name, some in named if name is not None]
+    listed = [AssignmentTopicPartition(topic=name, partitions=sorted(some)) for name, some in named if name is not None]
     return struct.pack(">h", version) + encode(ConsumerProtocolAssignment(assigned_partitions=listed), version)
 
 
@@ -189,9 +189,7 @@ class Downgrade:
             return embedded_assignment(target, self._topics, metadata)
         except MalformedEmbedded as error:
             group_id = self._group.group_id
-            raise Refused(
-                Code.GROUP_ID_NOT_FOUND, f"Cannot downgrade the classic group {group_id}: {error}."
-            ) from None
+            raise Refused(Code.GROUP_ID_NOT_FOUND, f"Cannot downgrade the classic group {group_id}: {error}.") from None
 
 
 def _classic_member(member: ConsumerMember) -> Member:

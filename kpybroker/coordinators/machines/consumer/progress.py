@@ -17,7 +17,8 @@ from kpybroker.coordinators.machines.consumer.java_order import copied, in_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.reconciliation import Goal, reconcile
 from kpybroker.coordinators.machines.consumer.state import RESOLVE, ConsumerGroupsState, Resolving
-from kpybroker.coordinators.machines.events import Effects, Record
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import Effects
 from kpybroker.wire.messages.consumer_group_heartbeat import TopicPartitions
 
 REGEX_REFRESH_MS_MIN = 10_000

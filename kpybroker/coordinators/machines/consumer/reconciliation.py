@@ -42,9 +42,7 @@ class Goal(msgspec.Struct, frozen=True):
         """Whether the member has any of these, for all that is known."""
         if self.owned is None:
             return True
-        return any(
-            index in partitions.get(topic.topic_id, {}) for topic in self.owned for index in topic.partitions
-        )
+        return any(index in partitions.get(topic.topic_id, {}) for topic in self.owned for index in topic.partitions)
 
 
 def reconcile(member: ConsumerMember, goal: Goal) -> ConsumerMember:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from kpybroker.coordinators.machines.consumer.assignors import Partitions
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,
     ConsumerGroupMemberMetadataKey,
@@ -50,9 +50,7 @@ def target(group_id: str, member_id: str, partitions: Partitions) -> Record:
 
 def target_epoch(group_id: str, assignment_epoch: int, at_ms: int) -> Record:
     """Which group epoch the target assignment is for, and when it was computed."""
-    value = ConsumerGroupTargetAssignmentMetadataValue(
-        assignment_epoch=assignment_epoch, assignment_timestamp=at_ms
-    )
+    value = ConsumerGroupTargetAssignmentMetadataValue(assignment_epoch=assignment_epoch, assignment_timestamp=at_ms)
     return Record(ConsumerGroupTargetAssignmentMetadataKey(group_id=group_id), value)
 
 

@@ -25,6 +25,12 @@ MEMBER_KINDS = (SESSION, REBALANCE, REJOIN, RESYNC)
 RESOLVE = "resolve"
 """The kind of deadline at which a group's patterns are matched with the topics."""
 
+KINDS = (*MEMBER_KINDS, RESOLVE)
+"""Kinds of deadlines of consumer groups."""
+DOWNGRADED = "downgraded"
+"""The kind of deadline at which a group that has just become a classic one starts to live as such. The third part of
+its key, if there is one, says why it has to rebalance."""
+
 NEVER_MS = 2**31 - 1
 """How long a group goes by the metadata that it has seen if nothing changes, in milliseconds: Kafka's interval."""
 
@@ -154,6 +160,13 @@ class ConsumerGroupsState:
         else:
             self._unrevoked_epochs.pop((group_id, member.member_id), None)
             self.stop_watching(REBALANCE, group_id, member.member_id)
+
+    def downgrades_refused(self, now: Now) -> None:
+        """The log took no record of what was to be: consumer groups go on as such."""
+        for group_id in self.downgrades:
+            for member_id in self.groups[group_id].members:
+                self.watch(SESSION, group_id, member_id, self.times(group_id).session_timeout_ms, now)
+        self.downgrades.clear()
 
     def loaded(self, now: Now) -> None:
         """Begin the session of every member anew."""

@@ -30,8 +30,7 @@ def check_heartbeat(request: ConsumerGroupHeartbeatRequest, version: int, assign
     if request.server_assignor is not None and request.server_assignor not in assignors:
         raise Refused(
             Code.UNSUPPORTED_ASSIGNOR,
-            f"ServerAssignor {request.server_assignor} is not supported. "
-            f"Supported assignors: {', '.join(assignors)}.",
+            f"ServerAssignor {request.server_assignor} is not supported. Supported assignors: {', '.join(assignors)}.",
         )
 
 
