@@ -33,8 +33,8 @@ from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.transactions import Transactions
-from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.coordinators.txn_verifier import TxnVerifier
+from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
