@@ -7,12 +7,13 @@ numbers differ, the active segment's tail is read. Otherwise see `recovery.py`.
 """
 
 import logging
+from contextlib import suppress
 
 import msgspec
 
 from kpybroker.storage import leftovers, recovery
 from kpybroker.storage.checkpoints import read_epochs, read_partition_metadata, write_partition_metadata
-from kpybroker.storage.errors import CorruptFile
+from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.log_config import LogConfig
@@ -45,7 +46,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     doomed: list[tuple[int, list[str]]]
     open_segments: OpenSegments | None
     new: bool = False
-    """The folder was just made."""
+    """Names in the folder, or its own, may not be durable: it was just made, or its user was killed before a flush."""
     trusted: bool
     """The end was taken from a file's name: the first append must look at the batches."""
 
@@ -56,7 +57,12 @@ def create(
     """See `Log.create`."""
     files.make_folder(directory)
     metadata = write_partition_metadata(uuid_text(topic_id))
-    files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    try:
+        files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    except StorageFailed:
+        with suppress(StorageFailed):  # without its topic id nobody would know the folder as this partition's
+            files.remove_folder(directory)
+        raise
     name = directory.rpartition("/")[2]
     return Loaded(
         files=files,
@@ -172,6 +178,7 @@ def _open_unclean(loaded: Loaded, now_ms: int, on_progress: recovery.OnProgress 
         drop=lambda dropped: _retire(loaded, dropped, now_ms),
     )
     loaded.log_end_offset = end
+    loaded.new = end > loaded.recovery_point
     loaded.recovery_point = min(loaded.recovery_point, end)
     loaded.epochs.truncate_from_end(end)
     loaded.snapshots.remove_outside(loaded.log_start_offset, end)
