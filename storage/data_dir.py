@@ -274,3 +274,4 @@ def _make_folders(files: Files, path: str) -> None:
         if parent != path:
             _make_folders(files, parent)
         files.make_folder(path)
+        files.sync_folder(parent)
