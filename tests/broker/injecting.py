@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,8 @@ class InjectingFiles(RealFiles):
 
     def hit(self, what: str, path: StrPath, kind: type[StorageFailed] = StorageFailed) -> None:
         with self._lock:
+            if kind is SyncFailed and self._error != errno.EIO:
+                return  # of a sync every failure is for good
             self._left -= 1
             if self._left != 0:
                 return
