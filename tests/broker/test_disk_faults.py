@@ -195,7 +195,7 @@ def steps(pytestconfig: pytest.Config) -> int:
 
 
 def prepared(broker: Broker) -> None:
-    configs = {"segment.bytes": 1 << 20, "retention.bytes": 4 << 20, "file.delete.delay.ms": 0}
+    configs = {"segment.bytes": 1 << 20, "file.delete.delay.ms": 0}
     broker.create_topic("kept", configs=configs)
 
 
@@ -266,6 +266,7 @@ def test_a_disk_that_fails_ends_the_node_and_loses_nothing(
             clients = _again(clients, connect_to, broker)
             clients.acknowledged = {"kept": clients.acknowledged["kept"]}
             clients.fetch("kept")
+    disk.fail_at(0, 0)
     print(f"{len(disk.hits)} operations failed, {ended} of them ended the node")
     assert ended
     broker.stop()
