@@ -28,10 +28,12 @@ from kpybroker.cluster.service import Cluster
 from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
-from kpybroker.coordinators.machines.settings import GroupSettings, TransactionSettings
+from kpybroker.coordinators.group_settings import consumer_group_settings, group_settings
+from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.transactions import Transactions
+from kpybroker.coordinators.txn_verifier import TxnVerifier
 from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
@@ -278,7 +280,7 @@ class _Parts:
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
-            _group_settings(config),
+            group_settings(config, cluster.image),
             clock,
             ids,
             partitions=_partitions(cluster.image, CONSUMER_OFFSETS, config.offsets_topic_num_partitions),
@@ -317,6 +319,7 @@ class _Parts:
             groups=self.groups,
             transactions=self.transactions,
             txn_markers=self.txn_markers,
+            txn_verifier=TxnVerifier(self.transactions, self.replicas, self.live, clock),
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
@@ -335,6 +338,7 @@ class _Parts:
         self._follow_quotas(cluster.image)
         self.live.on_change(lambda _, now: cluster.cordon(filter(now.cordons, cluster.directories)))
         self._follow_configs(cluster.image)
+        self.groups.follow_topics(cluster.image)
         self._follow_coordinators(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
         if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
@@ -402,10 +406,20 @@ class _Parts:
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)
+        if delta.topic_ids or delta.broker_ids:
+            self._tell_groups(delta, image)
+        if any(resource.type in (ResourceType.BROKER, ResourceType.GROUP) for resource in delta.configs):
+            self.groups.follow_settings(consumer_group_settings(self.live.current, image))
         if delta.topic_ids:
             self._follow_coordinators(image)
         if delta.features:
             self.transactions.reconfigure(_transaction_settings(self.live.current, image))
+
+    def _tell_groups(self, delta: Delta, image: ClusterImage) -> None:
+        """Let consumer groups know which topics have changed."""
+        created = any(True for _ in delta.topics_created())
+        known = (delta.after.topics.by_id.get(each) or delta.before.topics.by_id.get(each) for each in delta.topic_ids)
+        self.groups.follow_topics(image, {topic.name for topic in known if topic is not None}, created=created)
 
     def _follow_quotas(self, image: ClusterImage) -> None:
         self.quotas.replace(image.quotas.items())
@@ -447,19 +461,6 @@ def _check_roles(config: BrokerConfig) -> None:
 
 def _port(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
-
-
-def _group_settings(config: BrokerConfig) -> GroupSettings:
-    return GroupSettings(
-        session_timeout_ms_min=config.group_min_session_timeout_ms,
-        session_timeout_ms_max=config.group_max_session_timeout_ms,
-        initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
-        members_max=config.group_max_size,
-        offset_metadata_chars_max=config.offset_metadata_max_bytes,
-        offsets_retention_ms=config.offsets_retention_minutes * 60_000,
-        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
-        commit_timeout_ms=config.offsets_commit_timeout_ms,
-    )
 
 
 def _transaction_settings(config: BrokerConfig, image: ClusterImage) -> TransactionSettings:

@@ -239,7 +239,12 @@ class Shard(Generic[M]):
         if producer is None:
             return build_batch(encoded, codec=codec)
         return build_batch(
-            encoded, codec=codec, producer_id=producer.id, producer_epoch=producer.epoch, transactional=True
+            encoded,
+            codec=codec,
+            producer_id=producer.id,
+            producer_epoch=producer.epoch,
+            base_sequence=0,
+            transactional=True,
         )
 
     def _finish(self, effects: Effects[Any]) -> None:

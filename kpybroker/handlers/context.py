@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
     from kpybroker.coordinators.transactions import Transactions
+    from kpybroker.coordinators.txn_verifier import TxnVerifier
     from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
     from kpybroker.metrics.client_telemetry import ClientTelemetry
@@ -106,6 +107,7 @@ class Services:
     groups: Groups
     transactions: Transactions
     txn_markers: TxnMarkers
+    txn_verifier: TxnVerifier
     telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
