@@ -51,11 +51,11 @@ from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
 from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
-from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -158,8 +158,8 @@ class Node:
                 logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
                 parts = self._parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
-                await duties.start(cluster.run)
                 with _one_line():
+                    await duties.start(cluster.run)
                     await parts.start(duties)
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
@@ -168,7 +168,10 @@ class Node:
         finally:
             cluster.close(clean=closed_well)
         if closed_well:
-            data_dir.write_clean_stop(cluster.broker_epoch)
+            try:
+                data_dir.write_clean_stop(cluster.broker_epoch)
+            except StorageFailed as failure:
+                log.error("the next start recovers all logs: %s", failure)
 
     def _bind(self) -> None:
         for point in self.config.reachable.brokers:
@@ -191,9 +194,10 @@ class Node:
         cluster = parts.cluster
         # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
         # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
-        await cluster.join(
-            self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-        )
+        with _one_line():
+            await cluster.join(
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+            )
         async with trio.open_nursery() as accepting:
             for listener in self._listeners(parts):
                 accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
@@ -202,7 +206,10 @@ class Node:
             await stop.wait()
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
-            await cluster.shut_down_broker()
+            try:
+                await cluster.shut_down_broker()
+            except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
+                log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         parts.idle.close_all()
 
@@ -410,6 +417,8 @@ def _one_line() -> Iterator[None]:
         yield
     except (DataDirRefused, MetadataError, StorageFailed) as failure:
         raise StartupFailed(str(failure)) from failure
+    except Refused as refused:
+        raise StartupFailed(refused.message) from refused
 
 
 def _check_roles(config: BrokerConfig) -> None:

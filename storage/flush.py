@@ -1,5 +1,6 @@
 """Making a log durable, in three steps: collected on the loop, synced in a worker thread, noted on the loop."""
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.region import SharedFile
 
@@ -11,7 +12,7 @@ class Flush:
     to `Log.end_flush` on the loop.
     """
 
-    __slots__ = ("_files", "_folders", "_paths", "_shared", "generation", "offset")
+    __slots__ = ("_files", "_shared", "folders", "generation", "offset", "paths")
 
     def __init__(
         self,
@@ -25,8 +26,8 @@ class Flush:
     ) -> None:
         self._files = files
         self._shared = shared  # the segments' log files
-        self._paths = paths  # other files, if they are still there
-        self._folders = folders  # where names are new
+        self.paths = paths  # other files, if they are still there
+        self.folders = folders  # where names are new
         self.offset = offset
         self.generation = generation
 
@@ -34,16 +35,23 @@ class Flush:
         """Sync everything; for a worker thread. Raises: StorageFailed."""
         for shared in self._shared:
             shared.file.sync()
-        for path in self._paths:
-            if self._files.exists(path):  # retention may have taken it meanwhile
-                file = self._files.open(path)
-                try:
-                    file.sync()
-                finally:
-                    file.close()
-        for folder in self._folders:
+        for path in self.paths:
+            self._sync(path)
+        for folder in self.folders:
             if self._files.exists(folder):
                 self._files.sync_folder(folder)
+
+    def _sync(self, path: str) -> None:
+        try:
+            file = self._files.open(path)
+        except StorageFailed as failure:
+            if failure.missing:  # retention may have taken it meanwhile
+                return
+            raise
+        try:
+            file.sync()
+        finally:
+            file.close()
 
     def release(self) -> None:
         """Let go of the segment files; on the loop."""

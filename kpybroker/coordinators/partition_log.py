@@ -83,7 +83,7 @@ class PartitionLog:
                 data, offset = _whole_batches(self._partition, offset)
                 yield data
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self._partition.failed("load groups from", failure) from failure
 
 
 def _whole_batches(partition: Partition, offset: int) -> tuple[bytes, int]:

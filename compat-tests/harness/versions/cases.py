@@ -17,6 +17,7 @@ from harness.versions import (
     telemetry_cases,
     topic_cases,
     txn_cases,
+    txn_coordinator_cases,
 )
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
@@ -133,4 +134,30 @@ CASES: Final = {
     "list-committed": Case(ApiKey.LIST_OFFSETS, txn_cases.list_committed, since=2),
     "delete-records-of-an-open-transaction": Case(ApiKey.DELETE_RECORDS, txn_cases.delete_records_of_open),
     "listed-in-each-state": Case(ApiKey.LIST_GROUPS, rebalance_cases.listed_in_each_state, since=5),
+    "txn-ids-and-epochs": Case(ApiKey.END_TXN, txn_coordinator_cases.ids_and_epochs),
+    "txn-init-refused": Case(ApiKey.END_TXN, txn_coordinator_cases.init_refused),
+    "txn-init-in-a-transaction": Case(ApiKey.END_TXN, txn_coordinator_cases.init_in_a_transaction),
+    "txn-known-epochs": Case(ApiKey.END_TXN, txn_coordinator_cases.known_epochs, since=3),
+    "txn-known-epochs-of-nobody": Case(ApiKey.END_TXN, txn_coordinator_cases.known_epochs_of_nobody, since=3),
+    "txn-init-again-in-a-transaction": Case(ApiKey.END_TXN, txn_coordinator_cases.init_again_in_a_transaction, since=3),
+    "txn-adding": Case(ApiKey.END_TXN, txn_coordinator_cases.adding),
+    "txn-adding-refused": Case(ApiKey.END_TXN, txn_coordinator_cases.adding_refused),
+    "txn-adding-offsets-refused": Case(ApiKey.END_TXN, txn_coordinator_cases.adding_offsets_refused),
+    "txn-verifying": Case(ApiKey.END_TXN, txn_coordinator_cases.verifying),
+    "txn-one-after-another": Case(ApiKey.END_TXN, txn_coordinator_cases.one_after_another),
+    "txn-ending-nothing": Case(ApiKey.END_TXN, txn_coordinator_cases.ending_nothing),
+    "txn-ending-twice": Case(ApiKey.END_TXN, txn_coordinator_cases.ending_twice),
+    "txn-aborting-after-the-end": Case(ApiKey.END_TXN, txn_coordinator_cases.aborting_after_the_end),
+    "txn-ending-refused": Case(ApiKey.END_TXN, txn_coordinator_cases.ending_refused),
+    "txn-both-kinds-of-client": Case(ApiKey.END_TXN, txn_coordinator_cases.both_kinds_of_client),
+    "txn-stuck": Case(ApiKey.END_TXN, txn_coordinator_cases.stuck),
+    "txn-partition-deleted": Case(ApiKey.END_TXN, txn_coordinator_cases.partition_deleted),
+    "txn-fenced-again-and-again": Case(ApiKey.END_TXN, txn_coordinator_cases.fenced_again_and_again),
+    "txn-what-is-written-of-transactions": Case(ApiKey.END_TXN, txn_coordinator_cases.what_is_written_of_transactions),
+    "txn-adding-for-many": Case(ApiKey.ADD_PARTITIONS_TO_TXN, txn_coordinator_cases.adding_for_many, since=4),
+    "txn-describing": Case(ApiKey.DESCRIBE_TRANSACTIONS, txn_coordinator_cases.describing),
+    "txn-listing": Case(ApiKey.LIST_TRANSACTIONS, txn_coordinator_cases.listing),
+    "txn-finding-the-coordinator": Case(
+        ApiKey.FIND_COORDINATOR, txn_coordinator_cases.finding_the_coordinator, since=1
+    ),
 }
