@@ -50,12 +50,15 @@ TOPICS: dict[str, dict[str, str]] = {
     "overridden": {"max.message.bytes": "2000000", "retention.ms": "-1", "flush.messages": "3", "preallocate": "true"},
     "empty": {},
     "shared": {},
+    "streamed": {},
     "txn-compacted": SMALL | {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": NEVER},
     "txn-trimmed": SMALL,
     "txn-open": {},
 }
 COMPACTED = ("compacted", "both")
-WRITTEN_ON = [name for name in TOPICS if name not in ("trimmed", "empty", "shared") and not name.startswith("txn-")]
+WRITTEN_ON = [
+    name for name in TOPICS if name not in ("trimmed", "empty", "shared", "streamed") and not name.startswith("txn-")
+]
 LIMIT_S = 60.0
 
 
@@ -140,7 +143,7 @@ def test_there_and_back_again(
 
     with directory.kafka("stop") as (world, foreign):
         assert differences(left, take(world.address)) == []
-        foreign.make("shared")
+        foreign.make("shared", "streamed")
         transactions(directory.clients, world.address)
         write_on(directory, world)
         for topic in COMPACTED:
