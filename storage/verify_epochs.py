@@ -19,6 +19,7 @@ class EpochEntries:
         self._clean = clean
         self._recovery_point = recovery_point
         self._report = report
+        self._at_start = True  # no batch has come yet
         self._begun: set[int] = set()  # entries whose first offset is a batch's, or was in a gap
         self._first_without: int | None = None  # the greatest offset of a batch below all entries
 
@@ -28,8 +29,9 @@ class EpochEntries:
             return None
         epoch, base = header.partition_leader_epoch, header.base_offset
         at = bisect_right(self._starts, base)
-        if gaps:  # whatever began in the gap is gone
+        if gaps or (self._at_start and not self._clean):  # what began in the gap, or below the log's start, is gone
             self._begun.update(range(at))
+        self._at_start = False
         if at == 0:
             if header.last_offset >= self._starts[0]:
                 self._begun.add(0)
