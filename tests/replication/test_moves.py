@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +17,9 @@ from kpybroker.clock import Clock
 from kpybroker.config import BrokerConfig
 from kpybroker.config.live import LiveConfig
 from kpybroker.ids import Ids
+from kpybroker.replication import moves
 from kpybroker.replication.assignments import Assignments
+from kpybroker.replication.folder_failures import FolderFailures
 from kpybroker.replication.logs import Folder, Logs
 from kpybroker.replication.moves import CHUNK_BYTES, Moves
 from kpybroker.replication.replicas import Replicas
@@ -66,6 +70,8 @@ class World:
         self.logs = Logs(folders, disk, Clock(), Ids(7), paths=list(IDS))
         live = LiveConfig(BrokerConfig.load())
         self.replicas = Replicas(ME, live, self.logs, lambda: self.image)
+        self.told: list[str] = []
+        FolderFailures(self.logs, self.replicas, "/metadata", self.told.append)
         self.assignments = Assignments(self._assign)
         self.moves = Moves(self.replicas, self.logs, self.assignments, live, Clock(), Ids(8))
 
@@ -181,6 +187,53 @@ async def test_whatever_was_acknowledged_survives_an_end_at_any_moment(ending: s
             assert len(after.folders()) == 1, (number, after.folders())
             after.append(b"goes on")
             assert after.values()[-1] == b"goes on"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+async def test_a_disk_that_fails_at_any_operation(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is offline, or the move is not; whatever was acknowledged is there after a restart."""
+    monkeypatch.setattr(moves, "AGAIN_S", 0)
+    operations = await _move_and_fail(None, number)
+    assert operations > 20
+    for failing in range(1, operations + 1, 1 if number == errno.EIO else 3):
+        await _move_and_fail(failing, number)
+
+
+async def _move_and_fail(failing: int | None, number: int) -> int:
+    """Move a partition on a disk that fails at an operation from then on; returns how many there were."""
+    world = new_world()
+    disk = world.disk
+    acknowledged = 0
+    async with world.running():
+        for _ in range(3):
+            world.append(value(acknowledged))
+            acknowledged += 1
+        before = disk.operations
+        if failing is not None:
+            disk.fail_at = {before + failing: number}
+        begun = False
+        with contextlib.suppress(Refused):
+            world.moves.ask("t", 0, "/b")
+            begun = True
+        for _ in range(20):
+            await trio.to_thread.run_sync(int)
+            with contextlib.suppress(Refused):
+                world.append(value(acknowledged))
+                acknowledged += 1
+        if begun and (failing is None or number == errno.ENOSPC):  # room is soon found again
+            await world.settled()
+            assert world.folders() == ["/b/t-0"] or world.logs.offline, failing  # a sync that fails never passes
+        operations = disk.operations - before
+    if number == errno.EIO and failing is not None:
+        assert len(world.logs.offline) <= 1
+        assert world.told == world.logs.offline
+    after = World(disk.killed(), world.assigned)
+    async with after.running():
+        await after.settled()
+        found = after.values()
+        assert found[:acknowledged] == [value(each) for each in range(acknowledged)], failing
+        assert len(after.folders()) == 1, (failing, after.folders())
+    return operations
 
 
 async def flushed(world: World) -> None:
