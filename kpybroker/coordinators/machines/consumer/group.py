@@ -15,7 +15,7 @@ import msgspec
 
 from kpybroker.coordinators.machines.consumer import records
 from kpybroker.coordinators.machines.consumer.assignors import NOTHING, Partitions
-from kpybroker.coordinators.machines.consumer.java_order import in_order, text_hash
+from kpybroker.coordinators.machines.consumer.java_order import text_hash
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember, Epochs, MemberState
 from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.internal.consumer_group_records import (
@@ -350,6 +350,8 @@ class ConsumerGroup:
 
 
 def favourite(counts: Mapping[str, int]) -> str | None:
-    """What most have chosen, None if no one has. Of two chosen as often, the first as Kafka walks its map of them."""
-    buckets = 1 << (len(counts) * 4 // 3).bit_length()
-    return max(in_order(counts, text_hash, buckets), key=counts.__getitem__, default=None)
+    """What most have chosen, None if no one has. Of two chosen as often, the first as Kafka walks its map of them.
+
+    It is a map of Kafka's own, which grows by doubling from two slots; assignors are two at the most.
+    """
+    return max(sorted(counts, key=lambda name: text_hash(name) & 1), key=counts.__getitem__, default=None)

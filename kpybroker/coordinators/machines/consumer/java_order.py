@@ -42,10 +42,7 @@ def number_hash(number: int) -> int:
 
 def grown(size: int) -> int:
     """How many buckets a map has that got so many entries one by one."""
-    buckets = _LEAST_BUCKETS
-    while size > buckets * 3 // 4:
-        buckets *= 2
-    return buckets
+    return grown_from(_LEAST_BUCKETS, size)
 
 
 def copied(size: int) -> int:
@@ -65,10 +62,18 @@ def in_order(keys: Iterable[K], hash_of: Callable[[K], int], buckets: int) -> li
     return sorted(keys, key=bucket)
 
 
+def sized(size: int) -> int:
+    """How many buckets a map has that was made for so many entries (`new HashMap<>(size)`) and got them."""
+    return grown_from(1 << (size - 1).bit_length() if size > 1 else 1, size)
+
+
+def grown_from(buckets: int, size: int) -> int:
+    """How many buckets a map has that had so many, and got entries until there were `size`."""
+    while size > buckets * 3 // 4:
+        buckets *= 2
+    return buckets
+
+
 def copied_numbers(numbers: Collection[int]) -> list[int]:
     """Partition numbers as a HashSet made from a collection of them is walked."""
-    buckets = copied(len(numbers))
-    ordered = sorted(numbers)
-    if not ordered or ordered[-1] < buckets:
-        return ordered
-    return in_order(numbers, number_hash, buckets)
+    return in_order(numbers, number_hash, copied(len(numbers)))
