@@ -45,6 +45,11 @@ VERIFIABLE_CONSUMER: Final = "org.apache.kafka.tools.VerifiableConsumer"
 REPLICA_VERIFICATION: Final = "org.apache.kafka.tools.ReplicaVerificationTool"
 STREAMS_RESET: Final = "org.apache.kafka.tools.StreamsResetter"
 GET_OFFSETS: Final = "org.apache.kafka.tools.GetOffsetShell"
+ACLS: Final = "org.apache.kafka.tools.AclCommand"
+DELEGATION_TOKENS: Final = "org.apache.kafka.tools.DelegationTokenCommand"
+SHARE_GROUPS: Final = "org.apache.kafka.tools.consumer.group.ShareGroupCommand"
+STREAMS_GROUPS: Final = "org.apache.kafka.tools.streams.StreamsGroupCommand"
+CONSOLE_SHARE_CONSUMER: Final = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
 STORAGE: Final = "kafka.tools.StorageTool"
 
 RUN_LIMIT_S = 600.0
