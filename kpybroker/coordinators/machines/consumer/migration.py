@@ -108,7 +108,10 @@ def upgraded(group: ClassicGroup, topics: Topics) -> list[Record]:
 def _upgraded_member(group: ClassicGroup, member: Member, topics: Topics) -> tuple[ConsumerMember, Partitions]:
     partitions: dict[bytes, tuple[int, ...]] = {}
     if member.assignment:
-        assignment = _embedded(ConsumerProtocolAssignment, member.assignment)
+        try:
+            assignment = _embedded(ConsumerProtocolAssignment, member.assignment)
+        except MalformedEmbedded:
+            raise Refused(Code.UNKNOWN_SERVER_ERROR) from None  # as Kafka answers
         if assignment.user_data:
             raise Refused(
                 Code.GROUP_ID_NOT_FOUND,
@@ -121,7 +124,7 @@ def _upgraded_member(group: ClassicGroup, member: Member, topics: Topics) -> tup
             if topic_id is not None:
                 partitions[topic_id] = tuple(dict.fromkeys(topic.partitions))
     if group.protocol_name is None:
-        raise Refused(Code.UNKNOWN_SERVER_ERROR, "No value present")  # as Kafka says of a group without a generation
+        raise Refused(Code.UNKNOWN_SERVER_ERROR)  # as Kafka answers for a group that never had a generation
     subscription = subscription_of(member.metadata(group.protocol_name))
     generation = group.generation
     new = ConsumerMember(
