@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from itertools import groupby
 from typing import Any
 
 from harness.versions.consumer_party import LEAVE_FOR_A_WHILE, Consumer, ConsumerParty, subscription
@@ -255,7 +257,9 @@ def what_migration_writes(world: World, version: int) -> Answer:
     party.end()
     new.leave()
     party.classic.until("PreparingRebalance")
-    return [_without_shares(record) for record in records_of(world, party.group_id)]
+    written = [_without_shares(record) for record in records_of(world, party.group_id)]
+    runs = groupby(written, key=lambda record: record["type"])  # the order of members is that of random ids
+    return [record for _, run in runs for record in sorted(run, key=json.dumps)]
 
 
 def _without_shares(record: Answer) -> Answer:

@@ -15,6 +15,7 @@ from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.consumer import records
 from kpybroker.coordinators.machines.consumer.assignors import Partitions
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
+from kpybroker.coordinators.machines.consumer.java_order import timeline_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.topics import Topics
 from kpybroker.coordinators.machines.deadlines import Deadlines
@@ -89,7 +90,8 @@ def upgraded(group: ClassicGroup, topics: Topics) -> list[Record]:
     """
     group_id, generation = group.group_id, group.generation
     try:
-        pairs = [_upgraded_member(group, member, topics) for member in group.roster.members.values()]
+        members = group.roster.members
+        pairs = [_upgraded_member(group, members[each], topics) for each in timeline_order(members.keys())]
     except MalformedEmbedded:
         raise Refused(
             Code.GROUP_ID_NOT_FOUND,
@@ -168,9 +170,10 @@ class Downgrade:
         Raises: Refused(GROUP_ID_NOT_FOUND) if the members' metadata is not the consumer protocol's.
         """
         group, classic = self._group, self.classic
-        gone = {member.member_id for member in leaving}
+        gone: set[str | None] = {member.member_id for member in leaving}
         replaced = None if joining is None else group.static_ids[joining.instance_id or ""]
-        staying = [m for m in group.members.values() if m.member_id not in gone and m.member_id != replaced]
+        gone |= {replaced}
+        staying = [group.members[each] for each in group.ordered() if each not in gone]
         roster = Roster(PROTOCOL_TYPE)
         for member in staying if joining is None else [*staying, joining]:
             roster.add(_classic_member(member))
