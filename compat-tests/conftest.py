@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
+    group.addoption("--seed", default="1", help="what the random choices of a campaign come from [1]")
     group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 

@@ -1,7 +1,23 @@
 """Making a log durable, in three steps: collected on the loop, synced in a worker thread, noted on the loop."""
 
+from collections.abc import Iterable
+
 from kpybroker.storage.files import Files
 from kpybroker.storage.region import SharedFile
+
+
+def sync_paths(files: Files, paths: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Sync files and folders that are still there: retention may have taken one meanwhile. Raises: StorageFailed."""
+    for path in paths:
+        if files.exists(path):
+            file = files.open(path)
+            try:
+                file.sync()
+            finally:
+                file.close()
+    for folder in folders:
+        if files.exists(folder):
+            files.sync_folder(folder)
 
 
 class Flush:
@@ -34,16 +50,12 @@ class Flush:
         """Sync everything; for a worker thread. Raises: StorageFailed."""
         for shared in self._shared:
             shared.file.sync()
-        for path in self._paths:
-            if self._files.exists(path):  # retention may have taken it meanwhile
-                file = self._files.open(path)
-                try:
-                    file.sync()
-                finally:
-                    file.close()
-        for folder in self._folders:
-            if self._files.exists(folder):
-                self._files.sync_folder(folder)
+        sync_paths(self._files, self._paths, self._folders)
+
+    def let_go(self) -> None:
+        """Let go of the segment files before `run`, which then opens them by their names; on the loop."""
+        self._paths += [shared.file.path for shared in self._shared]
+        self.release()
 
     def release(self) -> None:
         """Let go of the segment files; on the loop."""

@@ -230,6 +230,10 @@ class Log(LogFiles):
         max_timestamp = max([batch.max_timestamp for batch in batches])
         segment = self._segment_for(incoming, max_timestamp, now_ms)
         segment.spill()
+        for batch in batches:
+            if batch.marker is not None:  # it may go into the transaction index
+                lookup.sound_txn_index(segment, self._rebuild_txn_index)
+                break
         start = position = segment.size
         try:
             segment.append(incoming.data)
@@ -427,6 +431,7 @@ class Log(LogFiles):
             self.truncate_fully_and_start_at(offset, now_ms=now_ms)
             return offset
         try:
+            lookup.sound_txn_index(self._segments.all[index], self._rebuild_txn_index)
             self._retire(self._segments.remove_from(index + 1), now_ms, truncated=True)
             end = self._segments.all[index].truncate_to(offset)
             self.log_start_offset = min(end, self.log_start_offset)

@@ -10,15 +10,13 @@ from collections import deque
 from kpybroker.storage import opening, recovery
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, StrPath
-from kpybroker.storage.flush import Flush
+from kpybroker.storage.flush import Flush, sync_paths
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
-    SNAPSHOT,
     SWAP,
-    file_name,
 )
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
@@ -40,6 +38,7 @@ class LogFiles:
         "_snapshots",
         "_tail_checked",
         "_unflushed_since_ms",
+        "_unsynced",
         "config",
         "directory",
         "epochs",
@@ -58,6 +57,7 @@ class LogFiles:
         self._new_names = self._new_folder = loaded.new
         self.first_dirty_offset = 0  # below it every key was compacted once; whoever keeps the checkpoint sets it
         self._unflushed_since_ms = -1
+        self._unsynced: list[str] = []  # indexes of segments that were rolled
         self._take(loaded)
 
     def _take(self, loaded: opening.Loaded) -> None:
@@ -111,7 +111,8 @@ class LogFiles:
             return active
         if active is not None:
             active.settle()
-        self._write_snapshot(base_offset, sync=False)
+            self._unsynced += active.unsynced_indexes()
+        self._write_snapshot(base_offset)
         return self._add_segment(base_offset, now_ms)
 
     def _add_segment(self, base_offset: int, now_ms: int) -> Segment:
@@ -135,10 +136,10 @@ class LogFiles:
         self._new_names = True
         return segment
 
-    def _write_snapshot(self, offset: int, *, sync: bool) -> None:
+    def _write_snapshot(self, offset: int) -> None:
         newest = self._snapshots.newest
         if offset > self.log_start_offset and (newest is None or offset > newest):
-            self._snapshots.write(offset, self.producers.active.values(), sync=sync)
+            self._snapshots.write(offset, self.producers.active.values())
 
     def _jitter_ms(self, segment: Segment) -> int:
         """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
@@ -161,6 +162,7 @@ class LogFiles:
 
     def _rebuild_txn_index(self, segment: Segment) -> None:
         recovery.rebuild_txn_index(segment, self._segments, self._snapshots, self.producers, self.log_start_offset)
+        sync_paths(self._files, segment.unsynced_indexes(), [self.directory])
 
     def replace(self, old: list[int], new: list[Segment], now_ms: int) -> bool:
         """Put compacted segments, whose files are complete under `.cleaned` names, in the place of old ones.
@@ -235,17 +237,18 @@ class LogFiles:
         offset = self.log_end_offset if offset is None else offset
         if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
             self._write_epochs()
-        if offset <= self.recovery_point and not self._new_names:
+        if offset <= self.recovery_point and not self._new_names and not self._snapshots.has_unsynced:
             return None
-        paths, folders, shared = [], [], []
+        paths, self._unsynced = self._unsynced, []
+        folders, shared = [], []
         for segment in self._segments.between(self.recovery_point, offset):
             shared.append(segment.file)
             segment.write_indexes()
             paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
-            if self._snapshots.newest is not None:
-                paths.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
+        if self._new_names or self._snapshots.has_unsynced:
+            paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
         if self._new_folder:
             folders.append(self.directory.rpartition("/")[0])
@@ -276,7 +279,9 @@ class LogFiles:
 
     def flush(self, offset: int | None = None) -> None:
         """Make the log durable up to `offset` (the log end), here and now. Raises: StorageFailed."""
-        flush = self.begin_flush(offset)
+        self._flush_now(self.begin_flush(offset))
+
+    def _flush_now(self, flush: Flush | None) -> None:
         if flush is None:
             return
         try:
@@ -295,18 +300,22 @@ class LogFiles:
         Raises: StorageFailed.
         """
         if clean:
-            self._usable()
-            self._settle()
+            self._flush_now(self.begin_close())
         for segment in self._segments:
             segment.close()
 
-    def _settle(self) -> None:
+    def begin_close(self) -> Flush | None:
+        """The first half of a clean close: write what is only in memory; returns what must be synced then, if anything.
+
+        Raises: StorageFailed.
+        """
+        self._usable()
         active = self._segments.active
         if active is not None and active.dirty:
             active.settle()
         if len(self._segments):
-            self._write_snapshot(self.log_end_offset, sync=False)
-        self.flush()
+            self._write_snapshot(self.log_end_offset)
+        return self.begin_flush()
 
     def _write_epochs(self) -> None:
         """Replace the leader-epoch checkpoint; the next flush syncs it. Raises: StorageFailed."""

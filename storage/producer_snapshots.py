@@ -72,13 +72,14 @@ def decode(data: bytes) -> list[Producer]:
 class ProducerSnapshots:
     """The snapshot files of a partition's folder."""
 
-    __slots__ = ("_directory", "_files", "offsets")
+    __slots__ = ("_directory", "_files", "_unsynced", "offsets")
 
     def __init__(self, files: Files, directory: str, names: Iterable[str]) -> None:
         self._files = files
         self._directory = directory
         found = (offset_of(name, SNAPSHOT) for name in names)
         self.offsets = sorted(offset for offset in found if offset is not None)
+        self._unsynced: list[int] = []
 
     def moved_to(self, directory: str) -> None:
         """The partition's folder was renamed."""
@@ -89,11 +90,23 @@ class ProducerSnapshots:
         """The greatest offset that has a snapshot."""
         return self.offsets[-1] if self.offsets else None
 
-    def write(self, offset: int, producers: Iterable[Producer], *, sync: bool) -> None:
-        """Write the snapshot at `offset`. Raises: StorageFailed."""
-        self._files.write_whole(self._path(offset), encode(producers), sync=sync)
+    def write(self, offset: int, producers: Iterable[Producer]) -> None:
+        """Write the snapshot at `offset`; the next flush of the log syncs it. Raises: StorageFailed."""
+        self._files.write_whole(self._path(offset), encode(producers), sync=False)
+        self._unsynced.append(offset)
         if offset not in self.offsets:
             insort(self.offsets, offset)
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Whether one was written since `take_unsynced`."""
+        return bool(self._unsynced)
+
+    def take_unsynced(self) -> list[str]:
+        """The files that were written since the last call, for the caller to sync."""
+        paths = [self._path(offset) for offset in self._unsynced if offset in self.offsets]
+        self._unsynced.clear()
+        return paths
 
     def load_newest(self, start: int, end: int) -> tuple[int, list[Producer]] | None:
         """The newest readable snapshot above `start` and not above `end`; those that are damaged are removed.

@@ -49,6 +49,8 @@ def recover(
     first = max(segments.floor(recovery_point), 0)
     start = max(log_start_offset, segments.bases[0])
     load_producers(segments, snapshots, producers, start, segments.bases[first], now_ms)
+    if first:
+        _check_times(segments.all[first - 1], index_interval_bytes)
     todo = segments.all[first:]
     end = segments.bases[first]
     for done, segment in enumerate(todo):
@@ -59,7 +61,7 @@ def recover(
             on_progress(directory, segment.base_offset, done, len(todo))
         producers.end_offset = segment.base_offset
         if segment.base_offset > start:
-            snapshots.write(segment.base_offset, producers.active.values(), sync=False)
+            snapshots.write(segment.base_offset, producers.active.values())
         end, valid = recover_segment(segment, producers, epochs, index_interval_bytes)
         if valid < segment.size:
             _log.warning(
@@ -107,6 +109,26 @@ def recover_segment(
     segment.settle()
     producers.end_offset = end
     return end, valid
+
+
+def _check_times(segment: Segment, index_interval_bytes: int) -> None:
+    """See to a segment that was rolled when it was flushed already.
+
+    What its indexes got then may be lost with the machine's power, and without the last entry of the time index it
+    would pass for older than it is.
+    """
+    segment.file  # noqa: B018 - reads the indexes
+    newest, offset = segment.time_index.last
+    try:
+        if all(header.max_timestamp <= newest for _, header in segment.headers(segment.offset_index.lookup(offset))):
+            return
+    except CorruptRecords as error:
+        _log.warning("%s: %s", segment.directory, error)
+        return
+    _log.warning(
+        "%s: the time index of segment %s is incomplete; rebuilding it", segment.directory, segment.base_offset
+    )
+    segment.rebuild_indexes(index_interval_bytes)
 
 
 def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:

@@ -30,14 +30,16 @@ class AbortedTxn(NamedTuple):
 class TxnIndex:
     """The entries, in the order of their markers; read at first use, written through."""
 
-    __slots__ = ("_entries", "_files", "base_offset", "path", "unsynced")
+    __slots__ = ("_entries", "_files", "_lost", "base_offset", "path", "unsynced")
 
-    def __init__(self, files: Files, path: str, base_offset: int, *, exists: bool) -> None:
+    def __init__(self, files: Files, path: str, base_offset: int, *, exists: bool, lost: bool = False) -> None:
+        """`lost`: the segment's other indexes are gone, so that there is no file says nothing."""
         self._files = files
         self.path = path
         self.base_offset = base_offset
         self.unsynced = True  # written since somebody last synced it, for all we know
-        self._entries: list[AbortedTxn] | None = None if exists else []
+        self._lost = lost
+        self._entries: list[AbortedTxn] | None = None if exists or lost else []
 
     @property
     def entries(self) -> list[AbortedTxn]:
@@ -83,6 +85,7 @@ class TxnIndex:
         """Forget every entry, for a rebuild. Raises: StorageFailed."""
         self._files.remove(self.path)
         self._entries = []
+        self._lost = False
 
     def _cut(self, size: int) -> None:
         self.unsynced = True
@@ -93,6 +96,8 @@ class TxnIndex:
             file.close()
 
     def _read(self) -> list[AbortedTxn]:
+        if self._lost:
+            raise CorruptFile(f"{self.path} may be missing, as the offset index is")
         data = self._files.read_whole(self.path)
         if data is None:
             return []

@@ -9,11 +9,11 @@ import logging
 import math
 import resource
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from kpybroker.replication.closing import close_logs
 from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kpybroker.replication")
 
-SYNCS_AT_ONCE = 16
-"""Logs that are closed at the same time: a file system takes the syncs that come together for one."""
 OPEN_SEGMENTS_MAX = 2000
 """Segment files that are kept open; fewer where the system allows fewer."""
 
@@ -199,7 +197,7 @@ class Logs:
                 continue
             self._recovery_points[place] = opened.recovery_point
             bases = opened.segments.bases
-            if bases and opened.log_start_offset > bases[0]:
+            if opened.log_start_offset > (bases[0] if bases else 0):  # one that lost all of its segments begins there
                 self._log_starts[place] = opened.log_start_offset
             else:
                 self._log_starts.pop(place, None)
@@ -248,21 +246,7 @@ class Logs:
 
         Nobody may use them any more. Only if it went well may the data directory be marked as cleanly shut down.
         """
-        well = True
-
-        async def close(place: tuple[str, int], opened: Log, limiter: trio.CapacityLimiter) -> None:
-            nonlocal well
-            try:
-                await trio.to_thread.run_sync(partial(opened.close, clean=opened.failure is None), limiter=limiter)
-                well = well and opened.failure is None
-            except StorageFailed as failure:
-                log.error("the log of %s-%d cannot be closed: %s", *place, failure)
-                well = False
-
-        limiter = trio.CapacityLimiter(SYNCS_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for place, opened in self._open.items():
-                nursery.start_soon(close, place, opened, limiter)
+        well = await close_logs(self._open.values(), self._data_dir)
         self._collect()
         self._high_watermarks.update(high_watermarks)
         try:
