@@ -22,16 +22,18 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.client_metrics import take_subscriptions
 from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.features import TRANSACTION_VERSION
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
-from kpybroker.cluster.names import CONSUMER_OFFSETS
+from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.cluster.service import Cluster
 from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
-from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.coordinators.machines.settings import GroupSettings, TransactionSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
+from kpybroker.coordinators.transactions import Transactions
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
@@ -46,12 +48,13 @@ from kpybroker.replication.housekeeping import Housekeeping
 from kpybroker.replication.logs import Logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
+from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
-from kpybroker.server.seldom import SeldomLog
 from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -154,8 +157,8 @@ class Node:
                 logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
                 parts = self._parts = _Parts(config, cluster, logs, self._clock, self._ids)
             async with trio.open_nursery() as duties:
-                await duties.start(cluster.run)
                 with _one_line():
+                    await duties.start(cluster.run)
                     await parts.start(duties)
                 async with trio.open_nursery() as connections:
                     await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
@@ -164,7 +167,10 @@ class Node:
         finally:
             cluster.close(clean=closed_well)
         if closed_well:
-            data_dir.write_clean_stop(cluster.broker_epoch)
+            try:
+                data_dir.write_clean_stop(cluster.broker_epoch)
+            except StorageFailed as failure:
+                log.error("the next start recovers all logs: %s", failure)
 
     def _bind(self) -> None:
         for point in self.config.reachable.brokers:
@@ -187,9 +193,10 @@ class Node:
         cluster = parts.cluster
         # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
         # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
-        await cluster.join(
-            self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-        )
+        with _one_line():
+            await cluster.join(
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+            )
         async with trio.open_nursery() as accepting:
             for listener in self._listeners(parts):
                 accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
@@ -198,7 +205,10 @@ class Node:
             await stop.wait()
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
-            await cluster.shut_down_broker()
+            try:
+                await cluster.shut_down_broker()
+            except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
+                log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         parts.idle.close_all()
 
@@ -253,8 +263,18 @@ class _Parts:
             _group_settings(config),
             clock,
             ids,
-            partitions=_offsets_partitions(cluster.image, config),
+            partitions=_partitions(cluster.image, CONSUMER_OFFSETS, config.offsets_topic_num_partitions),
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
+        )
+        self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
+        producer_ids = ProducerIds(cluster.allocate_producer_ids)
+        self.transactions = Transactions(
+            _transaction_settings(config, cluster.image),
+            clock,
+            partitions=_partitions(cluster.image, TRANSACTION_STATE, config.transaction_state_log_num_partitions),
+            new_producer_id=producer_ids.next,
+            sender=self.txn_markers,
+            is_known=self._is_known,
         )
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
@@ -274,8 +294,10 @@ class _Parts:
             controller=InProcessController(),
             replicas=self.replicas,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
-            producer_ids=ProducerIds(cluster.allocate_producer_ids),
+            producer_ids=producer_ids,
             groups=self.groups,
+            transactions=self.transactions,
+            txn_markers=self.txn_markers,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
@@ -293,7 +315,7 @@ class _Parts:
         self._follow_quotas(cluster.image)
         self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
         self._follow_configs(cluster.image)
-        self._follow_groups(cluster.image)
+        self._follow_coordinators(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
         if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
             await self._report(duties)
@@ -305,6 +327,7 @@ class _Parts:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
             duties.start_soon(cleaner.run, name="log cleaner")
         duties.start_soon(self.groups.run, name="group coordinator")
+        duties.start_soon(self.transactions.run, name="transaction coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
         await duties.start(self.gate.run, name="gate")
 
@@ -351,9 +374,10 @@ class _Parts:
         deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
         if deleted:
             self.groups.delete_topics(deleted)
-        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
-        if (offsets is not None and offsets.id in delta.topic_ids) or any(n == CONSUMER_OFFSETS for n, _ in deleted):
-            self._follow_groups(image)
+        if delta.topic_ids:
+            self._follow_coordinators(image)
+        if delta.features:
+            self.transactions.reconfigure(_transaction_settings(self.live.current, image))
 
     def _follow_quotas(self, image: ClusterImage) -> None:
         self.quotas.replace(image.quotas.items())
@@ -364,15 +388,20 @@ class _Parts:
         own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
         self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
 
-    def _follow_groups(self, image: ClusterImage) -> None:
-        """Coordinate the groups of those partitions of the offsets topic that this node leads, in their epoch."""
-        offsets = image.topics.by_name.get(CONSUMER_OFFSETS)
-        me = self.cluster.node_id
-        led = {} if offsets is None else {i: p for i, p in offsets.partitions.items() if p.leader == me}
-        for index in self.groups.led - led.keys():
-            self.groups.resign(index)
-        for index in led.keys() - self.groups.led:
-            self.groups.lead(index, PartitionLog(self.replicas.get(CONSUMER_OFFSETS, index), self.clock))
+    def _follow_coordinators(self, image: ClusterImage) -> None:
+        """Coordinate what lives in those partitions of the internal topics that this node leads, in their epoch."""
+        for coordinator, name in ((self.groups, CONSUMER_OFFSETS), (self.transactions, TRANSACTION_STATE)):
+            topic = image.topics.by_name.get(name)
+            partitions = {} if topic is None else topic.partitions
+            led = [index for index, partition in partitions.items() if partition.leader == self.cluster.node_id]
+            coordinator.follow(led, partial(self._shard_log, name))
+
+    def _shard_log(self, topic: str, index: int) -> PartitionLog:
+        return PartitionLog(self.replicas.get(topic, index), self.clock)
+
+    def _is_known(self, topic: str, index: int) -> bool:
+        known = self.cluster.image.topics.by_name.get(topic)
+        return known is not None and index in known.partitions
 
     async def close_logs(self) -> bool:
         """Close all logs; whether that went well."""
@@ -386,6 +415,8 @@ def _one_line() -> Iterator[None]:
         yield
     except (DataDirRefused, MetadataError, StorageFailed) as failure:
         raise StartupFailed(str(failure)) from failure
+    except Refused as refused:
+        raise StartupFailed(refused.message) from refused
 
 
 def _check_roles(config: BrokerConfig) -> None:
@@ -416,10 +447,21 @@ def _group_settings(config: BrokerConfig) -> GroupSettings:
     )
 
 
-def _offsets_partitions(image: ClusterImage, config: BrokerConfig) -> int:
-    """How many partitions the offsets topic has; before it is there, how many it will be given."""
-    topic = image.topics.by_name.get(CONSUMER_OFFSETS)
-    return config.offsets_topic_num_partitions if topic is None else len(topic.partitions)
+def _transaction_settings(config: BrokerConfig, image: ClusterImage) -> TransactionSettings:
+    return TransactionSettings(
+        timeout_ms_max=config.transaction_max_timeout_ms,
+        id_expiration_ms=config.transactional_id_expiration_ms,
+        abort_interval_ms=config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
+        expiration_interval_ms=config.transaction_remove_expired_transaction_cleanup_interval_ms,
+        two_phase_commit=config.transaction_two_phase_commit_enable,
+        transaction_version=image.features.levels.get(TRANSACTION_VERSION, 0),
+    )
+
+
+def _partitions(image: ClusterImage, name: str, configured: int) -> int:
+    """How many partitions an internal topic has; before it is there, how many it will be given."""
+    topic = image.topics.by_name.get(name)
+    return configured if topic is None else len(topic.partitions)
 
 
 async def serve(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.region import SharedFile
 
@@ -9,12 +10,16 @@ from kpybroker.storage.region import SharedFile
 def sync_paths(files: Files, paths: Iterable[str], folders: Iterable[str] = ()) -> None:
     """Sync files and folders that are still there: retention may have taken one meanwhile. Raises: StorageFailed."""
     for path in paths:
-        if files.exists(path):
+        try:
             file = files.open(path)
-            try:
-                file.sync()
-            finally:
-                file.close()
+        except StorageFailed as failure:
+            if failure.missing:
+                continue
+            raise
+        try:
+            file.sync()
+        finally:
+            file.close()
     for folder in folders:
         if files.exists(folder):
             files.sync_folder(folder)
@@ -27,7 +32,7 @@ class Flush:
     to `Log.end_flush` on the loop.
     """
 
-    __slots__ = ("_files", "_folders", "_paths", "_shared", "generation", "offset")
+    __slots__ = ("_files", "_shared", "folders", "generation", "offset", "paths")
 
     def __init__(
         self,
@@ -41,8 +46,8 @@ class Flush:
     ) -> None:
         self._files = files
         self._shared = shared  # the segments' log files
-        self._paths = paths  # other files, if they are still there
-        self._folders = folders  # where names are new
+        self.paths = paths  # other files, if they are still there
+        self.folders = folders  # where names are new
         self.offset = offset
         self.generation = generation
 
@@ -50,11 +55,11 @@ class Flush:
         """Sync everything; for a worker thread. Raises: StorageFailed."""
         for shared in self._shared:
             shared.file.sync()
-        sync_paths(self._files, self._paths, self._folders)
+        sync_paths(self._files, self.paths, self.folders)
 
     def let_go(self) -> None:
         """Let go of the segment files before `run`, which then opens them by their names; on the loop."""
-        self._paths += [shared.file.path for shared in self._shared]
+        self.paths += [shared.file.path for shared in self._shared]
         self.release()
 
     def release(self) -> None:

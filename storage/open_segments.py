@@ -8,8 +8,24 @@ stays in memory, so that opening it again costs one system call.
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.files import Files, OpenFile
+
 if TYPE_CHECKING:
     from kpybroker.storage.segment import Segment
+
+
+_SHED_PART = 8
+
+
+def open_file(files: Files, path: str, others: "OpenSegments | None", *, create: bool = False) -> OpenFile:
+    """Open a segment's file; without descriptors left, with one that others give up. Raises: StorageFailed."""
+    try:
+        return files.open(path, create=create)
+    except StorageFailed as failure:
+        if not failure.out_of_descriptors or others is None or not others.shed():
+            raise
+        return files.open(path, create=create)
 
 
 class OpenSegments:
@@ -34,3 +50,14 @@ class OpenSegments:
             else:
                 oldest.close()
         segments.append(segment)
+
+    def shed(self) -> bool:
+        """Close some, those that were opened first: descriptors are short. Whether there was one to close."""
+        segments = self._segments
+        wanted = len(segments) // _SHED_PART + 1
+        closed = 0
+        while segments and closed < wanted:
+            segment = segments.popleft()
+            closed += segment.is_open
+            segment.close()
+        return closed > 0

@@ -7,12 +7,13 @@ numbers differ, the active segment's tail is read. Otherwise see `recovery.py`.
 """
 
 import logging
+from contextlib import suppress
 
 import msgspec
 
 from kpybroker.storage import leftovers, recovery
 from kpybroker.storage.checkpoints import read_epochs, read_partition_metadata, write_partition_metadata
-from kpybroker.storage.errors import CorruptFile
+from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.log_config import LogConfig
@@ -56,7 +57,12 @@ def create(
     """See `Log.create`."""
     files.make_folder(directory)
     metadata = write_partition_metadata(uuid_text(topic_id))
-    files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    try:
+        files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    except StorageFailed:
+        with suppress(StorageFailed):  # without its topic id nobody would know the folder as this partition's
+            files.remove_folder(directory)
+        raise
     name = directory.rpartition("/")[2]
     return Loaded(
         files=files,

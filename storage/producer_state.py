@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kpybroker.storage.errors import InvalidTransactionState
 from kpybroker.storage.origin import Origin
 from kpybroker.storage.txn_index import AbortedTxn
+from kpybroker.storage.verification import Guard, Verifications
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import BatchHeader
 
@@ -104,7 +105,7 @@ class Producer:
 class ProducerStates:
     """All producers of one log, up to `end_offset` (excluded)."""
 
-    __slots__ = ("_ongoing", "_unreplicated", "active", "end_offset", "expiration_ms", "name")
+    __slots__ = ("_ongoing", "_unreplicated", "_verifications", "active", "end_offset", "expiration_ms", "name")
 
     def __init__(self, name: str, expiration_ms: int) -> None:
         self.name = name  # the partition's, for messages
@@ -113,8 +114,45 @@ class ProducerStates:
         self.end_offset = 0
         self._ongoing: dict[int, int] = {}  # first offset -> producer id, in growing order of offsets
         self._unreplicated: dict[int, int] = {}  # first offset -> the marker's offset
+        self._verifications = Verifications()
 
     # deciding
+
+    def begin_verification(
+        self, producer_id: int, epoch: int, sequence: int, *, bumps_epoch: bool, now_ms: int
+    ) -> Guard | None:
+        """A guard to ask the coordinator with, before a transactional batch is written; None: its transaction is open.
+
+        Raises: Refused(INVALID_PRODUCER_EPOCH) for an older epoch.
+        """
+        producer = self.active.get(producer_id)
+        if producer is not None:
+            self._check_stale(producer, epoch)
+            if producer.transaction_start is not None and producer.epoch == epoch:
+                return None
+        return self._verifications.begin(producer_id, epoch, sequence, bumps_epoch=bumps_epoch, now_ms=now_ms)
+
+    def check_verified(self, header: BatchHeader, guard: Guard | None) -> None:
+        """Whether a transactional data batch belongs to a transaction that is open here, or that was verified.
+
+        Raises: Refused(INVALID_PRODUCER_EPOCH) for an older epoch, Refused(INVALID_TXN_STATE).
+        """
+        producer = self.active.get(header.producer_id)
+        if producer is not None:
+            if producer.transaction_start is not None and producer.epoch == header.producer_epoch:
+                return
+            self._check_stale(producer, header.producer_epoch)
+        if not self._verifications.passes(header.producer_id, guard):
+            raise Refused(Code.INVALID_TXN_STATE, "Record was not part of an ongoing transaction")
+
+    @staticmethod
+    def _check_stale(producer: Producer, epoch: int) -> None:
+        if epoch < producer.epoch:
+            raise Refused(
+                Code.INVALID_PRODUCER_EPOCH,
+                f"Epoch of producer {producer.producer_id} is {epoch}, which is smaller than the last seen epoch "
+                f"{producer.epoch}",
+            )
 
     def find_duplicate(self, header: BatchHeader) -> BatchSeen | None:
         """The batch seen before that has this one's producer, epoch and sequence numbers."""
@@ -134,9 +172,13 @@ class ProducerStates:
         (clients only), Refused(INVALID_TXN_STATE) outside the transaction that is open.
         """
         producer = self.active.get(header.producer_id)
+        if producer is not None:
+            self._check_epoch(producer, header.producer_epoch, offset)
+        if self._verifications and origin is Origin.CLIENT:
+            known = producer is not None and bool(producer.batches)
+            self._verifications.check_sequence(header, offset, self.name, known_producer=known)
         if producer is None:
             return  # nothing known (or all of it deleted by retention): any sequence number starts the count
-        self._check_epoch(producer, header.producer_epoch, offset)
         if origin is Origin.CLIENT:
             self._check_sequence(producer, header, offset)
         if producer.transaction_start is not None and not header.is_transactional:
@@ -236,6 +278,8 @@ class ProducerStates:
         if producer.transaction_start is None and header.is_transactional:
             producer.transaction_start = base_offset
             self._ongoing[base_offset] = producer_id
+        if self._verifications and header.is_transactional:
+            self._verifications.written(header)
 
     def ended_by(self, header: BatchHeader, marker: EndMarker, base_offset: int) -> EndedTxn | None:
         """The transaction that a marker at `base_offset` ends; None when it has no records in this log."""
@@ -263,6 +307,7 @@ class ProducerStates:
         producer.coordinator_epoch = marker.coordinator_epoch
         producer.last_timestamp = marker.timestamp
         producer.transaction_start = None
+        self._verifications.written(header)
 
     # transactions
 
@@ -280,10 +325,16 @@ class ProducerStates:
         unreplicated = min(self._unreplicated)
         return unreplicated if undecided is None else min(undecided, unreplicated)
 
-    def replicated_to(self, high_watermark: int) -> None:
-        """Markers below `high_watermark` are safe: their transactions hold nobody back any more."""
-        if self._unreplicated:
-            self._unreplicated = {first: last for first, last in self._unreplicated.items() if last >= high_watermark}
+    def replicated_to(self, high_watermark: int) -> bool:
+        """Markers below `high_watermark` are safe: their transactions hold nobody back any more.
+
+        Returns whether there were any.
+        """
+        if not self._unreplicated:
+            return False
+        before = len(self._unreplicated)
+        self._unreplicated = {first: last for first, last in self._unreplicated.items() if last >= high_watermark}
+        return len(self._unreplicated) < before
 
     # keeping and forgetting
 
@@ -292,7 +343,8 @@ class ProducerStates:
         return producer.transaction_start is None and now_ms - producer.last_timestamp >= self.expiration_ms
 
     def expire(self, now_ms: int) -> int:
-        """Forget producers that have expired; returns how many."""
+        """Forget producers that have expired, and questions that led to nothing; returns how many producers."""
+        self._verifications.expire(now_ms, self.expiration_ms)
         expired = [producer_id for producer_id, producer in self.active.items() if self.has_expired(producer, now_ms)]
         for producer_id in expired:
             del self.active[producer_id]

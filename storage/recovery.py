@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
 from kpybroker.storage.dropped import set_aside
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
@@ -208,11 +209,20 @@ def rebuild_txn_index(
     load_producers(segments, snapshots, producers, start, segment.base_offset, 0)
     segment.txn_index.reset()
     try:
+        _index_aborted(segment, producers)
+        segment.txn_index.spill()
+    except StorageFailed:
+        segment.txn_index.distrust()  # what is in memory only would not be there after a clean stop
+        raise
+
+
+def _index_aborted(segment: Segment, producers: ProducerStates) -> None:
+    try:
         for at, header in segment.headers():
             if header.producer_id >= 0:
                 _apply(segment, producers, header, segment.read(at, header.length) if header.is_control else b"")
     except CorruptRecords as error:
-        _log.warning("%s: the index of aborted transactions is incomplete: %s", known.name, error)
+        _log.warning("%s: the index of aborted transactions is incomplete: %s", producers.name, error)
 
 
 def find_epochs(segments: Segments, epochs: LeaderEpochs, end: int) -> None:

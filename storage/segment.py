@@ -11,6 +11,7 @@ reads headers from there, a few KiB at a time.
 import logging
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kpybroker.storage.batches import first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
@@ -19,7 +20,7 @@ from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
-from kpybroker.storage.open_segments import OpenSegments
+from kpybroker.storage.open_segments import OpenSegments, open_file
 from kpybroker.storage.recent import Recent
 from kpybroker.storage.region import SharedFile
 from kpybroker.storage.time_index import TimeIndex
@@ -146,7 +147,7 @@ class Segment:
 
     def create(self, size: int = 0) -> None:
         """Make its log file, anew even if there is one. `size`: preallocate so many bytes. Raises: StorageFailed."""
-        file = self._files.open(self.path(LOG), create=True)
+        file = open_file(self._files, self.path(LOG), self.open_segments, create=True)
         try:
             file.truncate(0)
             if size:
@@ -165,7 +166,7 @@ class Segment:
         """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
         if self._shared is None:
             known = self._size >= 0 and self._indexed  # a preallocated file is longer than what is in it
-            self._has_opened(self._files.open(self.path(LOG)))
+            self._has_opened(open_file(self._files, self.path(LOG), self.open_segments))
             assert self._shared is not None
             if not known:
                 self._size = self._shared.file.size()
@@ -279,11 +280,11 @@ class Segment:
             self._first_timestamp = max_timestamp
 
     def spill(self) -> None:
-        """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
-        if self.offset_index.file.spill_due:
-            self.offset_index.file.spill()
-        if self.time_index.file.spill_due:
-            self.time_index.file.spill()
+        """Write index entries if enough of them wait, and the disk takes them: they may as well wait for longer."""
+        for index in (self.offset_index.file, self.time_index.file):
+            if index.spill_due:
+                with suppress(StorageFailed):
+                    index.spill()
 
     def settle(self) -> None:
         """Write its indexes and cut off what was preallocated, so that the files stand for themselves.
@@ -301,6 +302,7 @@ class Segment:
         """Write all waiting index entries. Raises: StorageFailed."""
         self.offset_index.file.spill()
         self.time_index.file.spill()
+        self.txn_index.spill()
 
     def unsynced_indexes(self) -> list[str]:
         """The index files that were written since the last call, for the caller to sync."""

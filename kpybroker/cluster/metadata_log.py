@@ -9,6 +9,7 @@ everything appended before it (group commit). Kafka's raft leader syncs its log 
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -246,15 +247,22 @@ class MetadataLog:
     def upgrade_quorum(self, endpoints: tuple[tuple[str, str, int], ...], now_ms: int) -> None:
         """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
 
-        Raises: StorageFailed.
+        Raises: StorageFailed; without room for its records the quorum is what it was.
         """
-        self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
+        former, quorum = copy.copy(self.raft), self.quorum
+        try:
+            self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
+        except StorageFailed as failure:
+            if failure.temporary:
+                self.raft, self.quorum = former, quorum
+            raise
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
         """Write records and apply them to `image`; returns the offset of the last one. Committed later.
 
-        Raises: StorageFailed; UnreplayableRecord, a bug of whoever decided on the record. Either ends the node: the log
-        and the image may no longer agree.
+        Raises: StorageFailed, and if that is but temporary and `log_end_offset` still the same, nothing has happened;
+        UnreplayableRecord, a bug of whoever decided on the record. Anything else ends the node: the log and the image
+        may no longer agree.
         """
         for start in range(0, len(records), BATCH_RECORDS_MAX):
             chunk = records[start : start + BATCH_RECORDS_MAX]
@@ -264,6 +272,7 @@ class MetadataLog:
 
     def _write(self, data: bytes, records: Sequence[MetadataRecord], count: int, now_ms: int) -> None:
         epoch = self.raft.epoch
+        self._mend(now_ms)
         appended = self._log.append_as_leader(data, leader_epoch=epoch, now_ms=now_ms, origin=Origin.CONTROLLER)
         assert appended.last_offset - appended.first_offset + 1 == count, "a batch takes an offset for each record"
         self._loader.load(MetadataBatch(appended.first_offset, appended.last_offset, epoch, now_ms, records))
@@ -271,10 +280,21 @@ class MetadataLog:
         self._pending.append((appended.last_offset + 1, len(data), delta))
         self.raft.step(Appended(appended.last_offset + 1))
 
+    def _mend(self, now_ms: int) -> None:
+        """A log that stopped half-way for want of room is read again. Raises: StorageFailed."""
+        if self._log.failure is not None and self._log.failure.temporary:
+            end = self._log.log_end_offset
+            self._log.mend(now_ms)
+            assert self._log.log_end_offset == end, "all that was appended is in the files"
+
     # Committing
 
-    def begin_flush(self) -> Flush | None:
-        """What must be synced for everything appended so far to be committed; None: it is durable."""
+    def begin_flush(self, now_ms: int) -> Flush | None:
+        """What must be synced for everything appended so far to be committed; None: it is durable.
+
+        Raises: StorageFailed.
+        """
+        self._mend(now_ms)
         return self._log.begin_flush()
 
     def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> list[Delta]:

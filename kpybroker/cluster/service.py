@@ -12,6 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -47,6 +48,13 @@ from kpybroker.wire.messages.broker_registration import (
     Feature,
     Listener,
 )
+
+log = logging.getLogger(__name__)
+
+COMMIT_AGAIN_S = 1.0
+"""How long a commit waits for which there was no room, or no descriptor."""
+SNAPSHOT_AGAIN_S = 30.0
+"""The same of a snapshot."""
 
 Change = Callable[[Delta, ClusterImage], None]
 """What a listener is: told what changed and the image after it."""
@@ -214,15 +222,26 @@ class Cluster:
             if self.controller.failure is not None:
                 raise self.controller.failure
             self.controller.appended = trio.Event()
-            flush = self._log.begin_flush()
-            if flush is None:
-                continue
             try:
-                await self._in_worker(flush.run)
-            except StorageFailed as error:
-                self._log.end_flush(flush, error)
-                raise
-            self._publish(self._log.end_flush(flush))
+                await self._commit()
+            except StorageFailed as failure:
+                if not failure.temporary:
+                    raise
+                log.error("the metadata log cannot be synced now: %s", failure)
+                await trio.sleep(COMMIT_AGAIN_S)
+                self.controller.appended.set()
+
+    async def _commit(self) -> None:
+        """Sync once, if need be. Raises: StorageFailed."""
+        flush = self._log.begin_flush(self._clock.wall_ms())
+        if flush is None:
+            return
+        failure: StorageFailed | None = None
+        try:
+            await self._in_worker(flush.run)
+        except StorageFailed as failed:
+            failure = failed
+        self._publish(self._log.end_flush(flush, failure))
 
     def _publish(self, deltas: Sequence[Delta]) -> None:
         if deltas:
@@ -243,23 +262,39 @@ class Cluster:
             self._committed = trio.Event()
             if not self._policy.due(self._clock.monotonic_s()):
                 continue
-            job = self._log.snapshot_job(self._clock.wall_ms())
-            self._policy.taken()
-            if job is not None:
-                await self._in_worker(job.run)
-                self._log.snapshot_written(job, self._clock.wall_ms())
+            taken = self._policy.taken()
+            try:
+                await self._snapshot()
+            except StorageFailed as failure:
+                if not failure.temporary:
+                    raise
+                log.error("no snapshot of the metadata can be written now: %s", failure)
+                await trio.sleep(SNAPSHOT_AGAIN_S)
+                self._policy.put_back(taken)
+
+    async def _snapshot(self) -> None:
+        """Write a snapshot, if there is anything new. Raises: StorageFailed."""
+        job = self._log.snapshot_job(self._clock.wall_ms())
+        if job is not None:
+            await self._in_worker(job.run)
+            self._log.snapshot_written(job, self._clock.wall_ms())
 
     def close(self, *, clean: bool) -> None:
-        """Write a last snapshot and close the files; after `run` has ended. Blocks. Raises: StorageFailed.
+        """Write a last snapshot and close the files; after `run` has ended. Blocks.
 
-        `clean` False closes without either, as after a failure.
+        `clean` False closes without either, as after a failure. What the disk does not take is but told: the next start
+        reads the log as after a crash in any case.
         """
         now_ms = self._clock.wall_ms()
-        job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
-        if job is not None:
-            job.run()
-            self._log.snapshot_written(job, now_ms)
-        self._log.close(clean=clean)
+        try:
+            job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
+            if job is not None:
+                job.run()
+                self._log.snapshot_written(job, now_ms)
+            self._log.close(clean=clean)
+        except StorageFailed as failure:
+            log.error("the metadata log was not closed as it should: %s", failure)
+            self._log.close(clean=False)
 
     # This node's broker
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from kpybroker.coordinators.machines.shard import GroupShard
+from kpybroker.coordinators.machines.effects import Machine
 from kpybroker.wire.errors import UnknownRecord
-from kpybroker.wire.internal.framing import decode_group_record
 from kpybroker.wire.records.batch import BatchHeader, iter_headers, iter_records
 from kpybroker.wire.records.control import ControlType, control_type
 
@@ -20,9 +19,7 @@ RECORDS_PER_TURN = 500
 """How many records are read before other tasks get their turn: some 5 ms of work."""
 
 
-async def load(
-    machine: GroupShard, chunks: Iterable[bytes | memoryview], still_wanted: Callable[[], bool]
-) -> int | None:
+async def load(machine: Machine, chunks: Iterable[bytes | memoryview], still_wanted: Callable[[], bool]) -> int | None:
     """Apply the batches of a log to an empty machine, letting other tasks run now and then.
 
     Returns the offset after the last batch; None if it was no longer wanted when it looked. Raises: Refused from
@@ -41,7 +38,7 @@ async def load(
     return end
 
 
-def replay(machine: GroupShard, chunk: bytes | memoryview, position: int, header: BatchHeader) -> int:
+def replay(machine: Machine, chunk: bytes | memoryview, position: int, header: BatchHeader) -> int:
     """Apply one batch; returns how many records it had. Of control batches only those that end transactions count."""
     count = 0
     producer_id = header.producer_id if header.is_transactional else NO_PRODUCER_ID
@@ -53,10 +50,10 @@ def replay(machine: GroupShard, chunk: bytes | memoryview, position: int, header
                 machine.end_transaction(header.producer_id, committed=kind is ControlType.COMMIT)
             continue
         if record.key is None:
-            logger.warning("Ignoring a record without a key at offset %d of a group log", record.offset)
+            logger.warning("Ignoring a record without a key at offset %d of a coordinator's log", record.offset)
             continue
         try:
-            key, value = decode_group_record(record.key, record.value)
+            key, value = machine.decode(record.key, record.value)
         except UnknownRecord as unknown:
             logger.warning(
                 "Keeping a record of a later release at offset %d without using it: %s", record.offset, unknown

@@ -8,6 +8,7 @@ from kpybroker.clock import Clock
 from kpybroker.replication.partition import Partition
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import iter_headers
 
@@ -28,6 +29,11 @@ class PartitionLog:
         return self._partition.high_watermark
 
     @property
+    def leader_epoch(self) -> int:
+        """The epoch of this node's leadership."""
+        return self._partition.leader_epoch
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
         try:
@@ -41,7 +47,7 @@ class PartitionLog:
         """The topic's max.message.bytes."""
         return self._partition.log.config.message_bytes_max
 
-    def append(self, records: bytes) -> int:
+    def append(self, records: bytes, *, guard: Guard | None = None, transaction_version: int = 0) -> int:
         """Append one batch; returns its last offset. Raises: Refused, also if it is too large for the topic.
 
         The log itself asks that of clients' batches only.
@@ -50,7 +56,14 @@ class PartitionLog:
             why = f"a batch of {len(records)} bytes is over the limit of {self.batch_bytes_max}"
             raise Refused(Code.MESSAGE_TOO_LARGE, why=why)
         now_ms = self._clock.wall_ms()
-        return self._partition.append(bytearray(records), now_ms=now_ms, origin=Origin.COORDINATOR).last_offset
+        appended = self._partition.append(
+            bytearray(records),
+            now_ms=now_ms,
+            origin=Origin.COORDINATOR,
+            guard=guard,
+            transaction_version=transaction_version,
+        )
+        return appended.last_offset
 
     async def wait_high_watermark(self, offset: int) -> None:
         """Return when the high watermark has reached `offset`. Raises: Refused once this node no longer leads."""
@@ -70,7 +83,7 @@ class PartitionLog:
                 data, offset = _whole_batches(self._partition, offset)
                 yield data
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self._partition.failed("load groups from", failure) from failure
 
 
 def _whole_batches(partition: Partition, offset: int) -> tuple[bytes, int]:

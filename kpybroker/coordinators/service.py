@@ -1,43 +1,34 @@
-"""The group coordinator of a node: its shards, their deadlines, and the operations that handlers call.
+"""The group coordinator of a node: the operations that handlers call.
 
-A group lives in the shard that its id's hash picks, and is coordinated by the leader of that partition of
-`__consumer_offsets`. The operations take the request's message and return the response's; whatever goes wrong on the
-way stands in the response as Kafka puts it there, so a handler authorises, calls, and returns. `local` and `Shard.ask`
-are for those who want the Refused instead.
-
-Deadlines: one heap for all shards, and one task that sleeps until the first is due.
+The operations take the request's message and return the response's; whatever goes wrong on the way stands in the
+response as Kafka puts it there, so a handler authorises, calls, and returns. `local` and `Shard.ask` are for those who
+want the Refused instead.
 """
 
 from __future__ import annotations
 
-import heapq
-import logging
-import struct
-from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
-from itertools import count
 from typing import cast
 
-import trio
-
 from kpybroker.clock import Clock
-from kpybroker.coordinators.loading import load
+from kpybroker.coordinators.coordinator import Coordinator
 from kpybroker.coordinators.machines import events
-from kpybroker.coordinators.machines.deadlines import NEVER
+from kpybroker.coordinators.machines.effects import TxnProducer
 from kpybroker.coordinators.machines.replies import (
     commit_error,
     described_error,
     join_error,
     leave_error,
     sync_error,
+    txn_commit_error,
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
-from kpybroker.coordinators.shard_log import ShardLog
-from kpybroker.coordinators.shards import Shard, ShardState, Wait, Waiter, wait_however_long
+from kpybroker.coordinators.machines.shard import GroupShard
+from kpybroker.coordinators.shards import Shard, ShardState, ShardTerms, Wait, Waiter, wait_however_long
 from kpybroker.ids import Ids
+from kpybroker.replication.txn_markers import marker_batch
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code, Refused
-from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -48,13 +39,10 @@ from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCom
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
+from kpybroker.wire.messages.write_txn_markers import WritableTxnMarker
 from kpybroker.wire.records.batch import Codec
 from kpybroker.wire.schema import replace
-
-logger = logging.getLogger(__name__)
-
-INT32_MASK = 0xFFFFFFFF
-PARTITIONS_KEPT = 4096
 
 PROTOCOL_NULLABLE_SINCE = 7
 """The version of JoinGroup whose response may say that there is no protocol."""
@@ -66,160 +54,26 @@ LEAVE_BATCHED_SINCE = 3
 Topics = Iterable[tuple[str, bytes]]
 
 
-def java_hash(text: str) -> int:
-    """Java's String.hashCode, a signed 32-bit number: over UTF-16 units, so two for what is beyond 16 bits."""
-    data = text.encode("utf-16-le", "surrogatepass")
-    result = 0
-    for unit in struct.unpack(f"<{len(data) // 2}H", data):
-        result = (31 * result + unit) & INT32_MASK
-    return result - (1 << 32) if result >> 31 else result
-
-
-def partition_of(group_id: str, partitions: int) -> int:
-    """The partition of `__consumer_offsets`, of so many, that a group lives in.
-
-    Kafka's own absolute value: the one negative number that has no positive counterpart becomes 0.
-    """
-    number = java_hash(group_id)
-    return 0 if number == -(1 << 31) else abs(number) % partitions
-
-
-class Groups:
+class Groups(Coordinator[GroupShard]):
     """All that this node coordinates of groups. One per node; `run` must be running."""
 
     def __init__(
         self, settings: GroupSettings, clock: Clock, ids: Ids, *, partitions: int, codec: Codec = "none"
     ) -> None:
         """`partitions`: how many `__consumer_offsets` has, or will have; `codec`: offsets.topic.compression.codec."""
+        terms = ShardTerms(name="group", codec=codec, commit_timeout_s=settings.commit_timeout_ms / 1000)
+        super().__init__(lambda: GroupShard(settings), clock, terms, partitions=partitions)
         self.settings = settings
-        self.partitions = partitions
-        self._clock = clock
         self._ids = ids
-        self._codec = codec
-        self._shards: dict[int, Shard] = {}
-        self._to_load: deque[Shard] = deque()
-        self._load_wanted = trio.Event()
-        self._due: list[tuple[float, int, Shard]] = []
-        self._tie = count()
-        self._earlier = trio.Event()
-        self._sleeps_until_s = NEVER
-        self._partition_of = lru_cache(PARTITIONS_KEPT)(partition_of)
 
-    # -- where groups live
-
-    def partition_for(self, group_id: str) -> int:
-        """The partition of `__consumer_offsets` that a group lives in."""
-        return self._partition_of(group_id, self.partitions)
-
-    def local(self, group_id: str) -> Shard:
+    def local(self, group_id: str) -> Shard[GroupShard]:
         """The shard of a group that this node coordinates.
 
         Raises: Refused: INVALID_GROUP_ID for an empty id, NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS.
         """
         if not group_id:
             raise Refused(Code.INVALID_GROUP_ID)
-        return self._shard(group_id)
-
-    def _shard(self, group_id: str) -> Shard:
-        shard = self._shards.get(self.partition_for(group_id))
-        if shard is None:
-            raise Refused(Code.NOT_COORDINATOR)
-        shard.require_active()
-        return shard
-
-    @property
-    def led(self) -> frozenset[int]:
-        """The partitions of `__consumer_offsets` whose groups this node coordinates."""
-        return frozenset(self._shards)
-
-    def lead(self, index: int, log: ShardLog) -> None:
-        """This node has become leader of a partition of `__consumer_offsets`: load its groups, and coordinate them.
-
-        A partition without records is ready when this returns; others are when `run` has read them, one by one.
-        """
-        self.resign(index)
-        self._load(index, log)
-
-    def resign(self, index: int) -> None:
-        """This node does not lead the partition any more. Whoever waits is told NOT_COORDINATOR."""
-        shard = self._shards.pop(index, None)
-        if shard is not None and shard.state is not ShardState.LOST:
-            shard.resign()
-
-    def _load(self, index: int, log: ShardLog) -> None:
-        shard = self._shards[index] = Shard(
-            index, log, self.settings, self._clock, codec=self._codec, rearm=self._arm, lost=self._reload
-        )
-        if log.is_empty:
-            shard.activate(0)
-        else:
-            self._to_load.append(shard)
-            self._load_wanted.set()
-
-    def _reload(self, shard: Shard) -> None:
-        """A log that refused to be written may still be read, and led again: what it says is the truth."""
-        if self._shards.get(shard.index) is shard:
-            self._load(shard.index, shard.log)
-
-    # -- tasks
-
-    async def run(self) -> None:
-        """Load shards and tick deadlines, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._load_all)
-            nursery.start_soon(self._tick_all)
-
-    async def _load_all(self) -> None:
-        while True:
-            while self._to_load:
-                await self._load_one(self._to_load.popleft())
-            self._load_wanted = trio.Event()
-            await self._load_wanted.wait()
-
-    async def _load_one(self, shard: Shard) -> None:
-        try:
-            chunks = shard.log.read_batches(0)
-            end_offset = await load(shard.machine, chunks, lambda: self._shards.get(shard.index) is shard)
-        except (Refused, MalformedMessage) as error:
-            logger.error("Group shard %d could not be loaded: %s", shard.index, error)
-            shard.state = ShardState.LOST
-            return
-        except Exception:  # a record that we misread: its groups are not served, all others are
-            logger.exception("Group shard %d could not be loaded", shard.index)
-            shard.state = ShardState.LOST
-            return
-        if end_offset is not None:
-            shard.activate(end_offset)
-            logger.info("Loaded group shard %d up to offset %d", shard.index, end_offset)
-
-    async def _tick_all(self) -> None:
-        while True:
-            self._tick_due()
-            self._sleeps_until_s = self._due[0][0] if self._due else NEVER
-            self._earlier = trio.Event()
-            with trio.move_on_at(self._sleeps_until_s):
-                await self._earlier.wait()
-
-    def _tick_due(self) -> None:
-        """Tick every shard as long as it has something due."""
-        while self._due and self._due[0][0] <= self._clock.monotonic_s():
-            when_s, _, shard = heapq.heappop(self._due)
-            if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
-                continue  # gone, or armed for an earlier time since
-            shard.armed_s = NEVER
-            if shard.machine.deadline_s <= self._clock.monotonic_s():
-                shard.perform(events.Tick())
-            else:
-                self._arm(shard)  # what was due has been put off
-
-    def _arm(self, shard: Shard) -> None:
-        """See that the shard is ticked at its deadline. One put off costs nothing until the old time has come."""
-        when_s = shard.machine.deadline_s
-        if when_s < shard.armed_s:
-            shard.armed_s = when_s
-            heapq.heappush(self._due, (when_s, next(self._tie), shard))
-            if when_s < self._sleeps_until_s:
-                self._earlier.set()
+        return self.shard(group_id)
 
     # -- membership
 
@@ -296,12 +150,48 @@ class Groups:
     async def commit_offsets(self, request: OffsetCommitRequest, *, version: int) -> OffsetCommitResponse:
         """OffsetCommit, of topics that exist: each with its name, and with its id, which is stored too."""
         try:
-            shard = self._shard(request.group_id)
+            shard = self.shard(request.group_id)
         except Refused as refusal:
             return commit_error(refusal.code, request.topics)
         waiter = Waiter()
         event = events.CommitOffsets(request, version, waiter)
         return cast("OffsetCommitResponse", await shard.ask(event, waiter))
+
+    async def commit_txn_offsets(
+        self, request: TxnOffsetCommitRequest, *, guard: Guard | None
+    ) -> TxnOffsetCommitResponse:
+        """TxnOffsetCommit, of topics that exist: each with its name and its id. `guard`: its transaction was verified.
+
+        The offsets are pending until `end_transaction`.
+        """
+        try:
+            shard = self.local(request.group_id)
+        except Refused as refusal:
+            return txn_commit_error(refusal.code, request.topics)
+        waiter = Waiter()
+        producer = TxnProducer(request.producer_id, request.producer_epoch, guard)
+        event = events.CommitTxnOffsets(request, producer, waiter)
+        return cast("TxnOffsetCommitResponse", await shard.ask(event, waiter))
+
+    async def end_transaction(self, index: int, marker: WritableTxnMarker) -> Code:
+        """A transaction that offsets in this partition of `__consumer_offsets` may belong to is committed or aborted.
+
+        NOT_LEADER_OR_FOLLOWER as long as the partition's groups are not coordinated here: the marker comes again then.
+        """
+        shard = self._shards.get(index)
+        if shard is None:
+            return Code.NOT_LEADER_OR_FOLLOWER
+        try:
+            await shard.end_transaction(
+                marker_batch(marker, self._clock.wall_ms()),
+                marker.producer_id,
+                committed=marker.transaction_result,
+                version=marker.transaction_version,
+            )
+        except Refused as refusal:
+            not_yet = (Code.COORDINATOR_LOAD_IN_PROGRESS, Code.NOT_COORDINATOR)
+            return Code.NOT_LEADER_OR_FOLLOWER if refusal.code in not_yet else refusal.code
+        return Code.NONE
 
     async def fetch_offsets(self, group: OffsetFetchRequestGroup, *, require_stable: bool) -> OffsetFetchResponseGroup:
         """One group of an OffsetFetch. Topics carry names; ids only where the client gave them (version 10).
@@ -309,7 +199,7 @@ class Groups:
         An error stands at the group; before version 2 the handler has to repeat it at each partition.
         """
         try:
-            shard = self._shard(group.group_id)
+            shard = self.shard(group.group_id)
         except Refused as refusal:
             return OffsetFetchResponseGroup(group_id=group.group_id, topics=[], error_code=refusal.code)
         waiter = Waiter()
@@ -327,10 +217,7 @@ class Groups:
 
     def delete_topics(self, topics: Topics) -> None:
         """Topics, as (name, id), are gone from the cluster: so are their offsets, in every shard of this node."""
-        event = events.TopicsDeleted(tuple(topics))
-        for shard in list(self._shards.values()):
-            if shard.state is ShardState.ACTIVE:
-                shard.perform(event)
+        self.tell_all(events.TopicsDeleted(tuple(topics)))
 
     # -- administration
 
@@ -340,7 +227,7 @@ class Groups:
         for ids in self._by_partition(group_ids):
             waiter = Waiter()
             try:
-                response = await self._shard(ids[0]).ask(events.DeleteGroups(ids, waiter), waiter)
+                response = await self.shard(ids[0]).ask(events.DeleteGroups(ids, waiter), waiter)
             except Refused as refusal:
                 results += [DeletableGroupResult(group_id=group_id, error_code=refusal.code) for group_id in ids]
             else:
@@ -353,7 +240,7 @@ class Groups:
         for ids in self._by_partition(group_ids):
             waiter = Waiter()
             try:
-                response = await self._shard(ids[0]).ask(events.DescribeGroups(ids, version, waiter), waiter)
+                response = await self.shard(ids[0]).ask(events.DescribeGroups(ids, version, waiter), waiter)
             except Refused as refusal:
                 described += [described_error(group_id, refusal.code) for group_id in ids]
             else:
@@ -364,7 +251,7 @@ class Groups:
         """ListGroups: all groups that this node coordinates. Not complete while a shard loads, so an error then."""
         groups: list[ListedGroup] = []
         states, types = tuple(request.states_filter), tuple(request.types_filter)
-        for shard in list(self._shards.values()):
+        for shard in self.shards:
             if shard.state is ShardState.LOADING:
                 return ListGroupsResponse(error_code=Code.COORDINATOR_LOAD_IN_PROGRESS, groups=[])
             if shard.state is not ShardState.ACTIVE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from kpybroker.storage.verification import Guard
+
 
 class ShardLog(Protocol):
     """One partition of an internal topic whose leader this node is, as seen by the shard that lives in it.
@@ -19,6 +21,11 @@ class ShardLog(Protocol):
         ...
 
     @property
+    def leader_epoch(self) -> int:
+        """The epoch of this node's leadership: of two coordinators, the later one's is greater."""
+        ...
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all: there is nothing to load."""
         ...
@@ -28,10 +35,11 @@ class ShardLog(Protocol):
         """The topic's max.message.bytes: no batch may be larger."""
         ...
 
-    def append(self, records: bytes) -> int:
+    def append(self, records: bytes, *, guard: Guard | None = None, transaction_version: int = 0) -> int:
         """Append one batch as leader, with acks of all in-sync replicas in mind; returns its last offset.
 
-        Base offset and leader epoch are the log's to fill in. Raises: Refused, and then nothing was written.
+        Base offset and leader epoch are the log's to fill in. `guard` is that of a transaction's first batch,
+        `transaction_version` a marker's. Raises: Refused, and then nothing was written.
         """
         ...
 

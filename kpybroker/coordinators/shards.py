@@ -1,7 +1,8 @@
 """The edge of one shard: performs what its machine decides, in the order that makes replies true.
 
 Append, apply, and only then answer: at once if the high watermark already covers the log's end (with one replica it
-always does), else when it gets there. A reply waits in the task that asked for it; nothing is spawned.
+always does), else when it gets there. A reply waits in the task that asked for it; nothing is spawned. Actions go to
+the coordinator, which sees to it that they wait likewise.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
 import trio
 
 from kpybroker.clock import Clock
 from kpybroker.coordinators.machines.deadlines import NEVER
-from kpybroker.coordinators.machines.events import Effects, Event, Record, Response
-from kpybroker.coordinators.machines.replies import coordinator_code, instead_of
-from kpybroker.coordinators.machines.settings import GroupSettings
-from kpybroker.coordinators.machines.shard import GroupShard
+from kpybroker.coordinators.machines.effects import Effects, Machine, Record, TxnProducer, coordinator_code
 from kpybroker.coordinators.shard_log import ShardLog
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.framing import encode_key, encode_value
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 NO_PRODUCER_ID = -1
 RECORD_OVERHEAD_MAX = 36
 """What a record takes in a batch beyond its key and value, at the most: attributes, lengths, deltas."""
+
+M = TypeVar("M", bound=Machine)
 
 _LOST_LOG = (Code.NOT_LEADER_OR_FOLLOWER, Code.KAFKA_STORAGE_ERROR)
 
@@ -49,7 +50,7 @@ class Waiter:
     __slots__ = ("end_offset", "response", "wake")
 
     def __init__(self) -> None:
-        self.response: Response | None = None
+        self.response: Any = None
         self.end_offset = 0
         self.wake: Callable[[], None] | None = None
         """Called when the answer has come. Set by whoever waits for it."""
@@ -59,7 +60,7 @@ class Waiter:
         """Whether the answer has come."""
         return self.response is not None
 
-    def resolve(self, response: Response, end_offset: int) -> None:
+    def resolve(self, response: object, end_offset: int) -> None:
         """Answer. Only the first answer counts."""
         if self.response is None:
             self.response = response
@@ -79,33 +80,49 @@ async def wait_however_long(waiter: Waiter) -> None:
     await event.wait()
 
 
-class Shard:
-    """One partition of `__consumer_offsets` and the groups in it."""
+class ShardTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What all shards of one coordinator share."""
+
+    name: str
+    """What it coordinates, for the log: `group`, `transaction`."""
+    codec: Codec = "none"
+    """How its records are compressed."""
+    commit_timeout_s: float
+    """How long a reply waits for the high watermark before it becomes an error."""
+
+
+class Shard(Generic[M]):
+    """One partition of an internal topic and what is coordinated by it."""
 
     def __init__(
         self,
         index: int,
         log: ShardLog,
-        settings: GroupSettings,
+        machine: M,
         clock: Clock,
         *,
-        codec: Codec,
-        rearm: Callable[[Shard], None],
-        lost: Callable[[Shard], None],
+        terms: ShardTerms,
+        rearm: Callable[[Shard[M]], None],
+        lost: Callable[[Shard[M]], None],
+        act: Callable[[Shard[M], Any], None],
     ) -> None:
+        """Whoever keeps the shard is told of what its machine now waits for, of its end, and of each action."""
         self.index = index
         self.log = log
-        self.machine = GroupShard(settings)
+        self.machine = machine
         self.state = ShardState.LOADING
         self.end_offset = 0
         """The log's end as the shard knows it: what has been applied."""
         self.armed_s = NEVER
         """For when the service's heap has this shard; kept by the service."""
         self._clock = clock
-        self._codec = codec
+        self._terms = terms
         self._rearm = rearm
         self._lost = lost
-        self._commit_timeout_s = settings.commit_timeout_ms / 1000
+        self._act = act
+
+    def __str__(self) -> str:
+        return f"{self._terms.name} shard {self.index}"
 
     def require_active(self) -> None:
         """Raises: Refused COORDINATOR_LOAD_IN_PROGRESS or NOT_COORDINATOR if it can't be asked now."""
@@ -113,7 +130,7 @@ class Shard:
             loading = self.state is ShardState.LOADING
             raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS if loading else Code.NOT_COORDINATOR)
 
-    async def ask(self, event: Event, waiter: Waiter, wait: Wait = wait_however_long) -> Response:
+    async def ask(self, event: object, waiter: Waiter, wait: Wait = wait_however_long) -> Any:
         """The answer to an event whose token is `waiter`; `wait` is used only if it is not there at once.
 
         Being cancelled ends the wait only: a member goes on joining, a record stays appended. Errors come as responses
@@ -128,20 +145,20 @@ class Shard:
             return waiter.response
         return await self._replicated(waiter.response, waiter.end_offset)
 
-    async def _replicated(self, response: Response, end_offset: int) -> Response:
+    async def _replicated(self, response: Any, end_offset: int) -> Any:
         """The response once the log is replicated up to `end_offset`; an error in its place if that takes too long.
 
         Nothing is undone then: what was appended may still become replicated, as with any request that timed out.
         """
-        with trio.move_on_after(self._commit_timeout_s):
+        with trio.move_on_after(self._terms.commit_timeout_s):
             try:
                 await self.log.wait_high_watermark(end_offset)
             except Refused as refusal:
-                return instead_of(response, coordinator_code(refusal.code))
+                return self.machine.instead_of(response, coordinator_code(refusal.code))
             return response
-        return instead_of(response, coordinator_code(Code.REQUEST_TIMED_OUT))
+        return self.machine.instead_of(response, coordinator_code(Code.REQUEST_TIMED_OUT))
 
-    def perform(self, event: Event) -> None:
+    def perform(self, event: object) -> None:
         """Let the machine decide, and carry out what it decides."""
         now = self._clock.now()
         effects = self.machine.step(event, now)
@@ -149,7 +166,7 @@ class Shard:
             try:
                 self._append(effects, now.wall_ms)
             except Refused as refusal:
-                logger.warning("The log of group shard %d refused a decision: %s", self.index, refusal)
+                logger.warning("The log of %s refused a decision: %s", self, refusal)
                 effects = self.machine.refused(effects, refusal.code, now)
                 if refusal.code in _LOST_LOG:
                     self._finish(effects)
@@ -158,37 +175,70 @@ class Shard:
                     return
         self._finish(effects)
 
-    def _append(self, effects: Effects, wall_ms: int) -> None:
+    def _append(self, effects: Effects[Any], wall_ms: int) -> None:
         """Append the records and apply each. Raises: Refused; what had been appended before that is applied."""
+        producer = effects.producer
+        guard, producer_id = (None, NO_PRODUCER_ID) if producer is None else (producer.guard, producer.id)
         for records, batch in self._batches(effects, wall_ms):
-            last_offset = self.log.append(batch)
+            last_offset = self.log.append(batch, guard=guard)
             apply = self.machine.apply
             for offset, record in enumerate(records, last_offset - len(records) + 1):
-                apply(offset, NO_PRODUCER_ID, record.key, record.value)
+                apply(offset, producer_id, record.key, record.value)
             self.end_offset = last_offset + 1
 
-    def _batches(self, effects: Effects, wall_ms: int) -> Iterator[tuple[list[Record], bytes]]:
+    async def end_transaction(self, batch: bytes, producer_id: int, *, committed: bool, version: int) -> None:
+        """Write a transaction marker, let the producer's offsets count or vanish, and return when it is replicated.
+
+        `batch` is the marker, `version` its transaction's. Raises: Refused.
+        """
+        self.require_active()
+        try:
+            last_offset = self.log.append(batch, transaction_version=version)
+        except Refused as refusal:
+            if refusal.code in _LOST_LOG:
+                self.resign()
+                self._lost(self)
+            raise
+        self.machine.end_transaction(producer_id, committed=committed)
+        self.end_offset = end_offset = last_offset + 1
+        if end_offset > self.log.high_watermark:
+            with trio.move_on_after(self._terms.commit_timeout_s):
+                await self.log.wait_high_watermark(end_offset)
+                return
+            raise Refused(Code.REQUEST_TIMED_OUT)
+
+    def _batches(self, effects: Effects[Any], wall_ms: int) -> Iterator[tuple[list[Record], bytes]]:
         """One batch, or where each record stands for itself, as many as the largest allowed batch makes necessary."""
         encoded = [_encoded(record, wall_ms) for record in effects.records]
         if not effects.splittable:
-            yield effects.records, build_batch(encoded, codec=self._codec)
+            yield effects.records, self._batch(encoded, effects.producer)
             return
         room = self.log.batch_bytes_max - BATCH_OVERHEAD
         begin = taken = 0
         for end, record in enumerate(encoded):
             size = len(record.key or b"") + len(record.value or b"") + RECORD_OVERHEAD_MAX
             if taken + size > room and end > begin:
-                yield effects.records[begin:end], build_batch(encoded[begin:end], codec=self._codec)
+                yield effects.records[begin:end], build_batch(encoded[begin:end], codec=self._terms.codec)
                 begin, taken = end, 0
             taken += size
-        yield effects.records[begin:], build_batch(encoded[begin:], codec=self._codec)
+        yield effects.records[begin:], build_batch(encoded[begin:], codec=self._terms.codec)
 
-    def _finish(self, effects: Effects) -> None:
+    def _batch(self, encoded: list[LogRecord], producer: TxnProducer | None) -> bytes:
+        codec = self._terms.codec
+        if producer is None:
+            return build_batch(encoded, codec=codec)
+        return build_batch(
+            encoded, codec=codec, producer_id=producer.id, producer_epoch=producer.epoch, transactional=True
+        )
+
+    def _finish(self, effects: Effects[Any]) -> None:
         for token, response in effects.replies:
             assert isinstance(token, Waiter)
             token.resolve(response, self.end_offset)
         for note in effects.notes:
             logger.info("%s", note)
+        for action in effects.actions:
+            self._act(self, action)
         self._rearm(self)
 
     # -- loading, unloading
@@ -209,5 +259,5 @@ class Shard:
 
 
 def _encoded(record: Record, wall_ms: int) -> LogRecord:
-    value = None if record.value is None else encode_value(record.value)
+    value = None if record.value is None else encode_value(record.value, record.value_version)
     return LogRecord(timestamp=wall_ms, key=encode_key(record.key), value=value)

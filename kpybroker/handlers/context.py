@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
+    from kpybroker.coordinators.transactions import Transactions
     from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
     from kpybroker.metrics.client_telemetry import ClientTelemetry
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kpybroker.replication.fetch_sessions import FetchSessions
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
+    from kpybroker.replication.txn_markers import TxnMarkers
     from kpybroker.security.principal import Principal
     from kpybroker.wire.api_keys import Api
     from kpybroker.wire.schema import Message
@@ -100,6 +102,8 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
+    transactions: Transactions
+    txn_markers: TxnMarkers
     telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
@@ -170,6 +174,11 @@ class Context:
     def groups(self) -> Groups:
         """The group coordinator."""
         return self.services.groups
+
+    @property
+    def transactions(self) -> Transactions:
+        """The transaction coordinator."""
+        return self.services.transactions
 
     @property
     def controller(self) -> Forwarding:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from kpybroker.replication.closing import close_logs
+from kpybroker.replication.disk_trouble import DiskTrouble
 from kpybroker.storage.data_dir import DataDir, FolderKind, OffsetCheckpoint
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kpybroker.replication")
 
+REMOVE_AGAIN_MS = 60_000
+"""When what could not be removed is tried again."""
 OPEN_SEGMENTS_MAX = 2000
 """Segment files that are kept open; fewer where the system allows fewer."""
 
@@ -49,6 +52,7 @@ class Logs:
         self._cleaned = data_dir.read_offsets(OffsetCheckpoint.CLEANED)
         self._doomed: list[tuple[int, str]] = []  # (when it may be removed, in wall milliseconds; folder)
         self._doomed_more = trio.Event()
+        self.trouble = DiskTrouble(clock)
         self._log_starts_lock = trio.Lock()
         self._log_starts_asked = self._log_starts_written = 0
 
@@ -138,14 +142,30 @@ class Logs:
         return list(self._open.values())
 
     async def flush_due(self) -> None:
-        """Make durable what is due to be: rolled segments, and what flush.ms says. Raises: StorageFailed."""
+        """Make durable what is due to be: rolled segments, and what flush.ms says. What can't be now waits."""
         for opened in self.opened:
             offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
-                await self.flush(opened, offset)
+                try:
+                    await self.flush(opened, offset)
+                except StorageFailed as failure:
+                    self._met(f"flush {opened.directory}", opened, failure)
+
+    def purge(self) -> None:
+        """Remove what was dropped from the logs and is due to leave the disk. What can't be removed now waits."""
+        for opened in self.opened:
+            try:
+                opened.purge(self._clock.wall_ms())
+            except StorageFailed as failure:
+                self._met(f"remove old segments of {opened.directory}", opened, failure)
+
+    def _met(self, doing: str, opened: Log, failure: StorageFailed) -> None:
+        if failure.of_folder:
+            opened.fail(failure)
+        self.trouble.met(doing, failure)
 
     async def flush(self, opened: Log, offset: int) -> None:
-        """Make a log durable up to `offset`; if that fails, the log has failed. Raises: StorageFailed, it has not."""
+        """Make a log durable up to `offset`. Raises: StorageFailed; unless it is temporary the log has failed then."""
         flush = opened.begin_flush(offset)
         if flush is None:
             return
@@ -154,9 +174,10 @@ class Logs:
             try:
                 await trio.to_thread.run_sync(flush.run)
             except StorageFailed as failed:
-                log.error("%s cannot be flushed: %s", opened.directory, failed)
                 failure = failed
         opened.end_flush(flush, failure)
+        if failure is not None:
+            raise failure
 
     async def checkpoint(self) -> None:
         """Write recovery points. Raises: StorageFailed."""
@@ -177,8 +198,9 @@ class Logs:
     async def checkpoint_high_watermarks(self, high_watermarks: Mapping[tuple[str, int], int]) -> None:
         """Write high watermarks, if any has changed. Raises: StorageFailed."""
         if any(self._high_watermarks.get(place) != offset for place, offset in high_watermarks.items()):
+            known = {**self._high_watermarks, **high_watermarks}
+            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, known)
             self._high_watermarks.update(high_watermarks)
-            await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
 
     async def checkpoint_cleaned(self) -> None:
         """Write up to where logs were compacted. Raises: StorageFailed."""
@@ -234,7 +256,9 @@ class Logs:
                 try:
                     await trio.to_thread.run_sync(self._data_dir.remove, folder)
                 except StorageFailed as failure:
-                    log.error("%s cannot be removed: %s", folder, failure)
+                    self.trouble.met(f"remove {folder}", failure)
+                    if failure.temporary:
+                        self._doomed.append((now_ms + REMOVE_AGAIN_MS, folder))
             soonest_ms = min((due_ms for due_ms, _ in self._doomed), default=math.inf)
             with trio.move_on_after((soonest_ms - now_ms) / 1000):
                 await self._doomed_more.wait()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kpybroker.storage.log import Appended, Log
     from kpybroker.storage.region import FileRegion
     from kpybroker.storage.txn_index import AbortedTxn
+    from kpybroker.storage.verification import Guard
 
 
 HIGH_WATERMARK = -1
@@ -55,8 +56,9 @@ class Partition:
         topic_id: bytes,
         open_log: Callable[[], Log],
         flush: Callable[[Partition], None],
+        met: Callable[[Partition, str, StorageFailed], None],
     ) -> None:
-        """`flush` is asked to have the log flushed, and to call `flushed` when it is."""
+        """`flush` is asked to have the log flushed, and to call `flushed` when it is; `met` hears of disk failures."""
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -66,6 +68,7 @@ class Partition:
         self.is_leader = False
         self._open_log = open_log
         self._flush = flush
+        self._met = met
         self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
         self._watches: dict[Watch[Any], Any] = {}
@@ -78,14 +81,37 @@ class Partition:
     @property
     def log(self) -> Log:
         """The log, opened at first use. Raises: Refused(KAFKA_STORAGE_ERROR)."""
-        if self._log is None:
+        opened = self._log
+        if opened is None:
             try:
-                self._log = self._open_log()
+                opened = self.load()
             except StorageFailed as failure:
-                raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+                raise self.failed("open", failure) from failure
+        return opened
+
+    def load(self) -> Log:
+        """Open the log, in a worker thread maybe. Raises: StorageFailed."""
+        if self._log is None:
+            self._log = self._open_log()
             self._high_watermark = self._log.log_end_offset
+            self._log.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
             self._begin_epoch()
         return self._log
+
+    def failed(self, doing: str, failure: StorageFailed) -> Refused:
+        """The disk failed when something was done to the log: what the client is to be told. `doing` is said to people.
+
+        If that is the folder's failure, the log takes nothing more.
+        """
+        if failure.of_folder and self._log is not None:
+            self._log.fail(failure)
+        self._met(self, doing, failure)
+        return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
+
+    def mended(self) -> None:
+        """The log, which had failed, was read again."""
+        self._begin_epoch()
+        self._advance_high_watermark(0, None if not self.flushing else self.log.recovery_point)
 
     @property
     def opened(self) -> Log | None:
@@ -128,18 +154,44 @@ class Partition:
             older = current_leader_epoch < self.leader_epoch
             raise Refused(Code.FENCED_LEADER_EPOCH if older else Code.UNKNOWN_LEADER_EPOCH)
 
+    def begin_verification(
+        self, producer_id: int, producer_epoch: int, sequence: int, *, bumps_epoch: bool, now_ms: int
+    ) -> Guard | None:
+        """A guard to ask the transaction's coordinator with, for the `append` that follows (KIP-890).
+
+        None: the transaction is open here, nobody need be asked. `bumps_epoch`: transaction version 2. Raises: Refused.
+        """
+        self.check_leader()
+        return self.log.producers.begin_verification(
+            producer_id, producer_epoch, sequence, bumps_epoch=bumps_epoch, now_ms=now_ms
+        )
+
     def append(
-        self, records: bytes | bytearray | memoryview, *, now_ms: int, origin: Origin = Origin.CLIENT
+        self,
+        records: bytes | bytearray | memoryview,
+        *,
+        now_ms: int,
+        origin: Origin = Origin.CLIENT,
+        guard: Guard | None = None,
+        transaction_version: int = 0,
     ) -> Appended:
         """Append a batch; readers may see it when the high watermark has passed it.
 
-        Raises: Refused; RecordsRefused for what is wrong with the records.
+        The first batch of a transaction needs the `guard` of a question that the coordinator has answered;
+        `transaction_version` is that of a marker. Raises: Refused; RecordsRefused for what is wrong with the records.
         """
         self.check_leader()
         try:
-            appended = self.log.append_as_leader(records, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
+            appended = self.log.append_as_leader(
+                records,
+                leader_epoch=self.leader_epoch,
+                now_ms=now_ms,
+                origin=origin,
+                guard=guard,
+                transaction_version=transaction_version,
+            )
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self.failed("append to", failure) from failure
         if not appended.duplicate:
             if self._log is not None and self._log.owes_flush:
                 self._held_back_bytes += len(records)
@@ -167,9 +219,12 @@ class Partition:
     def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
         self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
-        self.log.producers.replicated_to(self._high_watermark)
+        decided = self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
-            watch.readable(key, more_bytes)
+            if decided:  # what was held back from readers of committed records may be any number of bytes
+                watch.upset(key)
+            else:
+                watch.readable(key, more_bytes)
         if self._high_watermark_waiters:
             for event, offset in list(self._high_watermark_waiters.items()):
                 if offset <= self._high_watermark:
@@ -184,7 +239,7 @@ class Partition:
         self.check_leader()
         log = self.log
         if log.failure is not None:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(log.failure))
+            raise self.failed("delete records of", log.failure)
         if log.config.compacted and not log.config.deletes:
             raise Refused(Code.POLICY_VIOLATION)
         offset = self.high_watermark if before == HIGH_WATERMARK else before
@@ -221,7 +276,7 @@ class Partition:
         except OffsetOutOfRange as outside:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self.failed("read", failure) from failure
         except CorruptRecords as damage:
             raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
         return Read(found.region, high_watermark, stable, log.log_start_offset, aborted)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -65,9 +67,12 @@ class Replicas:
         name, topic_id = topic.name, topic.id
 
         def open_log() -> Log:
-            return self._logs.open(name, index, topic_id, self._log_config(name))
+            opening = partial(self._logs.open, name, index, topic_id, self._log_config(name))
+            return self._logs.trouble.opening((name, index), opening)
 
-        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log, self.flusher.want)
+        partition = self._partitions[name, index] = Partition(
+            name, index, topic_id, open_log, self.flusher.want, self._logs.trouble.met_by
+        )
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
@@ -141,7 +146,10 @@ class Replicas:
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
         for partition in list(self.mine()):
-            await trio.to_thread.run_sync(self._open, partition)
+            try:
+                await trio.to_thread.run_sync(partition.load)
+            except StorageFailed as failure:
+                partition.failed("recover", failure)
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
@@ -156,12 +164,13 @@ class Replicas:
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
+        self._logs.trouble.forget((topic.name, index))
         if partition is not None:
             partition.stop()
         try:
             self._logs.delete(topic.name, index, self._log_config(topic.name).file_delete_delay_ms)
         except StorageFailed as failure:
-            log.error("the log of %s-%d cannot be deleted: %s", topic.name, index, failure)
+            self._logs.trouble.met(f"delete {topic.name}-{index}", failure)
 
     def _follow(self, topic: TopicImage, index: int, before: PartitionImage | None, after: PartitionImage) -> None:
         if self._me not in after.replicas:
@@ -174,10 +183,8 @@ class Replicas:
 
     @staticmethod
     def _open(partition: Partition) -> None:
-        try:
+        with suppress(Refused):  # that was told; it is tried again when it is used
             _ = partition.log
-        except Refused as refused:
-            log.error("the log of %s cannot be opened: %s", partition, refused.message)
 
     def _configure(self, resource: ConfigResource) -> None:
         """The settings of one topic were changed."""

@@ -134,8 +134,6 @@ def test_find_coordinator(broker: Broker, client: Any, version: int) -> None:
 
 
 def test_what_has_no_coordinator_here(client: Any) -> None:
-    transaction = FindCoordinatorRequest(key_type=1, coordinator_keys=["x"])
-    assert client.ask(transaction, FindCoordinatorResponse, 5).coordinators[0].error_code == Code.UNSUPPORTED_VERSION
     nonsense = FindCoordinatorRequest(key_type=7, coordinator_keys=["x"])
     assert client.ask(nonsense, FindCoordinatorResponse, 5).coordinators[0].error_code == Code.INVALID_REQUEST
 

@@ -188,6 +188,8 @@ READ_OTHERWISE = {
     "offsets_topic_replication_factor",  # put together from a prefix in cluster/auto_topics.py
     "offsets_topic_segment_bytes",
     "producer_id_expiration_ms",  # reaches logs
+    "transaction_state_log_replication_factor",  # as those of the offsets topic
+    "transaction_state_log_segment_bytes",
     "unclean_leader_election_enable",
 }
 

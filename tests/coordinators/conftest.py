@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from kpybroker.coordinators.machines.settings import GroupSettings
+from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import iter_headers, stamp
 
@@ -22,6 +23,9 @@ class FakeLog:
         self.batch_bytes_max = batch_bytes_max
         self.refuses: Code | None = None
         self.unreadable: Code | None = None
+        self.guard: Guard | None = None
+        self.transaction_version = 0
+        self.leader_epoch = 0
         self._high_watermark = 0
         self._moved = trio.Event()
 
@@ -33,7 +37,8 @@ class FakeLog:
     def is_empty(self) -> bool:
         return not self.batches
 
-    def append(self, records: bytes) -> int:
+    def append(self, records: bytes, *, guard: Guard | None = None, transaction_version: int = 0) -> int:
+        self.guard, self.transaction_version = guard, transaction_version
         if self.refuses is not None:
             raise Refused(self.refuses)
         if len(records) > self.batch_bytes_max:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from kpybroker.clock import Now
+from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.coordinators.loading import load
 from kpybroker.coordinators.machines.events import FetchOffsets, ListGroups
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.machines.shard import GroupShard
-from kpybroker.coordinators.service import partition_of
 from kpybroker.wire.messages.list_groups import ListGroupsResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 

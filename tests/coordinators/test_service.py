@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from kpybroker.clock import SimulatedClock
+from kpybroker.coordinators.coordinator import java_hash, partition_of
 from kpybroker.coordinators.machines.settings import GroupSettings
-from kpybroker.coordinators.service import Groups, java_hash, partition_of
+from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.shards import ShardState
 from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused

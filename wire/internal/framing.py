@@ -161,12 +161,13 @@ def encode_key(key: Message) -> bytes:
     return log_prefix(type(key), 0) + encode(key, 0)
 
 
-def encode_versioned(message: Message) -> bytes:
-    """Version and message: the value of a coordinator's record and other things stored so. Raises.
+def encode_versioned(message: Message, version: int | None = None) -> bytes:
+    """Version and message: the value of a coordinator's record and other things stored so.
 
-    UnencodableMessage.
+    `version`: another one than `write_version` says, where a feature's level decides. Raises: UnencodableMessage.
     """
-    version = write_version(message)
+    if version is None:
+        version = write_version(message)
     return version.to_bytes(2, "big") + encode(message, version)
 
 

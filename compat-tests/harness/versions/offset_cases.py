@@ -8,7 +8,7 @@ from harness.versions.group_cases import commit, fetch_offsets
 from harness.versions.log_cases import UNKNOWN_ID
 from harness.versions.party import Party, protocols, subscription
 from harness.versions.world import Answer, World
-from kpybroker.coordinators.service import partition_of
+from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.framing import decode_group_record

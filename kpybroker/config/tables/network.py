@@ -65,7 +65,7 @@ NETWORK: Final[tuple[Setting, ...]] = (
             "Kafka's bound on requests between its network and handler threads; there is no such queue here."),
     Setting("queued.max.request.bytes", LONG, -1, None, STATIC, INERT,
             "Kafka's bound on bytes between its network and handler threads; there is no such queue here."),
-    Setting("request.timeout.ms", INT, 30_000, None, STATIC, INERT,
+    Setting("request.timeout.ms", INT, 30_000, None, STATIC, USED,
             "How long the node waits for the answer to a request of its own before it tries again."),
     Setting("socket.connection.setup.timeout.ms", LONG, 10_000, None, STATIC, INERT,
             "How long the node waits for a connection of its own to be set up, at first."),

@@ -21,6 +21,7 @@ from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupRespon
 from kpybroker.wire.messages.leave_group import LeaveGroupResponse, MemberIdentity, MemberResponse
 from kpybroker.wire.messages.offset_commit import OffsetCommitRequest
 from kpybroker.wire.messages.sync_group import SyncGroupRequest
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest
 
 MEMBER_ID_REQUIRED_SINCE = 4
 SKIP_ASSIGNMENT_SINCE = 9
@@ -271,6 +272,22 @@ class ClassicGroup(Rebalance):
         else:
             return Code.UNKNOWN_MEMBER_ID
         return Code.REBALANCE_IN_PROGRESS if self.state is GroupState.COMPLETING_REBALANCE else None
+
+    def txn_commit_fault(self, request: TxnOffsetCommitRequest) -> Code | None:
+        """Why this group takes no offsets from this sender's transaction.
+
+        A producer may leave out for which member it commits, as all did before version 3; the state of the group does
+        not matter, since a rebalance waits for transactions to be decided (KIP-447).
+        """
+        generation = request.generation_id_or_member_epoch
+        if generation < 0 and self.is_empty:
+            return None
+        if generation < 0 and not request.member_id and request.group_instance_id is None:
+            return None
+        fault = self.roster.fault(request.member_id, request.group_instance_id)
+        if fault is not None:
+            return fault
+        return None if generation == self.generation else Code.ILLEGAL_GENERATION
 
 
 def _name(member: Member) -> str:

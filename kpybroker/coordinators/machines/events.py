@@ -1,7 +1,7 @@
 """What a shard of groups is told, and what it answers.
 
-An event that expects an answer carries a `token`: any object the caller will recognise. The answer comes as a pair of
-that token and a response, in the same step or in a later one (a JoinGroup waits for the others of its group).
+An event that expects an answer carries a `token`. The answer comes as a pair of that token and a response, in the same
+step or in a later one (a JoinGroup waits for the others of its group).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from kpybroker.coordinators.machines import effects
+from kpybroker.coordinators.machines.effects import Tick, Token, TxnProducer
 from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -20,9 +22,7 @@ from kpybroker.wire.messages.offset_commit import OffsetCommitRequest, OffsetCom
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
-from kpybroker.wire.schema import Message
-
-Token: TypeAlias = object
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 Response: TypeAlias = (
     JoinGroupResponse
@@ -30,6 +30,7 @@ Response: TypeAlias = (
     | HeartbeatResponse
     | LeaveGroupResponse
     | OffsetCommitResponse
+    | TxnOffsetCommitResponse
     | OffsetFetchResponseGroup
     | OffsetDeleteResponse
     | DescribeGroupsResponse
@@ -78,6 +79,14 @@ class CommitOffsets(msgspec.Struct, frozen=True):
     token: Token
 
 
+class CommitTxnOffsets(msgspec.Struct, frozen=True):
+    """A TxnOffsetCommit request whose topics all have a name and an id; its transaction was verified."""
+
+    request: TxnOffsetCommitRequest
+    producer: TxnProducer
+    token: Token
+
+
 class FetchOffsets(msgspec.Struct, frozen=True):
     """One group of an OffsetFetch request. Topics have a name, and an id where the client gave one (version 10)."""
 
@@ -122,16 +131,13 @@ class TopicsDeleted(msgspec.Struct, frozen=True):
     topics: tuple[tuple[str, bytes], ...]
 
 
-class Tick(msgspec.Struct, frozen=True):
-    """The shard's deadline has come. One step handles one deadline; send it again while one is due."""
-
-
 Event: TypeAlias = (
     JoinGroup
     | SyncGroup
     | Heartbeat
     | LeaveGroup
     | CommitOffsets
+    | CommitTxnOffsets
     | FetchOffsets
     | DeleteOffsets
     | DeleteGroups
@@ -142,28 +148,12 @@ Event: TypeAlias = (
 )
 
 
-class Record(msgspec.Struct, frozen=True):
-    """One record of `__consumer_offsets`: key and value as messages; no value is a tombstone."""
+class Effects(effects.Effects[Response]):
+    """What one step decided."""
 
-    key: Message
-    value: Message | None
-
-
-class Effects:
-    """What one step decided.
-
-    The records are appended first, then applied, and only then do the replies count: they are sent when the high
-    watermark has reached the end of the log as it is after the append. Refused records: `GroupShard.refused`.
-    """
-
-    __slots__ = ("group_id", "notes", "records", "replies", "splittable")
+    __slots__ = ("group_id",)
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.replies: list[tuple[Token, Response]] = []
+        super().__init__()
         self.group_id: str | None = None
         """The classic group whose soft state went ahead of the records: it falls back if they are refused."""
-        self.splittable = False
-        """Whether the records may be spread over several batches: each stands for itself (KIP-211 tombstones)."""
-        self.notes: list[str] = []
-        """Lines for the log of the broker: why a group rebalances (KIP-800), who left, who failed."""

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterator
 from typing import TypeVar
 
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,
@@ -45,10 +45,12 @@ from kpybroker.wire.internal.streams_group_records import (
 )
 from kpybroker.wire.messages.offset_commit import OffsetCommitRequest
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup
+from kpybroker.wire.messages.txn_offset_commit import TxnOffsetCommitRequest
 from kpybroker.wire.schema import Message
 
 Value = TypeVar("Value")
 
+NO_EPOCH = -1
 MEMBER_EPOCHS_SINCE = 9
 """The version of OffsetCommit that members of the newer protocols must use."""
 
@@ -192,6 +194,20 @@ class ForeignGroup:
         if version < MEMBER_EPOCHS_SINCE and not self._is_classic(request.member_id):
             return Code.UNSUPPORTED_VERSION
         return self._epoch_fault(request.member_id, epoch)
+
+    def txn_commit_fault(self, request: TxnOffsetCommitRequest) -> Code | None:
+        """Why the group takes no offsets from this sender's transaction, who need not say for which member it is."""
+        if self.type is GroupType.SHARE:
+            return Code.GROUP_ID_NOT_FOUND
+        epoch = request.generation_id_or_member_epoch
+        if epoch < 0 and self.is_empty:
+            return None
+        if epoch == NO_EPOCH and not request.member_id and request.group_instance_id is None:
+            return None
+        if request.member_id not in self._members:
+            return Code.UNKNOWN_MEMBER_ID
+        fault = self._epoch_fault(request.member_id, epoch)
+        return Code.ILLEGAL_GENERATION if fault is Code.STALE_MEMBER_EPOCH else fault
 
     def fetch_fault(self, request: OffsetFetchRequestGroup) -> Code | None:
         """Why the group tells this sender no offsets. Who gives neither member id nor epoch may always ask."""

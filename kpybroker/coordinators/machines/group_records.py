@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from kpybroker.coordinators.machines.events import Record
+from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.codec import decode_prefix
 from kpybroker.wire.errors import MalformedMessage
 from kpybroker.wire.internal.consumer_protocol import ConsumerProtocolSubscription

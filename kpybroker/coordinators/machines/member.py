@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from kpybroker.coordinators.machines.events import Token
+from kpybroker.coordinators.machines.effects import Token
 from kpybroker.wire.internal.group_records import MemberMetadata
 from kpybroker.wire.messages.join_group import JoinGroupRequest
 

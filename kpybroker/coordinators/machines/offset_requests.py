@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
-from kpybroker.coordinators.machines.events import CommitOffsets, Effects, FetchOffsets, Record
+from kpybroker.coordinators.machines.effects import Record
+from kpybroker.coordinators.machines.events import CommitOffsets, CommitTxnOffsets, Effects, FetchOffsets
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup
 from kpybroker.coordinators.machines.group_records import offset_tombstone
 from kpybroker.coordinators.machines.offsets import CommittedOffset, Offsets
@@ -34,6 +35,11 @@ from kpybroker.wire.messages.offset_fetch import (
     OffsetFetchResponseGroup,
     OffsetFetchResponsePartitions,
     OffsetFetchResponseTopics,
+)
+from kpybroker.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
 )
 from kpybroker.wire.primitives import ZERO_UUID
 
@@ -75,6 +81,32 @@ def commit(event: CommitOffsets, settings: GroupSettings, now: Now, out: Effects
             partitions.append(OffsetCommitResponsePartition(partition_index=index, error_code=code))
         topics.append(OffsetCommitResponseTopic(name=name, topic_id=topic_id, partitions=partitions))
     out.replies.append((event.token, OffsetCommitResponse(topics=topics)))
+
+
+def commit_in_transaction(event: CommitTxnOffsets, settings: GroupSettings, now: Now, out: Effects) -> None:
+    """Commit what a TxnOffsetCommit carries, pending until its transaction is decided."""
+    group_id = event.request.group_id
+    out.producer = event.producer
+    topics = []
+    for topic in event.request.topics:
+        partitions = []
+        for partition in topic.partitions:
+            index, metadata = partition.partition_index, partition.committed_metadata
+            code = Code.NONE
+            if metadata and _is_longer(metadata, settings.offset_metadata_chars_max):
+                code = Code.OFFSET_METADATA_TOO_LARGE
+            else:
+                value = OffsetCommitValue(
+                    offset=partition.committed_offset,
+                    leader_epoch=partition.committed_leader_epoch,
+                    metadata=metadata or "",
+                    commit_timestamp=now.wall_ms,
+                    topic_id=topic.topic_id,
+                )
+                out.records.append(Record(OffsetCommitKey(group=group_id, topic=topic.name, partition=index), value))
+            partitions.append(TxnOffsetCommitResponsePartition(partition_index=index, error_code=code))
+        topics.append(TxnOffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=partitions))
+    out.replies.append((event.token, TxnOffsetCommitResponse(throttle_time_ms=0, topics=topics)))
 
 
 def _is_longer(text: str, units_max: int) -> bool:

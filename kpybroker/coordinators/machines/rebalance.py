@@ -25,7 +25,8 @@ from collections.abc import Iterable, Mapping
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines import group_records
 from kpybroker.coordinators.machines.deadlines import Deadlines
-from kpybroker.coordinators.machines.events import Effects, Record, Token
+from kpybroker.coordinators.machines.effects import Record, Token
+from kpybroker.coordinators.machines.events import Effects
 from kpybroker.coordinators.machines.member import Member, choose_protocol
 from kpybroker.coordinators.machines.replies import join_error, sync_error
 from kpybroker.coordinators.machines.roster import Roster

@@ -1,4 +1,4 @@
-"""Responses that carry an error, and which error a client is told when the log refuses a record."""
+"""Responses that carry an error."""
 
 from __future__ import annotations
 
@@ -19,25 +19,14 @@ from kpybroker.wire.messages.offset_commit import (
 from kpybroker.wire.messages.offset_delete import OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchResponseGroup
 from kpybroker.wire.messages.sync_group import SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
 
 NO_GENERATION = -1
-
-_AS_COORDINATOR = {
-    Code.NETWORK_EXCEPTION: Code.COORDINATOR_LOAD_IN_PROGRESS,
-    Code.UNKNOWN_TOPIC_OR_PARTITION: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.NOT_ENOUGH_REPLICAS: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.REQUEST_TIMED_OUT: Code.COORDINATOR_NOT_AVAILABLE,
-    Code.NOT_LEADER_OR_FOLLOWER: Code.NOT_COORDINATOR,
-    Code.KAFKA_STORAGE_ERROR: Code.NOT_COORDINATOR,
-    Code.MESSAGE_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
-    Code.RECORD_LIST_TOO_LARGE: Code.UNKNOWN_SERVER_ERROR,
-    Code.INVALID_FETCH_SIZE: Code.UNKNOWN_SERVER_ERROR,
-}
-
-
-def coordinator_code(code: Code) -> Code:
-    """What a client of a coordinator is told of an error of the partition behind it, as Kafka translates them."""
-    return _AS_COORDINATOR.get(code, code)
 
 
 def join_error(code: Code, member_id: str = "") -> JoinGroupResponse:
@@ -79,6 +68,26 @@ def commit_error(code: Code, topics: list[OffsetCommitRequestTopic]) -> OffsetCo
     )
 
 
+def txn_commit_error(
+    code: Code, topics: list[TxnOffsetCommitRequestTopic] | list[TxnOffsetCommitResponseTopic]
+) -> TxnOffsetCommitResponse:
+    """A TxnOffsetCommit refused, at every partition."""
+    return TxnOffsetCommitResponse(
+        throttle_time_ms=0,
+        topics=[
+            TxnOffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    TxnOffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in topics
+        ],
+    )
+
+
 def instead_of(response: Response, code: Code) -> Response:
     """The response of the same kind that says `code`: what had been decided could not be written."""
     match response:
@@ -92,6 +101,8 @@ def instead_of(response: Response, code: Code) -> Response:
             return leave_error(code)
         case OffsetCommitResponse(topics=topics):
             return OffsetCommitResponse(topics=[_all_failed(topic, code) for topic in topics])
+        case TxnOffsetCommitResponse(topics=txn_topics):
+            return txn_commit_error(code, txn_topics)
         case OffsetFetchResponseGroup(group_id=group_id):
             # Consumers before 3.9 do not know COORDINATOR_NOT_AVAILABLE here; this makes them look it up again.
             told = Code.NOT_COORDINATOR if code is Code.COORDINATOR_NOT_AVAILABLE else code

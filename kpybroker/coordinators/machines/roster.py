@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kpybroker.coordinators.machines.events import Token
+from kpybroker.coordinators.machines.effects import Token
 from kpybroker.coordinators.machines.member import Member
 from kpybroker.wire.codes import Code
 

@@ -1,4 +1,4 @@
-"""What of the node's configuration decides how classic groups and their offsets behave."""
+"""What of the node's configuration decides how classic groups and their offsets behave, and transactions."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     new_member_join_timeout_ms: int = 5 * 60 * 1000
     """How long a member that has never had an answer to its JoinGroup is kept. Kafka has it as a constant: such a
     member has no id to heartbeat with, and its client may be long gone."""
+
+
+class TransactionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the configuration and the cluster's features decides how transactions behave."""
+
+    timeout_ms_max: int
+    """transaction.max.timeout.ms: a longer one is refused with INVALID_TRANSACTION_TIMEOUT."""
+    id_expiration_ms: int
+    """transactional.id.expiration.ms: how long an idle id is remembered."""
+    abort_interval_ms: int
+    """transaction.abort.timed.out.transaction.cleanup.interval.ms: timed-out transactions end at multiples of it."""
+    expiration_interval_ms: int
+    """transaction.remove.expired.transaction.cleanup.interval.ms: expired ids are forgotten at multiples of it."""
+    two_phase_commit: bool
+    """transaction.two.phase.commit.enable: whether somebody outside may decide on transactions (KIP-939)."""
+    transaction_version: int
+    """The finalized level of transaction.version: the form of records, and how transactions end without a client."""

@@ -23,8 +23,10 @@ from kpybroker.clock import Now
 from kpybroker.coordinators.machines import offset_requests, views
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.deadlines import Deadlines
+from kpybroker.coordinators.machines.effects import Tick, coordinator_code
 from kpybroker.coordinators.machines.events import (
     CommitOffsets,
+    CommitTxnOffsets,
     DeleteGroups,
     DeleteOffsets,
     DescribeGroups,
@@ -35,8 +37,8 @@ from kpybroker.coordinators.machines.events import (
     JoinGroup,
     LeaveGroup,
     ListGroups,
+    Response,
     SyncGroup,
-    Tick,
     TopicsDeleted,
 )
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupType, type_of
@@ -45,13 +47,14 @@ from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.replies import (
     commit_error,
-    coordinator_code,
     instead_of,
     join_error,
     sync_error,
+    txn_commit_error,
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
+from kpybroker.wire.internal.framing import decode_group_record
 from kpybroker.wire.internal.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
@@ -90,6 +93,7 @@ class GroupShard:
             Heartbeat: self._heartbeat,
             LeaveGroup: self._leave,
             CommitOffsets: self._commit_offsets,
+            CommitTxnOffsets: self._commit_txn_offsets,
             FetchOffsets: self._fetch_offsets,
             DeleteOffsets: self._delete_offsets,
             DeleteGroups: self._delete_groups,
@@ -146,7 +150,15 @@ class GroupShard:
             group.abandon(code, out)
         return out
 
+    def instead_of(self, response: Response, code: Code) -> Response:
+        """The response of the same kind that says `code`."""
+        return instead_of(response, code)
+
     # -- records
+
+    def decode(self, key: bytes | memoryview, value: bytes | memoryview | None) -> tuple[Message, Message | None]:
+        """A record of `__consumer_offsets`. Raises: UnknownRecord, MalformedMessage."""
+        return decode_group_record(key, value)
 
     def apply(self, record_offset: int, producer_id: int, key: Message, value: Message | None) -> bool:
         """Take over one record of the log, written by `producer_id` in a transaction or by none (-1).
@@ -287,6 +299,19 @@ class GroupShard:
         if event.request.generation_id_or_member_epoch < 0:
             return None
         return Code.GROUP_ID_NOT_FOUND if event.version >= GROUP_NOT_FOUND_SINCE else Code.ILLEGAL_GENERATION
+
+    def _commit_txn_offsets(self, event: CommitTxnOffsets, now: Now, out: Effects) -> None:
+        request = event.request
+        group = self.classic.get(request.group_id) or self.foreign.get(request.group_id)
+        if group is not None:
+            fault = group.txn_commit_fault(request)
+        else:
+            fault = None if request.generation_id_or_member_epoch < 0 else Code.ILLEGAL_GENERATION
+            self._plan_clean_up(now)
+        if fault is not None:
+            out.replies.append((event.token, txn_commit_error(fault, request.topics)))
+        else:
+            offset_requests.commit_in_transaction(event, self.settings, now, out)
 
     def _fetch_offsets(self, event: FetchOffsets, now: Now, out: Effects) -> None:  # noqa: ARG002
         group_id = event.request.group_id

@@ -1,7 +1,7 @@
-"""FindCoordinator (API 10): which broker coordinates a group.
+"""FindCoordinator (API 10): which broker coordinates a group or a transactional id.
 
 v1: transactions. v4: many keys at once (KIP-699). v6: share groups (KIP-932). The topic that coordinators keep their
-state in is created when the first group asks.
+state in is created when somebody first asks for one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION, auto_topic
-from kpybroker.cluster.names import CONSUMER_OFFSETS
+from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -85,11 +85,11 @@ async def _find(ctx: Context, key_type: int, key: str) -> Found:
     if key_type == TRANSACTION:
         if not ctx.allows(Operation.DESCRIBE, transactional_id=key):
             return Found(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        # No transaction API is served here yet: a retriable error would have the client ask for ever.
-        return Found(Code.UNSUPPORTED_VERSION)
+        return await _owner(ctx, TRANSACTION_STATE, ctx.transactions.partition_for(key))
     if key_type == SHARE and ctx.version >= 6:
         ctx.require(Operation.CLUSTER_ACTION)
-        return Found(Code.UNSUPPORTED_VERSION)  # as above, of share groups
+        # No API of share groups is served here yet: a retriable error would have the client ask for ever.
+        return Found(Code.UNSUPPORTED_VERSION)
     if key_type == SHARE:
         return Found(Code.INVALID_REQUEST)
     raise Refused(Code.INVALID_REQUEST)

@@ -1,7 +1,7 @@
-"""InitProducerId (API 22): a producer id for an idempotent producer (KIP-98).
+"""InitProducerId (API 22): a producer id and epoch, for idempotent and for transactional producers (KIP-98).
 
 v3: a producer says which id and epoch it has (KIP-360); without a transactional id that makes no difference: it gets a
-new id. v6: two-phase commit (KIP-939), which is off.
+new id. v4: PRODUCER_FENCED. v6: two-phase commit (KIP-939), which is off.
 """
 
 from __future__ import annotations
@@ -16,25 +16,35 @@ if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
 
 NONE = -1
+FENCED_SINCE = 4
 
 
 async def handle(ctx: Context, request: InitProducerIdRequest) -> InitProducerIdResponse:
-    """Hand out the next id of the block that the controller gave this node."""
-    if request.transactional_id is not None:
-        ctx.require(Operation.WRITE, transactional_id=request.transactional_id)
-    else:
+    """Hand out the next id of the block that the controller gave this node, or ask the transaction's coordinator."""
+    transactional_id = request.transactional_id
+    if transactional_id is None:
         ctx.require(Operation.IDEMPOTENT_WRITE)
+    else:
+        ctx.require(Operation.WRITE, transactional_id=transactional_id)
+        if request.enable2_pc:
+            ctx.require(Operation.TWO_PHASE_COMMIT, transactional_id=transactional_id)
     if (request.producer_id == NONE) != (request.producer_epoch == NONE):
         raise Refused(Code.INVALID_REQUEST)
-    if request.transactional_id == "":
-        raise Refused(Code.INVALID_REQUEST)
-    if request.transactional_id is not None:
-        # No transaction API is served here yet, and FindCoordinator has said so.
-        raise Refused(Code.UNSUPPORTED_VERSION)
-    producer_id = await ctx.services.producer_ids.next()
-    return InitProducerIdResponse(throttle_time_ms=0, error_code=Code.NONE, producer_id=producer_id, producer_epoch=0)
+    if transactional_id is None:
+        return _response(Code.NONE, await ctx.services.producer_ids.next(), 0)
+    outcome = await ctx.transactions.init_producer_id(request)
+    code = outcome.code
+    if code is Code.PRODUCER_FENCED and ctx.version < FENCED_SINCE:
+        code = Code.INVALID_PRODUCER_EPOCH
+    return _response(code, outcome.producer_id, outcome.producer_epoch)
 
 
 def refuse(request: InitProducerIdRequest, version: int, refused: Refused) -> InitProducerIdResponse:  # noqa: ARG001
     """An error and no id."""
-    return InitProducerIdResponse(throttle_time_ms=0, error_code=refused.code, producer_id=NONE, producer_epoch=NONE)
+    return _response(refused.code, NONE, NONE)
+
+
+def _response(code: Code, producer_id: int, producer_epoch: int) -> InitProducerIdResponse:
+    return InitProducerIdResponse(
+        throttle_time_ms=0, error_code=code, producer_id=producer_id, producer_epoch=producer_epoch
+    )

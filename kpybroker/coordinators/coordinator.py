@@ -1,0 +1,216 @@
+"""A coordinator: the shards of one internal topic that this node leads, their loading and their deadlines.
+
+What is coordinated (a group, a transactional id) lives in the shard that its name's hash picks, and is coordinated by
+the leader of that partition of the topic. What the shards decide is their machines' business; the operations that
+handlers call are those of the classes made from this one.
+
+Deadlines: one heap for all shards, and one task that sleeps until the first is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from itertools import count
+from typing import Any, Generic
+
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.coordinators.loading import load
+from kpybroker.coordinators.machines.deadlines import NEVER
+from kpybroker.coordinators.machines.effects import Tick
+from kpybroker.coordinators.shard_log import ShardLog
+from kpybroker.coordinators.shards import M, Shard, ShardState, ShardTerms
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.errors import MalformedMessage
+
+logger = logging.getLogger(__name__)
+
+INT32_MASK = 0xFFFFFFFF
+PARTITIONS_KEPT = 4096
+
+
+def java_hash(text: str) -> int:
+    """Java's String.hashCode, a signed 32-bit number: over UTF-16 units, so two for what is beyond 16 bits."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    result = 0
+    for unit in struct.unpack(f"<{len(data) // 2}H", data):
+        result = (31 * result + unit) & INT32_MASK
+    return result - (1 << 32) if result >> 31 else result
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of an internal topic, of so many, that a group or transactional id lives in.
+
+    Kafka's own absolute value: the one negative number that has no positive counterpart becomes 0.
+    """
+    number = java_hash(key)
+    return 0 if number == -(1 << 31) else abs(number) % partitions
+
+
+class Coordinator(Generic[M]):
+    """All shards of one kind on this node. `run` must be running."""
+
+    def __init__(self, make_machine: Callable[[], M], clock: Clock, terms: ShardTerms, *, partitions: int) -> None:
+        """`partitions`: how many the internal topic has, or will have."""
+        self.partitions = partitions
+        self._make_machine = make_machine
+        self._clock = clock
+        self._terms = terms
+        self._shards: dict[int, Shard[M]] = {}
+        self._to_load: deque[Shard[M]] = deque()
+        self._load_wanted = trio.Event()
+        self._due: list[tuple[float, int, Shard[M]]] = []
+        self._tie = count()
+        self._earlier = trio.Event()
+        self._sleeps_until_s = NEVER
+        self._nursery: trio.Nursery | None = None
+        self._partition_of = lru_cache(PARTITIONS_KEPT)(partition_of)
+
+    # -- what lives where
+
+    def partition_for(self, key: str) -> int:
+        """The partition of the internal topic that a group or transactional id lives in."""
+        return self._partition_of(key, self.partitions)
+
+    def shard(self, key: str) -> Shard[M]:
+        """The shard that coordinates it here. Raises: Refused: NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS."""
+        shard = self._shards.get(self.partition_for(key))
+        if shard is None:
+            raise Refused(Code.NOT_COORDINATOR)
+        shard.require_active()
+        return shard
+
+    @property
+    def shards(self) -> list[Shard[M]]:
+        """All shards on this node, in whatever state."""
+        return list(self._shards.values())
+
+    @property
+    def led(self) -> frozenset[int]:
+        """The partitions of the internal topic that this node coordinates."""
+        return frozenset(self._shards)
+
+    def lead(self, index: int, log: ShardLog) -> None:
+        """This node has become leader of a partition of the internal topic: load it, and coordinate what lives there.
+
+        A partition without records is ready when this returns; others are when `run` has read them, one by one.
+        """
+        self.resign(index)
+        self._load(index, log)
+
+    def resign(self, index: int) -> None:
+        """This node does not lead the partition any more. Whoever waits is told NOT_COORDINATOR."""
+        shard = self._shards.pop(index, None)
+        if shard is not None and shard.state is not ShardState.LOST:
+            shard.resign()
+
+    def follow(self, led: Iterable[int], log_of: Callable[[int], ShardLog]) -> None:
+        """Coordinate what lives in exactly these partitions, each with the log that `log_of` gives."""
+        wanted = frozenset(led)
+        for index in self.led - wanted:
+            self.resign(index)
+        for index in wanted - self.led:
+            self.lead(index, log_of(index))
+
+    def tell_all(self, event: object) -> None:
+        """Have every shard that is loaded carry out an event."""
+        for shard in self.shards:
+            if shard.state is ShardState.ACTIVE:
+                shard.perform(event)
+
+    def start(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task for as long as the coordinator runs."""
+        assert self._nursery is not None, "the coordinator is not running"
+        self._nursery.start_soon(task, name=name)
+
+    def _act(self, shard: Shard[M], action: Any) -> None:
+        """Carry out an action of a machine, once the log is replicated up to `shard.end_offset` as it is now."""
+        raise NotImplementedError
+
+    def _load(self, index: int, log: ShardLog) -> None:
+        shard = self._shards[index] = Shard(
+            index,
+            log,
+            self._make_machine(),
+            self._clock,
+            terms=self._terms,
+            rearm=self._arm,
+            lost=self._reload,
+            act=self._act,
+        )
+        if log.is_empty:
+            shard.activate(0)
+        else:
+            self._to_load.append(shard)
+            self._load_wanted.set()
+
+    def _reload(self, shard: Shard[M]) -> None:
+        """A log that refused to be written may still be read, and led again: what it says is the truth."""
+        if self._shards.get(shard.index) is shard:
+            self._load(shard.index, shard.log)
+
+    # -- tasks
+
+    async def run(self) -> None:
+        """Load shards and tick deadlines, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._load_all)
+            self._nursery.start_soon(self._tick_all)
+
+    async def _load_all(self) -> None:
+        while True:
+            while self._to_load:
+                await self._load_one(self._to_load.popleft())
+            self._load_wanted = trio.Event()
+            await self._load_wanted.wait()
+
+    async def _load_one(self, shard: Shard[M]) -> None:
+        try:
+            chunks = shard.log.read_batches(0)
+            end_offset = await load(shard.machine, chunks, lambda: self._shards.get(shard.index) is shard)
+        except (Refused, MalformedMessage) as error:
+            logger.error("%s could not be loaded: %s", shard, error)
+            shard.state = ShardState.LOST
+            return
+        except Exception:  # a record that we misread: what lives there is not served, all others are
+            logger.exception("%s could not be loaded", shard)
+            shard.state = ShardState.LOST
+            return
+        if end_offset is not None:
+            shard.activate(end_offset)
+            logger.info("Loaded %s up to offset %d", shard, end_offset)
+
+    async def _tick_all(self) -> None:
+        while True:
+            self._tick_due()
+            self._sleeps_until_s = self._due[0][0] if self._due else NEVER
+            self._earlier = trio.Event()
+            with trio.move_on_at(self._sleeps_until_s):
+                await self._earlier.wait()
+
+    def _tick_due(self) -> None:
+        """Tick every shard as long as it has something due."""
+        while self._due and self._due[0][0] <= self._clock.monotonic_s():
+            when_s, _, shard = heapq.heappop(self._due)
+            if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
+                continue  # gone, or armed for an earlier time since
+            shard.armed_s = NEVER
+            if shard.machine.deadline_s <= self._clock.monotonic_s():
+                shard.perform(Tick())
+            else:
+                self._arm(shard)  # what was due has been put off
+
+    def _arm(self, shard: Shard[M]) -> None:
+        """See that the shard is ticked at its deadline. One put off costs nothing until the old time has come."""
+        when_s = shard.machine.deadline_s
+        if when_s < shard.armed_s:
+            shard.armed_s = when_s
+            heapq.heappush(self._due, (when_s, next(self._tie), shard))
+            if when_s < self._sleeps_until_s:
+                self._earlier.set()

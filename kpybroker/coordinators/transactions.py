@@ -1,0 +1,272 @@
+"""The transaction coordinator of a node: the operations that handlers call, and the completion of what is prepared.
+
+A prepared transaction is completed by a task of its own: once the record that prepared it is replicated, it has the
+markers written, again and again until every partition has one, and tells the machine, which ends the transaction. A
+partition that the cluster no longer has needs none. The task ends with the shard's leadership, and whoever loads the
+shard begins another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+
+from kpybroker.clock import Clock
+from kpybroker.coordinators.coordinator import Coordinator
+from kpybroker.coordinators.machines import transaction_events as events
+from kpybroker.coordinators.machines.settings import TransactionSettings
+from kpybroker.coordinators.machines.transaction_events import PRODUCER_ID_NEEDED, Outcome, Response
+from kpybroker.coordinators.machines.transaction_shard import Markers, TransactionShard
+from kpybroker.coordinators.machines.transaction_state import NONE, Ending, Expected, TopicPartition
+from kpybroker.coordinators.machines.transaction_views import described_error, listed_error, unknown_states
+from kpybroker.coordinators.shards import Shard, ShardState, ShardTerms, Waiter
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.describe_transactions import TransactionState
+from kpybroker.wire.messages.end_txn import EndTxnRequest
+from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest
+from kpybroker.wire.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse
+from kpybroker.wire.messages.list_transactions import TransactionState as ListedTransaction
+from kpybroker.wire.messages.write_txn_markers import WritableTxnMarker, WritableTxnMarkerTopic
+
+logger = logging.getLogger(__name__)
+
+EPOCH_BUMPED_SINCE = 5
+"""The version of EndTxn that ends transactions of version 2 (KIP-890)."""
+TRANSACTION_VERSION_2 = 2
+
+COMMIT_TIMEOUT_S = 30.0
+"""How long an answer waits for its record to be replicated. Kafka gives it the transaction's own timeout."""
+RETRY_S = 0.1
+"""How long the writer of markers rests before it tries again what has failed."""
+
+
+class MarkerSender(Protocol):
+    """Has markers written into partitions, wherever their leaders are."""
+
+    async def write(self, marker: WritableTxnMarker) -> Mapping[TopicPartition, Code]:
+        """What became of the marker in each of its partitions."""
+        ...
+
+
+class Transactions(Coordinator[TransactionShard]):
+    """All that this node coordinates of transactions. One per node; `run` must be running."""
+
+    def __init__(
+        self,
+        settings: TransactionSettings,
+        clock: Clock,
+        *,
+        partitions: int,
+        new_producer_id: Callable[[], Awaitable[int]],
+        sender: MarkerSender,
+        is_known: Callable[[str, int], bool],
+    ) -> None:
+        """`partitions`: how many `__transaction_state` has, or will have; `is_known`: whether there is a partition."""
+        terms = ShardTerms(name="transaction", commit_timeout_s=COMMIT_TIMEOUT_S)
+        super().__init__(lambda: TransactionShard(self.settings), clock, terms, partitions=partitions)
+        self.settings = settings
+        self._new_producer_id = new_producer_id
+        self._sender = sender
+        self._is_known = is_known
+
+    def reconfigure(self, settings: TransactionSettings) -> None:
+        """Other settings are in force."""
+        if settings != self.settings:
+            self.settings = settings
+            self.tell_all(events.SettingsChanged(settings))
+
+    # -- producers
+
+    async def init_producer_id(self, request: InitProducerIdRequest) -> Outcome:
+        """InitProducerId with a transactional id: the id and epoch that the producer goes on with."""
+        transactional_id = request.transactional_id
+        if not transactional_id:
+            return Outcome(Code.INVALID_REQUEST)
+        if request.enable2_pc and not self.settings.two_phase_commit:
+            return Outcome(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        if request.keep_prepared_txn:
+            return Outcome(Code.UNSUPPORTED_VERSION)
+        timeout_ms = request.transaction_timeout_ms
+        if request.enable2_pc:
+            timeout_ms = 2**31 - 1
+        elif not 0 < timeout_ms <= self.settings.timeout_ms_max:
+            return Outcome(Code.INVALID_TRANSACTION_TIMEOUT)
+        expected = None
+        if request.producer_id != NONE:
+            expected = Expected(request.producer_id, request.producer_epoch)
+
+        def event(new_producer_id: int | None, token: Waiter) -> events.Event:
+            return events.InitProducerId(transactional_id, timeout_ms, expected, new_producer_id, token)
+
+        return await self._outcome(transactional_id, event)
+
+    async def add(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        producer_epoch: int,
+        partitions: Iterable[TopicPartition],
+        *,
+        client_version: int,
+    ) -> Code:
+        """Take partitions into the producer's transaction: all or none. `client_version`: its transaction version."""
+        if not transactional_id:
+            return Code.INVALID_REQUEST
+        wanted = frozenset(partitions)
+
+        def event(_: int | None, token: Waiter) -> events.Event:
+            return events.AddPartitions(transactional_id, producer_id, producer_epoch, wanted, client_version, token)
+
+        return (await self._outcome(transactional_id, event)).code
+
+    async def add_partitions(
+        self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Code]:
+        """As `add`, for a client of transaction version 2, whose leader asks on its behalf (KIP-890)."""
+        wanted = list(partitions)
+        code = await self.add(
+            transactional_id, producer_id, producer_epoch, wanted, client_version=TRANSACTION_VERSION_2
+        )
+        return dict.fromkeys(wanted, code)
+
+    async def verify(
+        self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Code]:
+        """Of each partition, whether it is in the producer's transaction: NONE, or why not (KIP-890)."""
+        wanted = frozenset(partitions)
+        if not transactional_id:
+            return dict.fromkeys(wanted, Code.INVALID_REQUEST)
+        waiter = Waiter()
+        event = events.VerifyPartitions(transactional_id, producer_id, producer_epoch, wanted, waiter)
+        try:
+            verified = await self.shard(transactional_id).ask(event, waiter)
+        except Refused as refusal:
+            return dict.fromkeys(wanted, refusal.code)
+        assert isinstance(verified, events.Verified)
+        return verified.codes
+
+    async def end(self, request: EndTxnRequest, *, version: int) -> Outcome:
+        """EndTxn: answered when the decision is safe; markers follow. Since version 5 with the next id and epoch."""
+        client_version = TRANSACTION_VERSION_2 if version >= EPOCH_BUMPED_SINCE else 0
+        ending = Ending(request.producer_id, request.producer_epoch, request.committed, client_version)
+        if not request.transactional_id:
+            return Outcome(Code.INVALID_REQUEST)
+
+        def event(new_producer_id: int | None, token: Waiter) -> events.Event:
+            return events.EndTransaction(request.transactional_id, ending, new_producer_id, token)
+
+        return await self._outcome(request.transactional_id, event)
+
+    async def _outcome(self, transactional_id: str, event: Callable[[int | None, Waiter], events.Event]) -> Outcome:
+        """Ask; if the decision needs another producer id, get one and ask again."""
+        new_producer_id = None
+        try:
+            while True:
+                waiter = Waiter()
+                response: Response = await self.shard(transactional_id).ask(event(new_producer_id, waiter), waiter)
+                if response is not PRODUCER_ID_NEEDED:
+                    assert isinstance(response, Outcome)
+                    return response
+                new_producer_id = await self._new_producer_id()
+        except Refused as refusal:
+            return Outcome(refusal.code)
+
+    # -- administration
+
+    async def describe(self, transactional_id: str) -> TransactionState:
+        """One transactional id of a DescribeTransactions."""
+        if not transactional_id:
+            return described_error(transactional_id, Code.INVALID_REQUEST)
+        waiter = Waiter()
+        try:
+            response = await self.shard(transactional_id).ask(
+                events.DescribeTransaction(transactional_id, waiter), waiter
+            )
+        except Refused as refusal:
+            return described_error(transactional_id, refusal.code)
+        assert isinstance(response, TransactionState)
+        return response
+
+    async def list_transactions(self, request: ListTransactionsRequest) -> ListTransactionsResponse:
+        """ListTransactions: all ids that this node coordinates. Not complete while a shard loads, so an error then."""
+        states, producer_ids = frozenset(request.state_filters), frozenset(request.producer_id_filters)
+        listed: list[ListedTransaction] = []
+        if any(shard.state is ShardState.LOADING for shard in self.shards):
+            return listed_error(Code.COORDINATOR_LOAD_IN_PROGRESS)
+        for shard in self.shards:
+            if shard.state is not ShardState.ACTIVE:
+                continue
+            waiter = Waiter()
+            event = events.ListTransactions(states, producer_ids, request.duration_filter, waiter)
+            response = await shard.ask(event, waiter)
+            assert isinstance(response, ListTransactionsResponse)
+            if response.error_code:
+                return response
+            listed += response.transaction_states
+        return ListTransactionsResponse(
+            throttle_time_ms=0,
+            error_code=Code.NONE,
+            unknown_state_filters=unknown_states(states),
+            transaction_states=listed,
+        )
+
+    # -- what machines want done
+
+    def _act(self, shard: Shard[TransactionShard], action: Any) -> None:
+        match action:
+            case events.WriteMarkers(transactional_id=transactional_id):
+                complete = partial(self._complete, shard, transactional_id, shard.end_offset)
+                self.start(complete, f"markers of {transactional_id}")
+            case events.NeedProducerId(transactional_id=transactional_id):
+                self.start(partial(self._abort, shard, transactional_id), f"abort of {transactional_id}")
+
+    async def _abort(self, shard: Shard[TransactionShard], transactional_id: str) -> None:
+        try:
+            new_producer_id = await self._new_producer_id()
+        except Refused as refusal:
+            logger.warning("No producer id to abort the transaction of %s: %s", transactional_id, refusal)
+            return  # the shard asks again when it looks at it again
+        if shard.state is ShardState.ACTIVE:
+            shard.perform(events.AbortTimedOut(transactional_id, new_producer_id))
+
+    async def _complete(self, shard: Shard[TransactionShard], transactional_id: str, end_offset: int) -> None:
+        """Have the markers of a prepared transaction written until it is complete, or somebody else's."""
+        if end_offset > shard.log.high_watermark:
+            try:
+                await shard.log.wait_high_watermark(end_offset)
+            except Refused:
+                return
+        while shard.state is ShardState.ACTIVE:
+            markers = shard.machine.markers_due(transactional_id)
+            if markers is None:
+                return
+            codes = await self._write(markers, shard.log.leader_epoch)
+            if shard.state is not ShardState.ACTIVE:
+                return
+            shard.perform(events.MarkersWritten(transactional_id, codes))
+            if shard.machine.markers_due(transactional_id) is not None:
+                await trio.sleep(RETRY_S)
+
+    async def _write(self, markers: Markers, coordinator_epoch: int) -> dict[TopicPartition, Code]:
+        known: dict[str, list[int]] = {}
+        codes: dict[TopicPartition, Code] = {}
+        for topic, index in markers.partitions:
+            if self._is_known(topic, index):
+                known.setdefault(topic, []).append(index)
+            else:
+                codes[topic, index] = Code.NONE  # deleted: there is nothing to mark
+        if not known:
+            return codes
+        marker = WritableTxnMarker(
+            producer_id=markers.producer_id,
+            producer_epoch=markers.producer_epoch,
+            transaction_result=markers.committed,
+            topics=[WritableTxnMarkerTopic(name=name, partition_indexes=known[name]) for name in known],
+            coordinator_epoch=coordinator_epoch,
+            transaction_version=markers.transaction_version,
+        )
+        return {**codes, **await self._sender.write(marker)}
