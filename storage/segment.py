@@ -174,6 +174,7 @@ class Segment:
 
     def _has_opened(self, file: OpenFile) -> None:
         self._shared = SharedFile(file)
+        self.used = True
         if self.open_segments is not None:
             self.open_segments.opened(self)
 
