@@ -187,7 +187,7 @@ def test_kill_9_under_load(request: pytest.FixtureRequest, tmp_path: Path) -> No
     if not isinstance(broker, ChildBroker):
         pytest.skip("kills the broker: not done to an outside one")
     broker.settings = SETTINGS
-    campaign = Campaign(broker, request.config.getoption("--seed"))
+    campaign = Campaign(broker, str(request.config.getoption("--seed") or 1))
     try:
         campaign.run(cycles)
     finally:

@@ -80,6 +80,10 @@ class DataDirRefused(StorageError):
     that Kafka too refuses to start on. One line for the user."""
 
 
+class MetaRefused(DataDirRefused):
+    """A data directory whose meta.properties makes no sense."""
+
+
 class CorruptFile(StorageError):
     """An index, snapshot or checkpoint that makes no sense. It is rebuilt from the log, never fatal by itself."""
 

@@ -151,6 +151,7 @@ class LogFiles:
         newest = self._snapshots.newest
         if offset > self.log_start_offset and (newest is None or offset > newest):
             self._snapshots.write(offset, self.producers.active.values())
+            self._new_names = True
 
     def _jitter_ms(self, segment: Segment) -> int:
         """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
@@ -300,7 +301,7 @@ class LogFiles:
         offset = self.log_end_offset if offset is None else offset
         if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
             self._write_epochs()
-        if offset <= self.recovery_point and not self._new_names and not self._snapshots.has_unsynced:
+        if offset <= self.recovery_point and not self._new_names and not self._snapshots.unsynced:
             return None
         segments = self._segments.between(self.recovery_point, offset)
         shared = []
@@ -314,7 +315,7 @@ class LogFiles:
             paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
-        if self._new_names or self._snapshots.has_unsynced:
+        if self._new_names or self._snapshots.unsynced:
             paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
         if self._new_folder:

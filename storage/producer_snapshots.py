@@ -72,14 +72,14 @@ def decode(data: bytes) -> list[Producer]:
 class ProducerSnapshots:
     """The snapshot files of a partition's folder."""
 
-    __slots__ = ("_directory", "_files", "_unsynced", "offsets")
+    __slots__ = ("_directory", "_files", "offsets", "unsynced")
 
     def __init__(self, files: Files, directory: str, names: Iterable[str]) -> None:
         self._files = files
         self._directory = directory
         found = (offset_of(name, SNAPSHOT) for name in names)
         self.offsets = sorted(offset for offset in found if offset is not None)
-        self._unsynced: list[int] = []
+        self.unsynced: set[int] = set()  # those that were written and may be lost with the machine's power
 
     def moved_to(self, directory: str) -> None:
         """The partition's folder was renamed."""
@@ -93,19 +93,14 @@ class ProducerSnapshots:
     def write(self, offset: int, producers: Iterable[Producer]) -> None:
         """Write the snapshot at `offset`; the next flush of the log syncs it. Raises: StorageFailed."""
         self._files.write_whole(self._path(offset), encode(producers), sync=False)
-        self._unsynced.append(offset)
+        self.unsynced.add(offset)
         if offset not in self.offsets:
             insort(self.offsets, offset)
 
-    @property
-    def has_unsynced(self) -> bool:
-        """Whether one was written since `take_unsynced`."""
-        return bool(self._unsynced)
-
     def take_unsynced(self) -> list[str]:
-        """The files that were written since the last call, for the caller to sync."""
-        paths = [self._path(offset) for offset in self._unsynced if offset in self.offsets]
-        self._unsynced.clear()
+        """The paths of those that were not synced yet, for the caller to sync."""
+        paths = [self._path(offset) for offset in sorted(self.unsynced.intersection(self.offsets))]
+        self.unsynced.clear()
         return paths
 
     def load_newest(self, start: int, end: int) -> tuple[int, list[Producer]] | None:

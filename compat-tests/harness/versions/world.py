@@ -182,6 +182,10 @@ class World:
         self.ids[name] = topic_id
         self._placeholders[uuid_text(topic_id)] = f"<id of {name.removeprefix(self.prefix)}>"
 
+    def mask(self, value: str, placeholder: str) -> None:
+        """A text that differs from run to run: answers show the placeholder."""
+        self._placeholders[value] = placeholder
+
     def normal(self, value: Any, field: str = "") -> Answer:
         """What of an answer is the same in every run."""
         match value:
