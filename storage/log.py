@@ -18,7 +18,7 @@ from bisect import bisect_right
 import msgspec
 
 from kpybroker.storage import lookup, opening, recovery
-from kpybroker.storage.errors import CorruptFile, OffsetOutOfRange, StorageFailed
+from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.files import Buffer, Files, StrPath
 from kpybroker.storage.incoming import Incoming, Placed, own, produced, replicated
 from kpybroker.storage.log_config import LogConfig
@@ -290,13 +290,8 @@ class Log(LogFiles):
         Raises: StorageFailed.
         """
         active = self._segments.active
-        if active is None:
-            return
-        try:
-            _ = active.txn_index.entries
-        except CorruptFile as error:
-            _log.warning("%s; rebuilding it", error)
-            self._rebuild_txn_index(active)
+        if active is not None:
+            lookup.sound_txn_index(active, self._rebuild_txn_index)
 
     def _take_back(self, segment: Segment, size: int, error: StorageFailed) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
@@ -436,6 +431,7 @@ class Log(LogFiles):
             self.truncate_fully_and_start_at(offset, now_ms=now_ms)
             return offset
         try:
+            lookup.sound_txn_index(self._segments.all[index], self._rebuild_txn_index)
             self._retire(self._segments.remove_from(index + 1), now_ms, truncated=True)
             end = self._segments.all[index].truncate_to(offset)
             self.log_start_offset = min(end, self.log_start_offset)
