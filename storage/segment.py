@@ -15,12 +15,13 @@ from contextlib import suppress
 from kpybroker.storage.batches import find_batch, first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files, OpenFile
+from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments, open_file
 from kpybroker.storage.recent import Recent
-from kpybroker.storage.region import FileRegion, SharedFile
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
 from kpybroker.wire.errors import CorruptRecords, RecordsFault
@@ -68,10 +69,14 @@ class Segment:
         *,
         now_ms: int,
         has_txn_index: bool,
+        lost_indexes: bool = False,
         suffix: str = "",
         open_segments: OpenSegments | None = None,
     ) -> None:
-        """`open_segments`: who closes the file when there are too many; None: nobody does."""
+        """`open_segments`: who closes the file when there are too many; None: nobody does.
+
+        `lost_indexes`: there is no offset index, so all indexes are to be built anew when they are needed.
+        """
         self._files = files
         self._directory = directory
         self._suffix = suffix  # of all its files' names, while it is not (or no longer) a part of the log
@@ -80,7 +85,7 @@ class Segment:
         self.dirty = False  # grew or was cut since its files last stood for themselves
         self.offset_index = OffsetIndex(files, self.path(OFFSET_INDEX), base_offset)
         self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
-        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
+        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index, lost=lost_indexes)
         self._shared: SharedFile | None = None
         self.open_segments = open_segments
         self._indexed = False  # the indexes are in memory
@@ -171,6 +176,7 @@ class Segment:
 
     def _has_opened(self, file: OpenFile) -> None:
         self._shared = SharedFile(file)
+        self.used = True
         if self.open_segments is not None:
             self.open_segments.opened(self)
 
@@ -241,6 +247,7 @@ class Segment:
             raise
         try:
             self.settle()
+            sync_paths(self._files, self.unsynced_indexes(), [self._directory])  # the next flush may not come by
         except StorageFailed as failure:
             if not failure.temporary:
                 raise
@@ -393,10 +400,6 @@ class Segment:
         self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
         self._index_rebuilt = True
         return True
-
-    def region(self, position: int, length: int) -> FileRegion:
-        """A region of the log file."""
-        return FileRegion(self.file, position, length)
 
     def read(self, position: int, length: int) -> bytes:
         """Bytes of the log file. Raises: StorageFailed."""
