@@ -10,7 +10,6 @@ written.
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import BatchHeader
 
-
 QUESTIONS_MAX = 10_000
 """Producers of one log that may be asked about at once; beyond, the oldest question is forgotten. Ours alone: Kafka
 keeps them all for a day, whoever asks."""
