@@ -168,9 +168,7 @@ CLIENTS: Final = {
         StockClient(
             name="kafka-python",
             command=_python("kafka-python"),
-            has=EVERYTHING
-            - TRANSACTIONS
-            - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
+            has=EVERYTHING - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
         ),
         StockClient(
             name="confluent-kafka",
@@ -189,6 +187,7 @@ CLIENTS: Final = {
             has=RECORDS
             | GROUPS
             | TOPICS
+            | TRANSACTIONS
             | {"create_partitions", "describe_cluster", "describe_configs", "replace_configs"}
             | {"list_groups", "describe_group", "group_offsets", "delete_records"},
         ),
