@@ -215,7 +215,6 @@ CLIENTS: Final = {
             name="sarama",
             command=_go("sarama"),
             has=EVERYTHING
-            - TRANSACTIONS
             - {"alter_reassignments", "describe_producers", "list_config_resources", "update_features"}
             - {"describe_quorum", "end_offset_of_epoch", "alter_replica_log_dirs"},
             takes={"list_topics": "DescribeConfigs"},
