@@ -186,6 +186,7 @@ async def test_whatever_was_acknowledged_survives_an_end_at_any_moment(ending: s
             await after.settled()
             found = after.values()
             assert len(found) >= moment.acknowledged, number
+            assert after.replicas.get("t", 0).high_watermark == len(found), number
             assert found == [value(each) for each in range(len(found))], number
             assert len(after.folders()) == 1, (number, after.folders())
             after.append(b"goes on")
