@@ -52,18 +52,18 @@ def test_answers_are_kafkas(name: str, broker: BrokerUnderTest, world: World, re
     lines_read = (json.loads(line) for line in path.read_text().splitlines())
     expected = {line["version"]: line["answer"] for line in lines_read}
     assert list(found) == list(expected)
-    different = {version: _differences(expected[version], found[version]) for version in expected}
+    different = {version: differences(expected[version], found[version]) for version in expected}
     assert {version: each for version, each in different.items() if each} == {}
 
 
-def _differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
+def differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
     """Where two answers differ, and how."""
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = [*expected, *(key for key in found if key not in expected)]
-        return [line for key in keys for line in _differences(expected.get(key), found.get(key), f"{path}/{key}")]
+        return [line for key in keys for line in differences(expected.get(key), found.get(key), f"{path}/{key}")]
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         pairs = enumerate(zip(expected, found, strict=True))
-        return [line for index, (left, right) in pairs for line in _differences(left, right, f"{path}/{index}")]
+        return [line for index, (left, right) in pairs for line in differences(left, right, f"{path}/{index}")]
     return [] if expected == found else [f"{path}: Kafka {_short(expected)}, found {_short(found)}"]
 
 
