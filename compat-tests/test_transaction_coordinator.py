@@ -14,12 +14,12 @@ from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
 from harness.kafka_jars import JavaMissing
 from harness.versions import txn_coordinator_cases as cases
 from harness.versions.txn_party import Producers, records_of
-from harness.versions.world import Answer, World
-from test_every_version import ANSWERS, differences
+from harness.versions.world import Answer, World, differences
 
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code
 
+ANSWERS = Path(__file__).parent / "answers"
 KINDS = {"kpybroker": Kpybroker, "kafka": ApacheKafka}
 SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",

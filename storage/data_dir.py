@@ -174,6 +174,10 @@ class DataDir:
         """The path of a partition's folder, whether it is there or not."""
         return self._file(partition_folder(topic, partition))
 
+    def future_folder(self, topic: str, partition: int, unique: str) -> str:
+        """The path of a copy that is being moved here; `unique`: 32 hex digits."""
+        return self._file(f"{partition_folder(topic, partition)}.{unique}{FUTURE_FOLDER}")
+
     def doomed_folder(self, topic: str, partition: int, unique: str, kind: FolderKind) -> str:
         """The path to which a partition's folder is moved to be deleted or set aside; `unique`: 32 hex digits."""
         return self._file(doomed_folder(topic, partition, unique, kind.value))
@@ -197,6 +201,10 @@ class DataDir:
             seen.add(key)
             found.append(folder)
         return found
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether a partition's folder is there."""
+        return self._files.exists(self.folder(topic, partition))
 
     def log_size(self, topic: str, partition: int) -> int:
         """Bytes of a log that isn't open; 0 if there is none. Blocks. Raises: StorageFailed."""
@@ -231,6 +239,10 @@ class DataDir:
         """Rename a partition's folder whose log isn't open. Raises: StorageFailed."""
         self._files.rename(folder, target)
 
+    def sync(self) -> None:
+        """Make the names of the partitions' folders durable; may run in a worker thread. Raises: StorageFailed."""
+        self._files.sync_folder(self.path)
+
     def remove(self, folder: str) -> None:
         """Remove a partition's folder with all that is in it; may run in a worker thread. Raises: StorageFailed."""
         self._files.remove_folder(folder)
@@ -262,3 +274,4 @@ def _make_folders(files: Files, path: str) -> None:
         if parent != path:
             _make_folders(files, parent)
         files.make_folder(path)
+        files.sync_folder(parent)

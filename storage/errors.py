@@ -15,6 +15,7 @@ Kafka takes the folder offline for all three. Here a full disk goes on when it h
 """
 
 import errno
+from collections.abc import Sequence
 
 
 class StorageError(Exception):
@@ -75,9 +76,25 @@ class SyncFailed(StorageFailed):
         return False
 
 
+class FolderOffline(StorageFailed):
+    """What is asked for is not there, and may be in a folder that is offline."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        super().__init__(", ".join(folders), OSError("the log directory is offline"))
+
+    @property
+    def of_folder(self) -> bool:
+        """It is, but that is known."""
+        return False
+
+
 class DataDirRefused(StorageError):
     """A data directory that can't be used: in use by another process, of another node or cluster, or with content
     that Kafka too refuses to start on. One line for the user."""
+
+
+class MetaRefused(DataDirRefused):
+    """A data directory whose meta.properties makes no sense."""
 
 
 class CorruptFile(StorageError):

@@ -16,9 +16,7 @@ from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
-    SNAPSHOT,
     SWAP,
-    file_name,
 )
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
@@ -151,6 +149,7 @@ class LogFiles:
         newest = self._snapshots.newest
         if offset > self.log_start_offset and (newest is None or offset > newest):
             self._snapshots.write(offset, self.producers.active.values(), sync=sync)
+            self._new_names = True
 
     def _jitter_ms(self, segment: Segment) -> int:
         """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
@@ -313,8 +312,7 @@ class LogFiles:
             paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
-            if self._snapshots.newest is not None:
-                paths.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
+            paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
         if self._new_folder:
             folders.append(self.directory.rpartition("/")[0])

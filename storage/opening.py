@@ -46,7 +46,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     doomed: list[tuple[int, list[str]]]
     open_segments: OpenSegments | None
     new: bool = False
-    """The folder was just made."""
+    """Names in the folder, or its own, may not be durable: it was just made, or its user was killed before a flush."""
     trusted: bool
     """The end was taken from a file's name: the first append must look at the batches."""
 
@@ -178,6 +178,7 @@ def _open_unclean(loaded: Loaded, now_ms: int, on_progress: recovery.OnProgress 
         drop=lambda dropped: _retire(loaded, dropped, now_ms),
     )
     loaded.log_end_offset = end
+    loaded.new = end > loaded.recovery_point
     loaded.recovery_point = min(loaded.recovery_point, end)
     loaded.epochs.truncate_from_end(end)
     loaded.snapshots.remove_outside(loaded.log_start_offset, end)

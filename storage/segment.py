@@ -9,11 +9,10 @@ reads headers from there, a few KiB at a time.
 """
 
 import logging
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
-from kpybroker.storage.batches import first_offset, scan
+from kpybroker.storage.batches import find_batch, first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files, OpenFile
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
@@ -29,12 +28,7 @@ from kpybroker.wire.records.batch import BatchHeader
 
 _log = logging.getLogger(__name__)
 
-_PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
 _INDEX_INTERVAL_BYTES = 4096  # for an index that is rebuilt outside of recovery
-_SIZE_MIN = 14
-_LOG_OVERHEAD = 12
-_HEADER_MIN = 27  # up to the last offset delta; the shortest batch of any magic is 26 bytes
-_OFFSETS = struct.Struct(">qi4xb6xi")  # base offset, size, magic, last offset delta
 
 
 class Segment:
@@ -46,6 +40,7 @@ class Segment:
         "_first_timestamp",
         "_index_rebuilt",
         "_indexed",
+        "_rebuild_due",
         "_shared",
         "_size",
         "_suffix",
@@ -94,6 +89,7 @@ class Segment:
         self.max_timestamp_offset = base_offset
         self._times_known = False
         self._index_rebuilt = False  # because of what a lookup found; once is enough
+        self._rebuild_due = False  # they are not to be trusted, and could not be built anew
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
         self.recent = Recent()
@@ -161,10 +157,14 @@ class Segment:
         """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
         if self._shared is None:
             known = self._size >= 0 and self._indexed  # a preallocated file is longer than what is in it
-            self._has_opened(open_file(self._files, self.path(LOG), self.open_segments))
-            assert self._shared is not None
-            if not known:
-                self._size = self._shared.file.size()
+            file = open_file(self._files, self.path(LOG), self.open_segments)
+            try:
+                self._size = self._size if known else file.size()
+            except StorageFailed:
+                file.close()
+                raise
+            self._has_opened(file)
+        assert self._shared is not None
         return self._shared
 
     def _has_opened(self, file: OpenFile) -> None:
@@ -176,8 +176,16 @@ class Segment:
         self.open_file()
         if self._indexed:
             return
-        self._indexed = True
         try:
+            self._read_indexes()
+        except StorageFailed:
+            self.close()  # it is open with its indexes, or not at all
+            raise
+
+    def _read_indexes(self) -> None:
+        try:
+            if self._rebuild_due:
+                raise CorruptFile("a rebuild of the indexes was interrupted")
             self.offset_index.load(self._size)
             if not self._times_known:
                 self.time_index.load()
@@ -187,12 +195,13 @@ class Segment:
             return
         if not self._times_known:
             self._take_times()
+        self._indexed = True
 
     def _take_times(self) -> None:
         self.max_timestamp, self.max_timestamp_offset = self.time_index.last
-        self._times_known = True
         if not len(self.time_index) and self.size:
             self._find_max_timestamp(0)
+        self._times_known = True
 
     def largest_timestamp(self) -> int:
         """The greatest timestamp of its records, or when the file was last written if they have none.
@@ -209,8 +218,12 @@ class Segment:
         return self.max_timestamp if self.max_timestamp >= 0 else self._files.modified_ms(self.path(LOG))
 
     def rebuild_indexes(self, index_interval_bytes: int) -> None:
-        """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
+        """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed.
+
+        Without room to write them they are in memory only, and built again after the next start.
+        """
         self.reset_indexes()
+        self._rebuild_due = False
         last = -1
         try:
             for position, header in self.headers():
@@ -220,7 +233,16 @@ class Segment:
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
         except CorruptRecords as error:
             _log.warning("%s: %s", self.path(LOG), error)
-        self.settle()
+        except StorageFailed:
+            self.close()
+            self._indexed = self._times_known = False
+            self._rebuild_due = True
+            raise
+        try:
+            self.settle()
+        except StorageFailed as failure:
+            if not failure.temporary:
+                raise
 
     def reset_indexes(self) -> None:
         """Start offset and time index anew, and what is derived from them."""
@@ -353,11 +375,11 @@ class Segment:
             return self.recent.find(offset, self._size)
         position = self.offset_index.lookup(offset)
         try:
-            return self._walk(shared, position, offset)
+            return find_batch(shared.file, position, self._size, offset)
         except CorruptRecords as error:
             if not position or not self.distrust_indexes(error):
                 raise
-        return self._walk(shared, self.offset_index.lookup(offset), offset)
+        return find_batch(shared.file, self.offset_index.lookup(offset), self._size, offset)
 
     def distrust_indexes(self, error: CorruptRecords) -> bool:
         """Rebuild the indexes because of what was found where they led, unless that was done before: then False.
@@ -370,34 +392,6 @@ class Segment:
         self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
         self._index_rebuilt = True
         return True
-
-    def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
-        size, start = self._size, position
-        while position + _LOG_OVERHEAD < size:
-            data = shared.file.read_at(position, min(_PROBE_BYTES, size - position))
-            if position + len(data) == size:
-                data += b"\0"  # the shortest batch of all, of magic 0, is a byte less than what is looked at
-            at, end = 0, len(data) - _HEADER_MIN
-            while at <= end:
-                base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
-                if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
-                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
-                if base_offset > offset and start and position + at == start:  # what lies between would be passed over
-                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: not offset {offset} at {start}")
-                if (base_offset + delta if magic == 2 else base_offset) >= offset:
-                    if position + at + rest + _LOG_OVERHEAD > size:
-                        raise self._cut_short(position + at)
-                    return position + at, rest + _LOG_OVERHEAD
-                at += rest + _LOG_OVERHEAD
-            if at == 0:
-                break
-            position += at
-        if position != size:
-            raise self._cut_short(position)
-        return None
-
-    def _cut_short(self, position: int) -> CorruptRecords:
-        return CorruptRecords(RecordsFault.TRUNCATED, f"{self.path(LOG)} ends inside the batch at {position}")
 
     def region(self, position: int, length: int) -> FileRegion:
         """A region of the log file."""

@@ -45,6 +45,9 @@ type Request struct {
 	Entity     map[string]string   `json:"entity"`
 	Limits     map[string]*float64 `json:"limits"`
 	Level      int16               `json:"level"`
+	Producer   string              `json:"producer"`
+	TxnID      string              `json:"transactional_id"`
+	Committed  bool                `json:"committed"`
 }
 
 // Nothing is the answer to what has no result.

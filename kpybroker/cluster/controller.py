@@ -42,6 +42,10 @@ if TYPE_CHECKING:
         AlterPartitionReassignmentsRequest,
         AlterPartitionReassignmentsResponse,
     )
+    from kpybroker.wire.messages.assign_replicas_to_dirs import (
+        AssignReplicasToDirsRequest,
+        AssignReplicasToDirsResponse,
+    )
     from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
     from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
@@ -191,6 +195,12 @@ class Controller:
             log_end_offset=self._log.log_end_offset,
             endpoints=self._endpoints,
         )
+
+    async def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> AssignReplicasToDirsResponse:
+        """Record in which folders a broker's replicas are. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.assign_directories import assign_replicas_to_dirs
+
+        return await self._carry_out(lambda state: assign_replicas_to_dirs(state, request))
 
     async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
         """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""

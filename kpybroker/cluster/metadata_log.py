@@ -154,6 +154,8 @@ class MetadataLog:
         Raises: NotAlone; UnreplayableRecord, UnsupportedFeature; IncompleteSnapshot if the log does not reach back to a
         complete snapshot; StorageFailed.
         """
+        if not static_voters and not files.exists(folder):  # not this node's: made, it would be in the way elsewhere
+            raise _unknown_voters(folder)
         files.make_folder(folder)
         snapshots = SnapshotFiles(folder, files)
         loaded = snapshots.load()
@@ -430,9 +432,13 @@ def _voters(
     remembered = replayed.quorum_state.voters if replayed.quorum_state is not None else ()
     ids = tuple(static_voters) or remembered or replayed.leader_change_voters
     if not ids:
-        raise NotAlone(
-            f"{replayed.log.directory} does not say who the voters of the metadata quorum are: it was formatted "
-            "without them, and controller.quorum.voters is not set"
-        )
+        raise _unknown_voters(replayed.log.directory)
     own = directory_id if node_id in ids else bytes(16)
     return tuple(Voter(id=id_, directory_id=own, endpoints=()) for id_ in ids)
+
+
+def _unknown_voters(folder: str) -> NotAlone:
+    return NotAlone(
+        f"{folder} does not say who the voters of the metadata quorum are: it was formatted without them, and "
+        "controller.quorum.voters is not set"
+    )

@@ -7,15 +7,23 @@ want the Refused instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
+import msgspec
+
 from kpybroker.clock import Clock
+from kpybroker.cluster.image import ClusterImage
 from kpybroker.coordinators.coordinator import Coordinator
 from kpybroker.coordinators.machines import events
+from kpybroker.coordinators.machines.consumer.settings import ConsumerGroupSettings
+from kpybroker.coordinators.machines.consumer.topics import Topics
+from kpybroker.coordinators.machines.consumer.validation import check_heartbeat
 from kpybroker.coordinators.machines.effects import TxnProducer
 from kpybroker.coordinators.machines.replies import (
     commit_error,
+    consumer_group_error,
+    consumer_heartbeat_error,
     described_error,
     join_error,
     leave_error,
@@ -29,6 +37,12 @@ from kpybroker.ids import Ids
 from kpybroker.replication.txn_markers import marker_batch
 from kpybroker.storage.verification import Guard
 from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+from kpybroker.wire.messages.consumer_group_describe import DescribedGroup as DescribedConsumerGroup
+from kpybroker.wire.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -51,8 +65,6 @@ PROTOCOL_NAMED_SINCE = 5
 LEAVE_BATCHED_SINCE = 3
 """The version of LeaveGroup that names several members (KIP-345)."""
 
-Topics = Iterable[tuple[str, bytes]]
-
 
 class Groups(Coordinator[GroupShard]):
     """All that this node coordinates of groups. One per node; `run` must be running."""
@@ -62,8 +74,9 @@ class Groups(Coordinator[GroupShard]):
     ) -> None:
         """`partitions`: how many `__consumer_offsets` has, or will have; `codec`: offsets.topic.compression.codec."""
         terms = ShardTerms(name="group", codec=codec, commit_timeout_s=settings.commit_timeout_ms / 1000)
-        super().__init__(lambda: GroupShard(settings), clock, terms, partitions=partitions)
+        super().__init__(self._new_machine, clock, terms, partitions=partitions)
         self.settings = settings
+        self._topics = Topics()
         self._ids = ids
 
     def local(self, group_id: str) -> Shard[GroupShard]:
@@ -75,7 +88,50 @@ class Groups(Coordinator[GroupShard]):
             raise Refused(Code.INVALID_GROUP_ID)
         return self.shard(group_id)
 
+    def _new_machine(self) -> GroupShard:
+        machine = GroupShard(self.settings)
+        machine.consumers.follow(self._topics, frozenset(), created=False)
+        return machine
+
+    # -- what consumer groups go by
+
+    def follow_topics(self, image: ClusterImage, changed: Iterable[str] = (), *, created: bool = False) -> None:
+        """The cluster's topics are these from now on. `changed`: the names of those made, altered or deleted."""
+        self._topics = Topics(image, self._topics)
+        self._tell(events.TopicsChanged(self._topics, frozenset(changed), created))
+
+    def follow_settings(self, consumer: ConsumerGroupSettings) -> None:
+        """Consumer groups go by these settings from now on."""
+        self.settings = msgspec.structs.replace(self.settings, consumer=consumer)
+        self._tell(events.SettingsChanged(consumer))
+
+    def _tell(self, event: events.TopicsChanged | events.SettingsChanged) -> None:
+        """Let every machine know, those that are being loaded too; no decision comes of it."""
+        now = self._clock.now()
+        for shard in self.shards:
+            shard.machine.step(event, now)
+
     # -- membership
+
+    async def consumer_heartbeat(
+        self,
+        request: ConsumerGroupHeartbeatRequest,
+        *,
+        version: int,
+        client_id: str,
+        client_host: str,
+        may_describe: Callable[[str], bool],
+    ) -> ConsumerGroupHeartbeatResponse:
+        """ConsumerGroupHeartbeat. `may_describe`: whether the client may see a topic that a pattern of its matches."""
+        try:
+            check_heartbeat(request, version, self.settings.consumer.assignors)
+            shard = self.shard(request.group_id)
+        except Refused as refusal:
+            return consumer_heartbeat_error(refusal.code, refusal.why)
+        new_member_id = "" if request.member_id else self._ids.uuid_text()
+        waiter = Waiter()
+        event = events.ConsumerHeartbeat(request, client_id, client_host, new_member_id, may_describe, waiter)
+        return cast("ConsumerGroupHeartbeatResponse", await shard.ask(event, waiter))
 
     async def join_group(
         self,
@@ -215,7 +271,7 @@ class Groups(Coordinator[GroupShard]):
         waiter = Waiter()
         return cast("OffsetDeleteResponse", await shard.ask(events.DeleteOffsets(request, waiter), waiter))
 
-    def delete_topics(self, topics: Topics) -> None:
+    def delete_topics(self, topics: Iterable[tuple[str, bytes]]) -> None:
         """Topics, as (name, id), are gone from the cluster: so are their offsets, in every shard of this node."""
         self.tell_all(events.TopicsDeleted(tuple(topics)))
 
@@ -245,6 +301,20 @@ class Groups(Coordinator[GroupShard]):
                 described += [described_error(group_id, refusal.code) for group_id in ids]
             else:
                 described += cast("DescribeGroupsResponse", response).groups
+        return described
+
+    async def describe_consumer_groups(self, group_ids: Iterable[str]) -> list[DescribedConsumerGroup]:
+        """ConsumerGroupDescribe: one description for each group, those of one shard together."""
+        wanted = list(group_ids)
+        described = [consumer_group_error("", Code.INVALID_GROUP_ID) for group_id in wanted if not group_id]
+        for ids in self._by_partition(group_id for group_id in wanted if group_id):
+            waiter = Waiter()
+            try:
+                response = await self.shard(ids[0]).ask(events.DescribeConsumerGroups(ids, waiter), waiter)
+            except Refused as refusal:
+                described += [consumer_group_error(group_id, refusal.code) for group_id in ids]
+            else:
+                described += cast("ConsumerGroupDescribeResponse", response).groups
         return described
 
     async def list_groups(self, request: ListGroupsRequest) -> ListGroupsResponse:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
+    from kpybroker.replication.moves import Moves
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
     from kpybroker.replication.txn_markers import TxnMarkers
@@ -100,6 +101,7 @@ class Services:
     active_controller: Controller
     controller: Forwarding
     replicas: Replicas
+    moves: Moves
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
@@ -228,8 +230,16 @@ class Context:
         return LeaderHint(partition.leader, partition.leader_epoch, self.endpoint(partition.leader), rack)
 
     def offline_replicas(self, partition: PartitionImage) -> list[int]:
-        """The replicas of a partition that the client can't reach: their brokers are away, or not on its listener."""
-        return [replica for replica in partition.replicas if self.endpoint(replica) is None]
+        """The replicas of a partition that the client can't reach.
+
+        Their brokers are away, or not on its listener, or the folders that they are in have failed.
+        """
+        brokers = self.image.brokers
+        return [
+            replica
+            for replica, directory in zip(partition.replicas, partition.directories, strict=True)
+            if self.endpoint(replica) is None or not brokers[replica].has_online_directory(directory)
+        ]
 
     def at_version(self, version: int) -> Context:
         """The same client, as if it had asked at another version: for a request made on its behalf."""

@@ -92,8 +92,8 @@ class Cleaner:
 
         try:
             opened = partition.log
-            if opened in self._uncleanable or opened.failure is not None or self._rests(opened):
-                return None
+            if opened in self._uncleanable or opened.failure is not None or self._rests(opened) or partition.moving:
+                return None  # what is being moved waits, as in Kafka
             stable = partition.last_stable_offset
             part = cleanable(opened, last_stable_offset=stable, now_ms=self._clock.wall_ms())
         except StorageFailed as failure:

@@ -34,7 +34,10 @@ class DiskTrouble:
 
     def __init__(self, clock: Clock) -> None:
         self.on_folder_failed: Callable[[StorageFailed], None] = _nobody
-        """Told of failures that are a whole folder's; the failure's path lies in it. It may hear of one many times."""
+        """Told of failures that are a whole folder's, or may be, as a file is missing; their path lies in it.
+
+        It may hear of one many times.
+        """
         self._clock = clock
         self._say = SeldomLog(log, clock)
         self._tried_ms: dict[str, int] = {}  # folder of a log that failed half-way: when it was last to be mended
@@ -43,7 +46,7 @@ class DiskTrouble:
     def met(self, doing: str, failure: StorageFailed) -> None:
         """Something failed: say so, and hand on what is a folder's failure. `doing` completes "cannot ..."."""
         self._say(logging.ERROR, (doing.partition(" ")[0], failure.error.errno), "cannot %s: %s", doing, failure)
-        if failure.of_folder:
+        if failure.of_folder or failure.missing:
             self.on_folder_failed(failure)
 
     def met_by(self, partition: Partition, doing: str, failure: StorageFailed) -> None:

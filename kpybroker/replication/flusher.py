@@ -44,9 +44,8 @@ class Flusher:
                 await self._more.wait()
 
     async def _flush(self, partition: Partition) -> None:
-        opened = partition.log
         try:
-            while opened.owes_flush and opened.failure is None and partition.is_leader:
+            while partition.is_leader and (opened := partition.log).owes_flush and opened.failure is None:
                 try:
                     await self._logs.flush(opened, opened.log_end_offset)
                 except StorageFailed as failure:

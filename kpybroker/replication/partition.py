@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
+from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
@@ -69,6 +69,8 @@ class Partition:
         self._open_log = open_log
         self._flush = flush
         self._met = met
+        self.moving = False
+        """A copy of it is being made in another data directory."""
         self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
         self._watches: dict[Watch[Any], Any] = {}
@@ -98,6 +100,14 @@ class Partition:
             self._begin_epoch()
         return self._log
 
+    def replace_log(self, log: Log) -> None:
+        """From now on the replica is this log, which has the same records, in another data directory."""
+        if self._log is None:
+            self._high_watermark = log.log_end_offset
+        self._log = log
+        log.producers.replicated_to(self._high_watermark)
+        self._begin_epoch()
+
     def failed(self, doing: str, failure: StorageFailed) -> Refused:
         """The disk failed when something was done to the log: what the client is to be told. `doing` is said to people.
 
@@ -106,6 +116,8 @@ class Partition:
         if failure.of_folder and self._log is not None:
             self._log.fail(failure)
         self._met(self, doing, failure)
+        if isinstance(failure, FolderOffline):  # as Kafka's partition that has no log
+            return Refused(Code.NOT_LEADER_OR_FOLLOWER, str(failure))
         return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
 
     def mended(self) -> None:
@@ -218,7 +230,9 @@ class Partition:
 
     def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
-        self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
+        reached = self.log.log_end_offset if end_offset is None else end_offset
+        if reached > self._high_watermark:  # not so when the log was replaced by one that is synced less far
+            self._high_watermark = reached
         decided = self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
             if decided:  # what was held back from readers of committed records may be any number of bytes
@@ -311,7 +325,7 @@ class Partition:
         self._watches.pop(watch, None)
 
     def stop(self) -> None:
-        """The replica is gone from this node (its topic was deleted): whoever waits for it finds so."""
+        """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""
         self.is_leader = False
         self._upset()
         self._wake_waiters()

@@ -9,8 +9,10 @@ from typing import Final
 from harness.versions import (
     admin_cases,
     config_cases,
+    consumer_cases,
     group_cases,
     log_cases,
+    migration_cases,
     offset_cases,
     quota_cases,
     rebalance_cases,
@@ -160,4 +162,41 @@ CASES: Final = {
     "txn-finding-the-coordinator": Case(
         ApiKey.FIND_COORDINATOR, txn_coordinator_cases.finding_the_coordinator, since=1
     ),
+    "consumers-refused": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.joining_refused),
+    "consumers-named": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.named_by_the_broker),
+    "two-consumers": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.two_consumers),
+    "consumers-fenced-by-epoch": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.fenced_by_epoch),
+    "static-consumers": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.static_consumers),
+    "consumers-static-with-another-subscription": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.static_with_another_subscription
+    ),
+    "consumers-subscriptions": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.subscriptions),
+    "consumers-topics-change": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.topics_change),
+    "consumers-assignors": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.assignors),
+    "consumers-crowd": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.crowd),
+    "consumers-crowd-of-tastes": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.crowd_of_tastes),
+    "consumers-batched": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.batched),
+    "consumers-revoked-too-late": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.revoked_too_late),
+    "consumers-group-times": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.group_times),
+    "consumers-commit": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.consumers_commit),
+    "consumers-offsets-and-deletion": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.offsets_and_deletion),
+    "what-consumers-write": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.what_consumers_write),
+    "consumers-patterns": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.patterns, since=1),
+    "consumers-new-topics-match": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.new_topics_match, since=1),
+    "consumers-described": Case(ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_cases.described),
+    "migration-upgrade": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade, since=1),
+    "migration-upgrade-refused": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_refused, since=1),
+    "migration-upgrade-while-rebalancing": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_while_rebalancing, since=1
+    ),
+    "migration-classic-joins-consumers": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.classic_joins_consumers, since=1
+    ),
+    "migration-static-downgrade": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.static_downgrade, since=1),
+    "migration-static-upgrade": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.static_upgrade, since=1),
+    "migration-empty-groups": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.empty_groups, since=1),
+    "migration-what-migration-writes": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.what_migration_writes, since=1
+    ),
+    "migration-admin-leaves": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.admin_leaves, since=1),
 }

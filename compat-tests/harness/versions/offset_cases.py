@@ -16,7 +16,7 @@ from kpybroker.wire.json_form import to_json
 from kpybroker.wire.records.batch import iter_headers, iter_records
 
 OFFSETS_PARTITIONS = 50
-STAMPS = ("commitTimestamp", "expireTimestamp", "currentStateTimestamp")
+STAMPS = ("commitTimestamp", "expireTimestamp", "currentStateTimestamp", "assignmentTimestamp")
 
 
 def _partition(index: int, offset: int, metadata: str | None = "m", epoch: int = -1) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def records_of(world: World, group_id: str) -> Answer:
         for record in iter_records(data, position):
             assert record.key is not None
             key, value = decode_group_record(record.key, record.value)
-            if getattr(key, "group", None) == group_id:
+            if group_id in (getattr(key, "group", None), getattr(key, "group_id", None)):
                 shown.append(_shown(world, record.key, key, record.value, value))
     return shown
 
@@ -288,5 +288,7 @@ def _shown(world: World, raw_key: bytes, key: Any, raw_value: bytes | None, valu
         for name in STAMPS:
             if fields.get(name, -1) > 0:
                 fields[name] = "<time>"
+        if fields.get("metadataHash"):
+            fields["metadataHash"] = "<hash>"
         answer |= {"version": version, "value": world.normal(fields)}
     return answer

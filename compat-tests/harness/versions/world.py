@@ -182,6 +182,10 @@ class World:
         self.ids[name] = topic_id
         self._placeholders[uuid_text(topic_id)] = f"<id of {name.removeprefix(self.prefix)}>"
 
+    def mask(self, value: str, placeholder: str) -> None:
+        """A text that differs from run to run: answers show the placeholder."""
+        self._placeholders[value] = placeholder
+
     def normal(self, value: Any, field: str = "") -> Answer:
         """What of an answer is the same in every run."""
         match value:
@@ -198,3 +202,19 @@ class World:
             case int() if field in PLACEHOLDERS and value > 0:
                 return PLACEHOLDERS[field]
         return value
+
+
+def differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
+    """Where two answers differ, and how."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = [*expected, *(key for key in found if key not in expected)]
+        return [line for key in keys for line in differences(expected.get(key), found.get(key), f"{path}/{key}")]
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = enumerate(zip(expected, found, strict=True))
+        return [line for index, (left, right) in pairs for line in differences(left, right, f"{path}/{index}")]
+    return [] if expected == found else [f"{path}: Kafka {_short(expected)}, found {_short(found)}"]
+
+
+def _short(answer: Answer) -> str:
+    text = json.dumps(answer)
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -6,12 +6,20 @@ step or in a later one (a JoinGroup waits for the others of its group).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
 
 from kpybroker.coordinators.machines import effects
+from kpybroker.coordinators.machines.consumer.settings import ConsumerGroupSettings
+from kpybroker.coordinators.machines.consumer.topics import Topics
 from kpybroker.coordinators.machines.effects import Tick, Token, TxnProducer
+from kpybroker.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+from kpybroker.wire.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from kpybroker.wire.messages.delete_groups import DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -36,6 +44,8 @@ Response: TypeAlias = (
     | DescribeGroupsResponse
     | ListGroupsResponse
     | DeleteGroupsResponse
+    | ConsumerGroupHeartbeatResponse
+    | ConsumerGroupDescribeResponse
 )
 
 
@@ -68,6 +78,28 @@ class LeaveGroup(msgspec.Struct, frozen=True):
     """A LeaveGroup request in the form of version 3 and later: whoever leaves is in `members`."""
 
     request: LeaveGroupRequest
+    token: Token
+
+
+class ConsumerHeartbeat(msgspec.Struct, frozen=True):
+    """A ConsumerGroupHeartbeat request that has all it must have.
+
+    `new_member_id` is used if the coordinator has to name the member; `may_describe` says whether the client may see a
+    topic: it gets none by a pattern that it may not see.
+    """
+
+    request: ConsumerGroupHeartbeatRequest
+    client_id: str
+    client_host: str
+    new_member_id: str
+    may_describe: Callable[[str], bool]
+    token: Token
+
+
+class DescribeConsumerGroups(msgspec.Struct, frozen=True):
+    """The groups of a ConsumerGroupDescribe request that live on this shard."""
+
+    group_ids: tuple[str, ...]
     token: Token
 
 
@@ -131,11 +163,28 @@ class TopicsDeleted(msgspec.Struct, frozen=True):
     topics: tuple[tuple[str, bytes], ...]
 
 
+class TopicsChanged(msgspec.Struct, frozen=True):
+    """The cluster's topics are these from now on. `changed`: the names of those made, altered or deleted."""
+
+    topics: Topics
+    changed: frozenset[str]
+    created: bool
+    """Whether any of them is new."""
+
+
+class SettingsChanged(msgspec.Struct, frozen=True):
+    """What consumer groups go by is this from now on."""
+
+    consumer: ConsumerGroupSettings
+
+
 Event: TypeAlias = (
     JoinGroup
     | SyncGroup
     | Heartbeat
     | LeaveGroup
+    | ConsumerHeartbeat
+    | DescribeConsumerGroups
     | CommitOffsets
     | CommitTxnOffsets
     | FetchOffsets
@@ -144,6 +193,8 @@ Event: TypeAlias = (
     | DescribeGroups
     | ListGroups
     | TopicsDeleted
+    | TopicsChanged
+    | SettingsChanged
     | Tick
 )
 

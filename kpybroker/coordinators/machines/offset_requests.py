@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
+from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
 from kpybroker.coordinators.machines.effects import Record
 from kpybroker.coordinators.machines.events import CommitOffsets, CommitTxnOffsets, Effects, FetchOffsets
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup
@@ -169,7 +170,7 @@ def _is_of_another_topic(offset: CommittedOffset, topic_id: bytes) -> bool:
 
 
 def delete(
-    request: OffsetDeleteRequest, group: ClassicGroup | ForeignGroup, offsets: Offsets, out: Effects
+    request: OffsetDeleteRequest, group: ClassicGroup | ConsumerGroup | ForeignGroup, offsets: Offsets, out: Effects
 ) -> OffsetDeleteResponse:
     """Delete offsets of a group, except for topics that its members consume (KIP-496)."""
     topics = []
@@ -209,25 +210,28 @@ def of_deleted_topic(name: str, topic_id: bytes, offsets: Offsets) -> Iterator[R
     return (offset_tombstone(group_id, name, partition) for group_id, partition in sorted(gone))
 
 
-def expire(group: ClassicGroup, offsets: Offsets, retention_ms: int, now: Now, out: Effects) -> bool:
+def expire(group: ClassicGroup | ConsumerGroup, offsets: Offsets, retention_ms: int, now: Now, out: Effects) -> bool:
     """End the offsets whose time is over; whether nothing of the group's offsets is left then (KIP-211).
 
-    They live for offsets.retention.minutes from when the group became empty, or, while there are members or where
-    nobody was ever a member, from their commit. Topics that members consume keep theirs; so does everything while a
-    rebalance is on. An explicit time to expire, of a commit before version 5, counts instead.
+    They live for offsets.retention.minutes from when a classic group became empty, or, while there are members, where
+    nobody was ever a member, and in a consumer group, from their commit. Topics that members consume keep theirs; so
+    does everything while a rebalance of a classic group is on. An explicit time to expire, of a commit before version
+    5, counts instead.
     """
     group_id = group.group_id
     committed = offsets.of_group(group_id)
     if not committed:
         return not offsets.has_open_transactions(group_id)
-    since_empty = group.is_empty and group.roster.protocol_type is not None
-    if not since_empty and not group.is_simple and not _expires_while_in_use(group):
-        return False
+    since_ms = None
+    if isinstance(group, ClassicGroup):
+        since_empty = group.is_empty and group.roster.protocol_type is not None
+        if not since_empty and not group.is_simple and not _expires_while_in_use(group):
+            return False
+        since_ms = group.state_timestamp_ms if since_empty else None
     nothing_left = True
     for topic, partitions in committed.items():
         subscribed = group.subscribes(topic)
         for index, offset in partitions.items():
-            since_ms = group.state_timestamp_ms if since_empty else None
             if (
                 subscribed
                 or not _is_over(offset.value, since_ms, retention_ms, now.wall_ms)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kpybroker.coordinators.machines.events import Response
 from kpybroker.wire.codes import Code
+from kpybroker.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+from kpybroker.wire.messages.consumer_group_describe import DescribedGroup as DescribedConsumerGroup
+from kpybroker.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatResponse
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatResponse
@@ -49,6 +52,27 @@ def sync_error(code: Code) -> SyncGroupResponse:
 def leave_error(code: Code) -> LeaveGroupResponse:
     """A whole LeaveGroup refused."""
     return LeaveGroupResponse(error_code=code)
+
+
+def consumer_heartbeat_error(code: Code, message: str | None = None) -> ConsumerGroupHeartbeatResponse:
+    """A ConsumerGroupHeartbeat refused."""
+    return ConsumerGroupHeartbeatResponse(
+        throttle_time_ms=0, error_code=code, error_message=message, member_epoch=0, heartbeat_interval_ms=0
+    )
+
+
+def consumer_group_error(group_id: str, code: Code, message: str | None = None) -> DescribedConsumerGroup:
+    """A consumer group that could not be described."""
+    return DescribedConsumerGroup(
+        error_code=code,
+        error_message=message,
+        group_id=group_id,
+        group_state="",
+        group_epoch=0,
+        assignment_epoch=0,
+        assignor_name="",
+        members=[],
+    )
 
 
 def commit_error(code: Code, topics: list[OffsetCommitRequestTopic]) -> OffsetCommitResponse:
@@ -113,6 +137,11 @@ def instead_of(response: Response, code: Code) -> Response:
             return DescribeGroupsResponse(groups=[described_error(group.group_id, code) for group in groups])
         case ListGroupsResponse():
             return ListGroupsResponse(error_code=code, groups=[])
+        case ConsumerGroupHeartbeatResponse():
+            return consumer_heartbeat_error(code)
+        case ConsumerGroupDescribeResponse(groups=described):
+            errors = [consumer_group_error(group.group_id, code) for group in described]
+            return ConsumerGroupDescribeResponse(throttle_time_ms=0, groups=errors)
         case DeleteGroupsResponse(results=results):
             return DeleteGroupsResponse(
                 throttle_time_ms=0,

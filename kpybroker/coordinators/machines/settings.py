@@ -1,8 +1,10 @@
-"""What of the node's configuration decides how classic groups and their offsets behave, and transactions."""
+"""What of the node's configuration decides how groups and their offsets behave, and transactions."""
 
 from __future__ import annotations
 
 import msgspec
+
+from kpybroker.coordinators.machines.consumer.settings import ConsumerGroupSettings
 
 
 class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     new_member_join_timeout_ms: int = 5 * 60 * 1000
     """How long a member that has never had an answer to its JoinGroup is kept. Kafka has it as a constant: such a
     member has no id to heartbeat with, and its client may be long gone."""
+    consumer: ConsumerGroupSettings = ConsumerGroupSettings()
+    """What is for consumer groups (KIP-848) only."""
 
 
 class TransactionSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,13 +22,18 @@ from typing import Any
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines import offset_requests, views
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
+from kpybroker.coordinators.machines.consumer import state
+from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
+from kpybroker.coordinators.machines.consumer.groups import ConsumerGroups
 from kpybroker.coordinators.machines.deadlines import Deadlines
 from kpybroker.coordinators.machines.effects import Tick, coordinator_code
 from kpybroker.coordinators.machines.events import (
     CommitOffsets,
     CommitTxnOffsets,
+    ConsumerHeartbeat,
     DeleteGroups,
     DeleteOffsets,
+    DescribeConsumerGroups,
     DescribeGroups,
     Effects,
     Event,
@@ -38,11 +43,13 @@ from kpybroker.coordinators.machines.events import (
     LeaveGroup,
     ListGroups,
     Response,
+    SettingsChanged,
     SyncGroup,
+    TopicsChanged,
     TopicsDeleted,
 )
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupType, type_of
-from kpybroker.coordinators.machines.group_records import group_tombstone
+from kpybroker.coordinators.machines.group_records import group_tombstone, modern_offset
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.replies import (
@@ -86,12 +93,15 @@ class GroupShard:
         self.deadlines = Deadlines()
         self.classic: dict[str, ClassicGroup] = {}
         self.foreign: dict[str, ForeignGroup] = {}
+        self.consumers = ConsumerGroups(settings, self.deadlines, self.classic, self.foreign)
         self.offsets = Offsets()
         self._steps: dict[type, Callable[[Any, Now, Effects], None]] = {
             JoinGroup: self._join,
             SyncGroup: self._sync,
             Heartbeat: self._heartbeat,
             LeaveGroup: self._leave,
+            ConsumerHeartbeat: self._consumer_heartbeat,
+            DescribeConsumerGroups: self.consumers.describe_groups,
             CommitOffsets: self._commit_offsets,
             CommitTxnOffsets: self._commit_txn_offsets,
             FetchOffsets: self._fetch_offsets,
@@ -100,6 +110,8 @@ class GroupShard:
             DescribeGroups: self._describe_groups,
             ListGroups: self._list_groups,
             TopicsDeleted: self._topics_deleted,
+            TopicsChanged: self.consumers.topics_changed,
+            SettingsChanged: self.consumers.settings_changed,
             Tick: self._tick,
         }
 
@@ -123,6 +135,7 @@ class GroupShard:
         told = coordinator_code(code)
         out = Effects()
         out.replies = [(token, instead_of(response, told)) for token, response in effects.replies]
+        self.consumers.downgrades_refused(now)
         group = None if effects.group_id is None else self.classic.get(effects.group_id)
         if group is not None:
             if not group.in_log:
@@ -139,7 +152,8 @@ class GroupShard:
         out = Effects()
         for group in self.classic.values():
             group.loaded(now, out)
-        if self.classic:
+        self.consumers.loaded(now)
+        if self.classic or self.consumers.groups:
             self._plan_clean_up(now)
         return out
 
@@ -172,12 +186,12 @@ class GroupShard:
                 self._apply_group(group_id, value)
             case LegacyOffsetCommitKey(), LegacyOffsetCommitValue() | None:
                 modern = OffsetCommitKey(group=key.group, topic=key.topic, partition=key.partition)
-                self._apply_offset(record_offset, producer_id, modern, _modern(value))
+                self._apply_offset(record_offset, producer_id, modern, modern_offset(value))
             case _:
                 group_type = type_of(key)
                 if group_type is None:
                     return False
-                self._apply_foreign(group_type, key, value)
+                self._apply_typed(group_type, key, value)
         return True
 
     def end_transaction(self, producer_id: int, *, committed: bool) -> None:
@@ -187,7 +201,7 @@ class GroupShard:
     def _apply_offset(
         self, record_offset: int, producer_id: int, key: OffsetCommitKey, value: OffsetCommitValue | None
     ) -> None:
-        if value is not None and key.group not in self.classic and key.group not in self.foreign:
+        if value is not None and not self._has(key.group):
             self.classic[key.group] = ClassicGroup(key.group, self.settings, self.deadlines)
         self.offsets.apply(record_offset, producer_id, key, value)
 
@@ -196,19 +210,30 @@ class GroupShard:
             self._forget(group_id)
             return
         self.foreign.pop(group_id, None)
-        group = self.classic.get(group_id)
+        group = self.classic.get(group_id) or self.consumers.downgrades.pop(group_id, None)
         if group is None:
-            group = self.classic[group_id] = ClassicGroup(group_id, self.settings, self.deadlines)
+            group = ClassicGroup(group_id, self.settings, self.deadlines)
+        self.classic[group_id] = group
         group.apply(value)
 
-    def _apply_foreign(self, group_type: GroupType, key: Message, value: Message | None) -> None:
+    def _has(self, group_id: str) -> bool:
+        return group_id in self.classic or group_id in self.consumers.groups or group_id in self.foreign
+
+    def _apply_typed(self, group_type: GroupType, key: Message, value: Message | None) -> None:
         group_id: str = key.group_id  # type: ignore[attr-defined]  # every key of these types has it
+        if value is not None:
+            # A classic group of that id can only be one made up for offsets that stand earlier in the log.
+            self._forget(group_id)
+        if group_type is GroupType.CONSUMER:
+            self.consumers.apply(group_id, key, value)
+        else:
+            self._apply_foreign(group_id, group_type, key, value)
+
+    def _apply_foreign(self, group_id: str, group_type: GroupType, key: Message, value: Message | None) -> None:
         group = self.foreign.get(group_id)
         if group is None:
             if value is None:
                 return
-            # A classic group of that id can only be one made up for offsets that stand earlier in the log.
-            self._forget(group_id)
             group = self.foreign[group_id] = ForeignGroup(group_id, group_type)
         group.apply(key, value)
         if not group.records:
@@ -225,6 +250,10 @@ class GroupShard:
         request = event.request
         group = self.classic.get(request.group_id)
         if group is None:
+            consumers = self.consumers.groups.get(request.group_id)
+            if consumers is not None and not consumers.is_empty:
+                self.consumers.join(event, now, out)
+                return
             foreign = self.foreign.get(request.group_id)
             if foreign is not None and (foreign.type is GroupType.SHARE or not foreign.is_empty):
                 out.replies.append((event.token, join_error(Code.INCONSISTENT_GROUP_PROTOCOL)))
@@ -232,13 +261,15 @@ class GroupShard:
             if request.member_id:
                 out.replies.append((event.token, join_error(Code.UNKNOWN_MEMBER_ID, request.member_id)))
                 return
-            group = self._new_group(request.group_id, foreign, now, out)
+            group = self._new_group(request.group_id, consumers or foreign, now, out)
         group.join(event, now, out)
 
-    def _new_group(self, group_id: str, foreign: ForeignGroup | None, now: Now, out: Effects) -> ClassicGroup:
+    def _new_group(
+        self, group_id: str, instead_of_empty: ConsumerGroup | ForeignGroup | None, now: Now, out: Effects
+    ) -> ClassicGroup:
         """A group that is announced in the log with this very step, in place of an empty one of another type."""
-        if foreign is not None:
-            out.records.extend(foreign.tombstones())
+        if instead_of_empty is not None:
+            out.records.extend(instead_of_empty.tombstones())
         group = self.classic[group_id] = ClassicGroup(group_id, self.settings, self.deadlines, new_at_ms=now.wall_ms)
         out.records.append(group.new_record())
         out.group_id = group_id
@@ -247,14 +278,18 @@ class GroupShard:
 
     def _sync(self, event: SyncGroup, now: Now, out: Effects) -> None:
         group = self.classic.get(event.request.group_id)
-        if group is None or group.is_empty:
+        if event.request.group_id in self.consumers.groups:
+            self.consumers.sync(event, now, out)
+        elif group is None or group.is_empty:
             out.replies.append((event.token, sync_error(Code.UNKNOWN_MEMBER_ID)))
         else:
             group.sync(event, now, out)
 
     def _heartbeat(self, event: Heartbeat, now: Now, out: Effects) -> None:
         group = self.classic.get(event.request.group_id)
-        if group is None:
+        if event.request.group_id in self.consumers.groups:
+            self.consumers.classic_heartbeat(event, now, out)
+        elif group is None:
             out.replies.append((event.token, HeartbeatResponse(error_code=Code.UNKNOWN_MEMBER_ID)))
         else:
             group.heartbeat(event, now, out)
@@ -263,6 +298,9 @@ class GroupShard:
         group = self.classic.get(event.request.group_id)
         if group is not None:
             group.leave(event, now, out)
+            return
+        if event.request.group_id in self.consumers.groups:
+            self.consumers.leave(event, now, out)
             return
         members = [
             MemberResponse(
@@ -273,6 +311,10 @@ class GroupShard:
             for member in event.request.members
         ]
         out.replies.append((event.token, LeaveGroupResponse(error_code=Code.NONE, members=members)))
+
+    def _consumer_heartbeat(self, event: ConsumerHeartbeat, now: Now, out: Effects) -> None:
+        self.consumers.heartbeat(event, now, out)
+        self._plan_clean_up(now)
 
     # -- offsets
 
@@ -293,6 +335,9 @@ class GroupShard:
 
     def _commit_fault(self, event: CommitOffsets) -> Code | None:
         """Why nobody may commit to what is not a classic group. Who is no member may: that makes a simple group."""
+        consumers = self.consumers.groups.get(event.request.group_id)
+        if consumers is not None:
+            return self.consumers.commit_fault(consumers, event.request, event.version)
         foreign = self.foreign.get(event.request.group_id)
         if foreign is not None:
             return foreign.commit_fault(event.request, event.version)
@@ -303,8 +348,11 @@ class GroupShard:
     def _commit_txn_offsets(self, event: CommitTxnOffsets, now: Now, out: Effects) -> None:
         request = event.request
         group = self.classic.get(request.group_id) or self.foreign.get(request.group_id)
+        consumers = self.consumers.groups.get(request.group_id)
         if group is not None:
             fault = group.txn_commit_fault(request)
+        elif consumers is not None:
+            fault = self.consumers.commit_fault(consumers, request, None)
         else:
             fault = None if request.generation_id_or_member_epoch < 0 else Code.ILLEGAL_GENERATION
             self._plan_clean_up(now)
@@ -315,15 +363,17 @@ class GroupShard:
 
     def _fetch_offsets(self, event: FetchOffsets, now: Now, out: Effects) -> None:  # noqa: ARG002
         group_id = event.request.group_id
-        known = group_id in self.classic
-        foreign = self.foreign.get(group_id)
-        if not known and foreign is not None:
-            fault = foreign.fetch_fault(event.request)
-            if fault not in (None, Code.GROUP_ID_NOT_FOUND):
-                response = OffsetFetchResponseGroup(group_id=group_id, topics=[], error_code=fault)
-                out.replies.append((event.token, response))
-                return
-            known = fault is None
+        fault: Code | None = None
+        if group_id in self.consumers.groups:
+            fault = self.consumers.fetch_fault(self.consumers.groups[group_id], event.request)
+        elif group_id not in self.classic:
+            foreign = self.foreign.get(group_id)
+            fault = Code.GROUP_ID_NOT_FOUND if foreign is None else foreign.fetch_fault(event.request)
+        if fault not in (None, Code.GROUP_ID_NOT_FOUND):
+            response = OffsetFetchResponseGroup(group_id=group_id, topics=[], error_code=fault)
+            out.replies.append((event.token, response))
+            return
+        known = fault is None
         out.replies.append((event.token, offset_requests.fetch(event, self.offsets, known=known)))
 
     def _delete_offsets(self, event: DeleteOffsets, now: Now, out: Effects) -> None:  # noqa: ARG002
@@ -331,7 +381,9 @@ class GroupShard:
         group = self.classic.get(request.group_id)
         foreign = self.foreign.get(request.group_id)
         fault = None if group is None else offset_requests.delete_fault(group)
-        found = group or (None if foreign is None or foreign.type is GroupType.SHARE else foreign)
+        found: ClassicGroup | ConsumerGroup | ForeignGroup | None = group or self.consumers.groups.get(request.group_id)
+        if found is None and foreign is not None and foreign.type is not GroupType.SHARE:
+            found = foreign
         if found is None:
             fault = Code.GROUP_ID_NOT_FOUND
         if found is None or fault is not None:
@@ -347,9 +399,9 @@ class GroupShard:
         for group_id in event.group_ids:
             fault = self._delete_fault(group_id)
             if fault is None:
-                foreign = self.foreign.get(group_id)
+                other = self.consumers.groups.get(group_id) or self.foreign.get(group_id)
                 out.records.extend(offset_requests.all_tombstones(group_id, self.offsets))
-                out.records.extend([group_tombstone(group_id)] if foreign is None else foreign.tombstones())
+                out.records.extend([group_tombstone(group_id)] if other is None else other.tombstones())
                 out.notes.append(f"Group {group_id} was deleted")
             results.append(DeletableGroupResult(group_id=group_id, error_code=fault or Code.NONE))
         out.replies.append((event.token, DeleteGroupsResponse(throttle_time_ms=0, results=results)))
@@ -358,6 +410,8 @@ class GroupShard:
         group = self.classic.get(group_id)
         if group is not None:
             return None if group.is_empty else Code.NON_EMPTY_GROUP
+        if group_id in self.consumers.groups:
+            return None if self.consumers.groups[group_id].is_empty else Code.NON_EMPTY_GROUP
         foreign = self.foreign.get(group_id)
         return Code.GROUP_ID_NOT_FOUND if foreign is None else foreign.delete_fault()
 
@@ -366,7 +420,7 @@ class GroupShard:
         for group_id in event.group_ids:
             group = self.classic.get(group_id)
             if group is None:
-                groups.append(views.describe_missing(group_id, self.foreign.get(group_id), event.version))
+                groups.append(views.describe_missing(group_id, event.version, known=self._has(group_id)))
             else:
                 groups.append(views.describe(group))
         out.replies.append((event.token, DescribeGroupsResponse(groups=groups)))
@@ -377,7 +431,14 @@ class GroupShard:
             views.list_classic(group) for group in self.classic.values() if wanted.takes(group.state, GroupType.CLASSIC)
         ]
         groups += [
-            views.list_foreign(group) for group in self.foreign.values() if wanted.takes(group.state, group.type)
+            views.list_other(group.group_id, GroupType.CONSUMER, group.state)
+            for group in self.consumers.groups.values()
+            if wanted.takes(group.state, GroupType.CONSUMER)
+        ]
+        groups += [
+            views.list_other(group.group_id, group.type, group.state)
+            for group in self.foreign.values()
+            if wanted.takes(group.state, group.type)
         ]
         out.replies.append((event.token, ListGroupsResponse(error_code=Code.NONE, groups=groups)))
 
@@ -397,8 +458,18 @@ class GroupShard:
             self._clean_up(now, out)
             return
         kind, group_id, *rest = key
-        group = self.classic[group_id]  # a group's deadlines go with it
+        if kind in state.KINDS:
+            self.consumers.due(kind, group_id, tuple(rest), now, out)
+            return
+        group = self.classic.get(group_id)  # a group's deadlines go with it
+        if group is None:
+            assert kind == state.DOWNGRADED
+            return
         match kind:
+            case state.DOWNGRADED:
+                group.loaded(now, out)
+                if rest:
+                    group.rebalance(rest[0], now, out)
             case "heartbeat":
                 group.session_due(rest[0], now, out)
             case "join":
@@ -412,18 +483,15 @@ class GroupShard:
             self.deadlines.set(_CLEAN_UP, now.monotonic_s + interval_s)
 
     def _clean_up(self, now: Now, out: Effects) -> None:
-        """End what has expired: offsets, and empty classic groups that have none left."""
+        """End what has expired: offsets, and empty groups that have none left."""
         out.splittable = True
         for group in self.classic.values():
             nothing_left = offset_requests.expire(group, self.offsets, self.settings.offsets_retention_ms, now, out)
             if nothing_left and group.is_empty:
                 out.records.append(group_tombstone(group.group_id))
-        if self.classic:
+        for consumers in self.consumers.groups.values():
+            nothing_left = offset_requests.expire(consumers, self.offsets, self.settings.offsets_retention_ms, now, out)
+            if nothing_left and consumers.is_empty:
+                out.records.extend(consumers.tombstones())
+        if self.classic or self.consumers.groups:
             self._plan_clean_up(now)
-
-
-def _modern(value: LegacyOffsetCommitValue | None) -> OffsetCommitValue | None:
-    """An offset in today's form, from the oldest."""
-    if value is None:
-        return None
-    return OffsetCommitValue(offset=value.offset, metadata=value.metadata, commit_timestamp=value.commit_timestamp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
-from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupType
+from kpybroker.coordinators.machines.foreign_group import GroupType
 from kpybroker.coordinators.machines.member import Member
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.replies import described_error
@@ -39,11 +39,11 @@ def _describe_member(member: Member, protocol: str | None) -> DescribedGroupMemb
     )
 
 
-def describe_missing(group_id: str, foreign: ForeignGroup | None, version: int) -> DescribedGroup:
-    """A group that is not there, or is of a type that another API describes."""
+def describe_missing(group_id: str, version: int, *, known: bool) -> DescribedGroup:
+    """A group that is not there, or, if it is `known`, of a type that another API describes."""
     if version < NOT_FOUND_SINCE:
         return described_error(group_id, Code.NONE, state=GroupState.DEAD)
-    message = f"Group {group_id} not found." if foreign is None else f"Group {group_id} is not a classic group."
+    message = f"Group {group_id} is not a classic group." if known else f"Group {group_id} not found."
     return described_error(group_id, Code.GROUP_ID_NOT_FOUND, message, GroupState.DEAD)
 
 
@@ -71,8 +71,6 @@ def list_classic(group: ClassicGroup) -> ListedGroup:
     )
 
 
-def list_foreign(group: ForeignGroup) -> ListedGroup:
+def list_other(group_id: str, group_type: GroupType, state: str) -> ListedGroup:
     """A group of another type in a list: its protocol type has its type's name."""
-    return ListedGroup(
-        group_id=group.group_id, protocol_type=group.type, group_state=group.state, group_type=group.type
-    )
+    return ListedGroup(group_id=group_id, protocol_type=group_type, group_state=state, group_type=group_type)

@@ -1,0 +1,533 @@
+"""Stories of consumer groups (KIP-848): joining, epochs, fencing, reconciliation, static members, patterns, offsets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.versions.consumer_party import LEAVE_FOR_A_WHILE, ConsumerParty
+from harness.versions.offset_cases import records_of
+from harness.versions.world import Answer, World
+from kpybroker.wire.api_keys import ApiKey
+from kpybroker.wire.primitives import ZERO_UUID
+
+Answers = dict[str, Answer]
+
+
+def joining_refused(world: World, version: int) -> Answer:
+    """Everything that a heartbeat can get wrong by itself."""
+    party = ConsumerParty(world, version, "modern-refused")
+    topic = world.topic(f"modern-refused-{version}")
+    one = party.consumer("one", topic)
+    wrong: dict[str, dict[str, Any]] = {
+        "no group": {"group_id": ""},
+        "a blank group": {"group_id": "  "},
+        "no member": {"member_id": ""},
+        "a blank instance": {"instance_id": " "},
+        "a blank rack": {"rack_id": ""},
+        "no rebalance timeout": {"rebalance_timeout_ms": -1},
+        "no partitions said": {"topic_partitions": None},
+        "partitions owned": {"topic_partitions": [{"topic_id": world.ids[topic], "partitions": [0]}]},
+        "no subscription": {"subscribed_topic_names": None},
+        "another assignor": {"server_assignor": "sticky"},
+        "an empty assignor": {"server_assignor": ""},
+        "an epoch of the past": {"member_epoch": -3},
+        "away for a while without an instance": {"member_epoch": -2},
+        "leaves a group that is not there": {"member_epoch": -1},
+        "an epoch in a group that is not there": {"member_epoch": 1},
+    }
+    answers = {what: one.join(**request) for what, request in wrong.items()}
+    answers["still no group"] = party.describe()
+    answers["joins"] = one.join(server_assignor="range", rack_id="r")
+    answers["described"] = party.describe()
+    return answers
+
+
+def named_by_the_broker(world: World, version: int) -> Answer:
+    """Before version 1 the coordinator makes the member id."""
+    party = ConsumerParty(world, version, "named")
+    topic = world.topic(f"named-{version}", partitions=2)
+    one = party.consumer("", topic)
+    answers = {"joins": one.join(), "stays": one.beat(), "says all": one.full(), "leaves": one.leave()}
+    return {**answers, "described": party.describe()}
+
+
+def two_consumers(world: World, version: int) -> Answer:
+    """One has all partitions and gives half of them to another, step by step."""
+    party = ConsumerParty(world, version, "pair")
+    topic = world.topic(f"pair-{version}", partitions=4)
+    one, two = party.consumer("one", topic), party.consumer("two", topic)
+    answers = {
+        "one joins": one.join(),
+        "one stays": one.beat(),
+        "one owns": one.tell(),
+        "described alone": party.describe(),
+        "two joins": two.join(),
+        "described with two": party.describe(),
+        "two has to wait": two.beat(),
+        "one is told to give up": one.beat(),
+        "one stays and says nothing": one.beat(),
+        "described revoking": party.describe(),
+        "one still has all": one.beat(topic_partitions=[{"topic_id": world.ids[topic], "partitions": [0, 1, 2, 3]}]),
+        "one has given up": one.tell(),
+        "two gets some": two.beat(),
+        "described stable": party.describe(),
+        "two says all": two.full(),
+        "one leaves": one.leave(),
+        "two gets the rest": two.beat(),
+        "one is not there any more": one.beat(member_epoch=3),
+        "one can't leave again": one.leave(),
+        "two leaves": two.leave(),
+        "described empty": party.describe(),
+        "two comes back": two.join(),
+    }
+    return {**answers, "described again": party.describe()}
+
+
+def fenced_by_epoch(world: World, version: int) -> Answer:
+    """Epochs ahead and behind; the last one will do where an answer may have been lost."""
+    party = ConsumerParty(world, version, "epochs")
+    topic = world.topic(f"epochs-{version}", partitions=3)
+    one, two = party.consumer("one", topic), party.consumer("two", topic)
+    answers = {"one joins": one.join(), "ahead": one.beat(member_epoch=one.epoch + 1)}
+    first = one.epoch
+    answers |= {"two joins": two.join(), "one revokes": one.beat(), "one has revoked": one.tell()}
+    kept = one.owned
+    all_of_it = [{"topic_id": world.ids[topic], "partitions": [0, 1, 2]}]
+    other = [{"topic_id": b"\7" * 16, "partitions": [0]}]
+    answers |= {
+        "the last epoch": one.beat(member_epoch=first),
+        "the last epoch, owning too much": one.beat(member_epoch=first, topic_partitions=all_of_it),
+        "the last epoch, owning something else": one.beat(member_epoch=first, topic_partitions=other),
+        "the last epoch, owning what it has": one.beat(member_epoch=first, topic_partitions=kept),
+        "the last epoch, owning nothing": one.beat(member_epoch=first, topic_partitions=[]),
+        "an older epoch": one.beat(member_epoch=1, topic_partitions=[]),
+        "an unknown member": one.beat(member_id="three"),
+        "an unknown instance": one.beat(instance_id="i"),
+        "joins again with what it had": one.join(),
+        "leaves with whatever epoch": one.leave(),
+        "described": party.describe(),
+    }
+    return answers
+
+
+def static_consumers(world: World, version: int) -> Answer:
+    """Static members leave for a while, come back, are fenced and leave for good."""
+    party = ConsumerParty(world, version, "static")
+    topic = world.topic(f"static-{version}", partitions=4)
+    one, two = party.consumer("one", topic, instance_id="i1"), party.consumer("two", topic)
+    three, stranger = party.consumer("three", topic, instance_id="i1"), party.consumer("four", topic, instance_id="i2")
+    answers = {
+        "one joins": one.join(),
+        "two joins": two.join(),
+        "one revokes": one.beat(),
+        "one has revoked": one.tell(),
+        "two gets some": two.beat(),
+        "another with its instance": three.join(),
+        "another without the epoch": three.beat(member_epoch=one.epoch),
+        "one leaves for a while": one.leave(LEAVE_FOR_A_WHILE),
+        "described while it is away": party.describe(),
+        "a stranger leaves for a while": stranger.leave(LEAVE_FOR_A_WHILE),
+        "one asks while away": one.beat(member_epoch=3),
+        "another takes its place": three.join(),
+        "described with another": party.describe(),
+        "one is fenced": one.beat(),
+        "one can't leave": one.leave(),
+        "two did not notice": two.beat(),
+        "the other one stays": three.tell(),
+        "commits in an old epoch": three.commit(topic, 0, 1, 2, 3, generation_id_or_member_epoch=0),
+        "leaves for a while again": three.leave(LEAVE_FOR_A_WHILE),
+        "comes back as itself": three.join(),
+        "leaves for good": three.leave(),
+        "two gets all": two.beat(),
+        "described": party.describe(),
+    }
+    return answers
+
+
+def static_with_another_subscription(world: World, version: int) -> Answer:
+    """Who takes a static member's place may want other topics."""
+    party = ConsumerParty(world, version, "restatic")
+    topic, other = world.topic(f"restatic-{version}", partitions=2), world.topic(f"restatic-b-{version}", partitions=3)
+    one, again = party.consumer("one", topic, instance_id="i"), party.consumer("again", other, instance_id="i")
+    return {
+        "joins": one.join(),
+        "leaves for a while": one.leave(LEAVE_FOR_A_WHILE),
+        "comes back for others": again.join(),
+        "stays": again.tell(),
+        "described": party.describe(),
+        "without its instance": again.beat(instance_id=None),
+        "leaves": again.leave(),
+        "described empty": party.describe(),
+    }
+
+
+def subscriptions(world: World, version: int) -> Answer:
+    """Members change what they subscribe to; some of it does not exist, or not yet."""
+    party = ConsumerParty(world, version, "subs")
+    first, second = world.topic(f"subs-a-{version}", partitions=2), world.topic(f"subs-b-{version}", partitions=5)
+    late = world.name(f"subs-late-{version}")
+    one, two = party.consumer("one", first), party.consumer("two", second)
+    answers = {
+        "one joins": one.join(),
+        "two joins": two.join(),
+        "one wants both": one.full(subscribed_topic_names=[first, second]),
+        "one gets nothing of the second yet": one.tell(),
+        "two revokes": two.beat(),
+        "two has revoked": two.tell(),
+        "one gets some": one.tell(),
+        "described": party.describe(),
+        "one wants the second only": one.full(subscribed_topic_names=[second]),
+        "one has given up the first": one.tell(),
+        "one wants nothing": one.beat(subscribed_topic_names=[]),
+        "one has nothing": one.beat(topic_partitions=[]),
+        "two gets all of it": two.beat(),
+        "one wants what is not there": one.beat(subscribed_topic_names=[late]),
+        "described before it is there": party.describe(),
+    }
+    world.topic(f"subs-late-{version}", partitions=2)
+    world.until(lambda: one.beat()["memberEpoch"] and bool(one.owned))
+    answers["described when it is there"] = party.describe()
+    return {**answers, "two says the same again": two.full(), "described": party.describe()}
+
+
+def topics_change(world: World, version: int) -> Answer:
+    """Partitions are added to a topic, and a topic is deleted."""
+    party = ConsumerParty(world, version, "topics")
+    topic, gone = world.topic(f"topics-{version}", partitions=1), world.topic(f"topics-gone-{version}", partitions=2)
+    one = party.consumer("one", topic, gone)
+    answers = {"joins": one.join()}
+    more = [{"name": topic, "count": 3, "assignments": None}]
+    world.ask(ApiKey.CREATE_PARTITIONS, 3, topics=more, timeout_ms=60_000, validate_only=False)
+
+    def owns(name: str, count: int) -> bool:
+        one.tell()
+        return any(len(each["partitions"]) == count for each in one.owned if each["topic_id"] == world.ids[name])
+
+    world.until(lambda: owns(topic, 3))
+    answers["described with more partitions"] = party.describe()
+    world.ask(ApiKey.DELETE_TOPICS, 5, topic_names=[gone], timeout_ms=60_000)
+    world.until(lambda: "errorCode" in one.tell() and len(one.owned) == 1)
+    answers["described without the topic"] = party.describe()
+    return answers
+
+
+def assignors(world: World, version: int) -> Answer:
+    """Members choose assignors; what most of them choose is used from the next assignment on."""
+    party = ConsumerParty(world, version, "assignors")
+    topic = world.topic(f"assignors-{version}", partitions=7)
+    members = [party.consumer(name, topic) for name in ("ann", "bob", "cid", "dan")]
+    answers: Answers = {}
+    for number, member in enumerate(members):
+        answers[f"{member.member_id} joins"] = member.join(server_assignor="range" if number else "uniform")
+        _settle(members[: number + 1])
+        answers[f"described with {member.member_id}"] = party.describe()
+    for member in members[1:3]:
+        answers[f"{member.member_id} changes"] = member.beat(server_assignor="uniform")
+        answers[f"described after {member.member_id}"] = party.describe()
+    members[0].leave()
+    _settle(members[1:])
+    return {**answers, "described in the end": party.describe()}
+
+
+def _settle(members: list[Any]) -> None:
+    """Let every member give up and take until nothing changes any more."""
+    for _ in range(2 * len(members) + 2):
+        for member in members:
+            member.tell()
+
+
+def crowd(world: World, version: int) -> Answer:
+    """Twelve members come and go by twos, in a topic of thirty partitions."""
+    party = ConsumerParty(world, version, "crowd")
+    topic = world.topic(f"crowd-{version}", partitions=30)
+    members = [party.consumer(f"member-{number}", topic) for number in range(12)]
+    answers: Answers = {}
+    for count in range(2, 13, 2):
+        for member in members[count - 2 : count]:
+            member.join()
+        _settle(members[:count])
+        answers[f"{count} members"] = party.describe()
+    for count in range(2, 12, 3):
+        members[count].leave()
+        _settle([member for number, member in enumerate(members) if number not in range(2, count + 1, 3)])
+        answers[f"without {count}"] = party.describe()
+    return answers
+
+
+def crowd_of_tastes(world: World, version: int) -> Answer:
+    """Members with different subscriptions: topics of many sizes, so that no tie is broken by a random id."""
+    party = ConsumerParty(world, version, "tastes")
+    topics = [world.topic(f"tastes-{size}-{version}", partitions=size) for size in (1, 3, 8, 17)]
+    members = [
+        party.consumer(f"member-{number}", *(topic for bit, topic in enumerate(topics) if (number + 1) >> bit & 1))
+        for number in range(11)
+    ]
+    answers: Answers = {}
+    for count in (1, 3, 6, 11):
+        for member in members[:count]:
+            if not member.epoch:
+                member.join()
+        _settle(members[:count])
+        answers[f"{count} members"] = party.describe()
+    for member in members[2:5]:
+        member.leave()
+    _settle(members[:2] + members[5:])
+    return {**answers, "three left": party.describe()}
+
+
+def batched(world: World, version: int) -> Answer:
+    """Between two assignments passes the group's assignment interval."""
+    party = ConsumerParty(world, version, "batched", consumer_assignment_interval_ms="15000")
+    topic = world.topic(f"batched-{version}", partitions=4)
+    one, two, three = (party.consumer(name, topic) for name in ("one", "two", "three"))
+    answers = {
+        "one joins": one.join(),
+        "two joins": two.join(),
+        "one does not notice": one.beat(),
+        "described": party.describe(),
+        "three joins": three.join(),
+        "two leaves": two.leave(),
+        "described again": party.describe(),
+    }
+    party.configure(consumer_assignment_interval_ms="0")
+    world.until(lambda: "errorCode" in one.tell() and len(one.owned[0]["partitions"]) == 2)
+    return {**answers, "three": three.tell(), "described after that": party.describe()}
+
+
+def revoked_too_late(world: World, version: int) -> Answer:
+    """Who does not give up its partitions within its rebalance timeout is fenced."""
+    party = ConsumerParty(world, version, "late")
+    topic = world.topic(f"late-{version}", partitions=2)
+    one, two = party.consumer("one", topic), party.consumer("two", topic)
+    answers = {
+        "one joins": one.join(rebalance_timeout_ms=500),
+        "two joins": two.join(),
+        "one is told": one.beat(),
+    }
+    world.until(lambda: len(party.describe()["members"]) == 1)
+    return {
+        **answers,
+        "described": party.describe(),
+        "one is out": one.tell(),
+        "one leaves": one.leave(),
+        "two gets all": two.tell(),
+        "one joins again": one.join(),
+    }
+
+
+def group_times(world: World, version: int) -> Answer:
+    """A group's own settings, within the broker's bounds."""
+    party = ConsumerParty(world, version, "times", consumer_heartbeat_interval_ms="7000")
+    topic = world.topic(f"times-{version}")
+    one = party.consumer("one", topic)
+    answers = {"joins": one.join()}
+    party.configure(consumer_heartbeat_interval_ms="5000")
+    world.until(lambda: one.beat()["heartbeatIntervalMs"] == 5000)
+    for name, value in (
+        ("consumer.heartbeat.interval.ms", "100"),
+        ("consumer.heartbeat.interval.ms", "20000"),
+        ("consumer.session.timeout.ms", "1000"),
+        ("consumer.assignment.interval.ms", "16000"),
+        ("consumer.assignment.interval.ms", "-1"),
+        ("consumer.no.such.ms", "1"),
+    ):
+        configs = [{"name": name, "config_operation": 0, "value": value}]
+        resource = {"resource_type": 32, "resource_name": party.group_id, "configs": configs}
+        answers[f"{name}={value}"] = world.ask(
+            ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, resources=[resource], validate_only=False
+        )
+    return answers
+
+
+def consumers_commit(world: World, version: int) -> Answer:
+    """Who may commit and fetch offsets, in which epoch (KIP-1251)."""
+    party = ConsumerParty(world, version, "commits")
+    topic = world.topic(f"commits-{version}", partitions=4)
+    one, two = party.consumer("one", topic), party.consumer("two", topic)
+    answers = {
+        "before there is a group": one.commit(topic, 0, generation_id_or_member_epoch=-1, member_id=""),
+        "with an epoch before there is a group": one.commit(topic, 0, generation_id_or_member_epoch=5),
+        "one joins": one.join(),
+        "one commits": one.commit(topic, 0, 1, 2, 3),
+        "a partition that is not there": one.commit(topic, 0, 9),
+        "before version 9": one.commit(topic, 0, version=8),
+        "by id": one.commit(topic, 0, version=10),
+        "by nobody": one.commit(topic, 0, generation_id_or_member_epoch=-1, member_id=""),
+        "by a stranger": one.commit(topic, 0, member_id="three"),
+        "ahead": one.commit(topic, 0, generation_id_or_member_epoch=one.epoch + 1),
+        "behind": one.commit(topic, 0, generation_id_or_member_epoch=one.epoch - 1),
+        "fetches": one.committed(topic, 0, 1),
+        "fetches ahead": one.committed(topic, 0, member_epoch=one.epoch + 1),
+        "fetches behind": one.committed(topic, 0, member_epoch=one.epoch - 1),
+        "a stranger fetches": one.committed(topic, 0, member_id="three"),
+        "nobody fetches": one.committed(topic, 0, member_id=None, member_epoch=-1),
+        "nobody with an epoch fetches": one.committed(topic, 0, member_id=None, member_epoch=1),
+        "fetches by id": one.committed(topic, 0, version=10),
+        "fetches an unknown id": one.committed(topic, 0, version=10, topics=[{"topic_id": b"\7" * 16}]),
+    }
+    before = one.epoch
+    answers |= {"two joins": two.join(), "one revokes": one.beat()}
+    kept = sorted(one.owned[0]["partitions"])
+    given = sorted({0, 1, 2, 3} - set(kept))
+    answers |= {
+        "commits what it gives up": one.commit(topic, *given),
+        "has given up": one.tell(),
+        "commits what it kept": one.commit(topic, *kept, generation_id_or_member_epoch=before),
+        "commits what it kept by id": one.commit(topic, *kept, version=10, generation_id_or_member_epoch=before),
+        "commits what it gave up, behind": one.commit(topic, *given, generation_id_or_member_epoch=before),
+        "commits both, behind": one.commit(topic, *kept, *given, generation_id_or_member_epoch=before),
+        "commits what it gave up, in time": one.commit(topic, *given),
+        "two gets some": two.tell(),
+        "two commits behind": two.commit(topic, *given, generation_id_or_member_epoch=before),
+        "metadata that is too long": two.commit(
+            topic, topics=[_commit(topic, 0, metadata="x" * 5000), _commit(topic, 1)]
+        ),
+    }
+    return answers
+
+
+def _commit(topic: str, *partitions: int, metadata: str = "m") -> dict[str, Any]:
+    asked = [{"partition_index": each, "committed_offset": 3, "committed_metadata": metadata} for each in partitions]
+    return {"name": topic, "topic_id": ZERO_UUID, "partitions": asked}
+
+
+def offsets_and_deletion(world: World, version: int) -> Answer:
+    """Offsets of topics that are consumed can't be deleted, nor groups with members; then they can."""
+    party = ConsumerParty(world, version, "deleted")
+    topic, other = world.topic(f"deleted-{version}"), world.topic(f"deleted-b-{version}")
+    one = party.consumer("one", topic)
+    one.join()
+    one.commit(topic, 0)
+    one.commit(other, 0)
+
+    def delete(*names: str) -> Answer:
+        topics = [{"name": name, "partitions": [{"partition_index": 0}]} for name in names]
+        return world.ask(ApiKey.OFFSET_DELETE, 0, group_id=party.group_id, topics=topics)
+
+    answers = {
+        "deletes offsets": delete(topic, other),
+        "what is left": one.committed(topic, 0),
+        "what is left of the other": one.committed(other, 0),
+        "deletes the group": world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[party.group_id]),
+        "described the classic way": world.ask(ApiKey.DESCRIBE_GROUPS, 6, groups=[party.group_id]),
+        "described the old classic way": world.ask(ApiKey.DESCRIBE_GROUPS, 5, groups=[party.group_id]),
+        "leaves": one.leave(),
+        "deletes offsets of an empty group": delete(topic),
+        "by nobody": one.commit(topic, 0, generation_id_or_member_epoch=-1, member_id=""),
+        "listed": _listed(party),
+        "listed as empty": _listed(party, states_filter=["empty"]),
+        "listed as stable": _listed(party, states_filter=["Stable"]),
+        "listed as consumer": _listed(party, types_filter=["Consumer"]),
+        "listed as classic": _listed(party, types_filter=["classic"]),
+        "deletes the empty group": world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[party.group_id]),
+        "described after that": party.describe(),
+        "offsets after that": one.committed(topic, 0, member_id=None, member_epoch=-1),
+        "listed after that": _listed(party),
+    }
+    return answers
+
+
+def _listed(party: ConsumerParty, **filters: Any) -> Answer:
+    asked = {"states_filter": [], "types_filter": [], **filters}
+    answer = party.world.ask(ApiKey.LIST_GROUPS, 5, **asked)
+    name = party.group_id.removeprefix(party.world.prefix)
+    return [group for group in answer["groups"] if group["groupId"] == name]
+
+
+def described(world: World, version: int) -> Answer:
+    """ConsumerGroupDescribe at each of its versions, of groups of all sorts."""
+    party = ConsumerParty(world, 1, f"described-{version}")
+    topic = world.topic(f"described-{version}", partitions=3)
+    one, two = party.consumer("one", topic, instance_id="i", rack_id="r"), party.consumer("two", topic)
+    simple = world.name(f"described-simple-{version}")
+    world.ask(
+        ApiKey.OFFSET_COMMIT,
+        9,
+        group_id=simple,
+        generation_id_or_member_epoch=-1,
+        retention_time_ms=-1,
+        topics=[_commit(topic, 0)],
+    )
+
+    def describe(*group_ids: str, operations: bool = False) -> Answer:
+        return world.ask(
+            ApiKey.CONSUMER_GROUP_DESCRIBE,
+            version,
+            group_ids=list(group_ids),
+            include_authorized_operations=operations,
+        )
+
+    answers = {"not there": describe(party.group_id), "none": describe(), "no name": describe("", party.group_id)}
+    one.join()
+    two.join()
+    return {
+        **answers,
+        "assigning or reconciling": describe(party.group_id),
+        "with operations": describe(party.group_id, operations=True),
+        "a simple group": describe(simple),
+        "twice": describe(party.group_id, party.group_id, simple),
+    }
+
+
+def patterns(world: World, version: int) -> Answer:
+    """Subscriptions by regular expression, resolved by the broker."""
+    party = ConsumerParty(world, version, "patterns")
+    stem = world.name(f"patterns-{version}")
+    first, second = world.topic(f"patterns-{version}-a", partitions=2), world.topic(f"patterns-{version}-b")
+    one, two = party.consumer("one"), party.consumer("two")
+    answers: Answers = {}
+    for pattern in ("[", "(", "a**", "*", "a{2000}", "\\", "(?=a)", "[z-a]", "(?P<n", "\\8", "a)"):
+        answers[f"bad pattern {pattern}"] = one.join(subscribed_topic_names=None, subscribed_topic_regex=pattern)
+    answers["still no group"] = party.describe()
+    answers["one joins"] = one.join(subscribed_topic_names=None, subscribed_topic_regex=f"{stem}-.*")
+    world.until(lambda: "errorCode" in one.tell() and len(one.owned) == 2)
+    answers["described with both"] = party.describe()
+    answers["two joins by the same"] = two.join(subscribed_topic_names=None, subscribed_topic_regex=f"{stem}-.*")
+    _settle([one, two])
+    answers["described with two"] = [member["assignment"] for member in party.describe()["members"]]
+    answers["two joins by name too"] = two.full(subscribed_topic_names=[first], subscribed_topic_regex=f"{stem}-.*")
+    answers["a bad change"] = two.beat(subscribed_topic_regex="(")
+    answers["two by name only"] = two.beat(subscribed_topic_names=[second], subscribed_topic_regex="")
+    _settle([one, two])
+    answers["described by name and by pattern"] = party.describe()
+    answers["one leaves"] = one.leave()
+    _settle([two])
+    answers["described by name"] = party.describe()
+    answers["one joins by nothing"] = one.join(subscribed_topic_names=None, subscribed_topic_regex="")
+    return {**answers, "described in the end": party.describe()}
+
+
+def new_topics_match(world: World, version: int) -> Answer:
+    """A topic that comes later is found by a pattern, ten seconds after the last look at the earliest."""
+    party = ConsumerParty(world, version, "later")
+    stem = world.name(f"later-{version}")
+    world.topic(f"later-{version}-a")
+    one = party.consumer("one")
+    one.join(subscribed_topic_names=None, subscribed_topic_regex=f"{stem}-.*")
+    world.until(lambda: "errorCode" in one.tell() and len(one.owned) == 1)
+    world.topic(f"later-{version}-b")
+    answers = {"not at once": one.tell(), "described": party.describe()}
+    world.until(lambda: "errorCode" in one.tell() and len(one.owned) == 2)
+    return {**answers, "described when it is found": party.describe()}
+
+
+def what_consumers_write(world: World, version: int) -> Answer:
+    """The records of a consumer group's life, field by field."""
+    party = ConsumerParty(world, version, "modern-written")
+    topic = world.topic(f"modern-written-{version}", partitions=3)
+    one, two = party.consumer("one", topic, rack_id="r"), party.consumer("two", topic, instance_id="i")
+    one.join(server_assignor="uniform")
+    two.join()
+    _settle([one, two])
+    one.commit(topic, 0, version=10)
+    two.leave(LEAVE_FOR_A_WHILE)
+    again = party.consumer("again", topic, instance_id="i")
+    again.join()
+    _settle([one, again])
+    one.beat(subscribed_topic_names=[])
+    one.beat(topic_partitions=[])
+    _settle([again])
+    one.leave()
+    again.leave()
+    world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[party.group_id])
+    return records_of(world, party.group_id)
