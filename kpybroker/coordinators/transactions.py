@@ -49,7 +49,7 @@ class MarkerSender(Protocol):
     """Has markers written into partitions, wherever their leaders are."""
 
     async def write(self, marker: WritableTxnMarker) -> Mapping[TopicPartition, Code]:
-        """What became of the marker in each of its partitions."""
+        """What became of the marker in each of its partitions. Raises: Refused if it is the same in all."""
         ...
 
 
@@ -277,4 +277,8 @@ class Transactions(Coordinator[TransactionShard]):
             coordinator_epoch=coordinator_epoch,
             transaction_version=markers.transaction_version,
         )
-        return {**codes, **await self._sender.write(marker)}
+        try:
+            return {**codes, **await self._sender.write(marker)}
+        except Refused as refusal:
+            asked = [(topic.name, index) for topic in marker.topics for index in topic.partition_indexes]
+            return {**codes, **dict.fromkeys(asked, refusal.code)}

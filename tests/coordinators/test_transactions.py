@@ -41,9 +41,12 @@ class Markers:
         self.written: list[WritableTxnMarker] = []
         self.answers: dict[tuple[str, int], Code] = {}
         self.hold: trio.Event | None = None
+        self.refuses: Code | None = None
 
     async def write(self, marker: WritableTxnMarker) -> dict[tuple[str, int], Code]:
         self.written.append(marker)
+        if self.refuses is not None:
+            raise Refused(self.refuses)
         if self.hold is not None:
             await self.hold.wait()
         places = [(topic.name, index) for topic in marker.topics for index in topic.partition_indexes]
@@ -414,3 +417,16 @@ async def test_a_bad_pattern(make_log: Callable[..., Any]) -> None:
         with pytest.raises(Refused) as refusal:
             await world.transactions.list_transactions(request)
         assert refusal.value.code is Code.INVALID_REGULAR_EXPRESSION
+
+
+async def test_a_sender_that_can_send_nothing(make_log: Callable[..., Any]) -> None:
+    async with running(make_log()) as world:
+        producer = await world.init()
+        await world.add(producer, T0)
+        world.markers.refuses = Code.KAFKA_STORAGE_ERROR
+        await world.end(producer)
+        await trio.sleep(1)
+        assert await world.state() == "PrepareCommit"
+        world.markers.refuses = None
+        await trio.sleep(1)
+        assert await world.state() == "CompleteCommit"
