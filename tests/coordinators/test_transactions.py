@@ -430,3 +430,19 @@ async def test_a_sender_that_can_send_nothing(make_log: Callable[..., Any]) -> N
         world.markers.refuses = None
         await trio.sleep(1)
         assert await world.state() == "CompleteCommit"
+
+
+async def test_an_end_is_answered_when_it_is_complete_but_waits_a_moment_only(make_log: Callable[..., Any]) -> None:
+    """A producer that is told CONCURRENT_TRANSACTIONS rests for longer than markers take."""
+    async with running(make_log()) as world:
+        producer = await world.init()
+        await world.add(producer, T0)
+        await world.end(producer)
+        assert await world.state() == "CompleteCommit"
+        producer = Outcome(Code.NONE, 1, 1)
+        await world.add(producer, T0)
+        world.markers.hold = trio.Event()
+        before_s = trio.current_time()
+        assert (await world.end(producer)).code is Code.NONE
+        assert trio.current_time() - before_s < 0.1
+        assert await world.state() == "PrepareCommit"
