@@ -8,11 +8,12 @@ survives the machine. Every failure is a `StorageFailed`.
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from kpybroker.storage.errors import DataDirRefused, StorageFailed, SyncFailed
+from kpybroker.storage.file_system import RealFileSystem
 
 Buffer = bytes | bytearray | memoryview
 StrPath = str | os.PathLike[str]
@@ -53,6 +54,19 @@ class Held(Protocol):
 
     def release(self) -> None:
         """Let others have it."""
+
+
+class FileSystem(Protocol):
+    """A file system, held open."""
+
+    def sync(self, folders: Iterable[str]) -> bool:
+        """Make all that was written to it survive a crash of the machine; False if that can't be had in one go.
+
+        So it is when one of `folders` is not on it. Blocks; may run in another thread. Raises: StorageFailed.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Room(NamedTuple):
@@ -117,6 +131,9 @@ class Files(Protocol):
 
     def sync_folder(self, path: StrPath) -> None:
         """Make the names in a folder survive a crash of the machine; may run in another thread. Raises: SyncFailed."""
+
+    def file_system(self, path: StrPath) -> FileSystem:
+        """The file system that holds a folder."""
 
     def lock(self, path: StrPath) -> Held:
         """Take the POSIX lock on a file, made when missing. Raises: DataDirRefused when another process has it."""
@@ -327,6 +344,10 @@ class RealFiles:
                 raise SyncFailed(os.fspath(path), error) from error
             finally:
                 os.close(fd)
+
+    def file_system(self, path: StrPath) -> FileSystem:
+        """See `Files.file_system`."""
+        return RealFileSystem(os.fspath(path), self._sync)
 
     def lock(self, path: StrPath) -> Held:
         """See `Files.lock`.

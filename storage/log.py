@@ -18,7 +18,7 @@ from bisect import bisect_right
 import msgspec
 
 from kpybroker.storage import lookup, opening, recovery
-from kpybroker.storage.errors import CorruptFile, OffsetOutOfRange, StorageFailed
+from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.files import Buffer, Files, StrPath
 from kpybroker.storage.incoming import Incoming, Placed, own, produced, replicated
 from kpybroker.storage.log_config import LogConfig
@@ -34,6 +34,7 @@ from kpybroker.storage.txn_index import AbortedTxn
 from kpybroker.storage.verification import UNVERIFIED, Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.records.batch import TRANSACTIONAL
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class Log(LogFiles):
                 self._ready_for_marker()
                 self.producers.check_marker(header, batch.marker, batch.base_offset, transaction_version)
             else:
-                if header.is_transactional:
+                if header.attributes & TRANSACTIONAL:
                     self.producers.check_verified(header, guard)
                 self.producers.check_data(header, batch.base_offset, origin)
         return self._append(incoming, leader_epoch, now_ms)
@@ -289,13 +290,8 @@ class Log(LogFiles):
         Raises: StorageFailed.
         """
         active = self._segments.active
-        if active is None:
-            return
-        try:
-            _ = active.txn_index.entries
-        except CorruptFile as error:
-            _log.warning("%s; rebuilding it", error)
-            self._rebuild_txn_index(active)
+        if active is not None:
+            lookup.sound_txn_index(active, self._rebuild_txn_index)
 
     def _take_back(self, segment: Segment, size: int, error: StorageFailed) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
@@ -435,6 +431,7 @@ class Log(LogFiles):
             self.truncate_fully_and_start_at(offset, now_ms=now_ms)
             return offset
         try:
+            lookup.sound_txn_index(self._segments.all[index], self._rebuild_txn_index)
             self._retire(self._segments.remove_from(index + 1), now_ms, truncated=True)
             end = self._segments.all[index].truncate_to(offset)
             self.log_start_offset = min(end, self.log_start_offset)

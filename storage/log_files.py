@@ -10,7 +10,7 @@ from collections import deque
 from kpybroker.storage import opening, recovery, retention
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, StrPath
-from kpybroker.storage.flush import Flush
+from kpybroker.storage.flush import Flush, sync_paths
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
@@ -18,6 +18,7 @@ from kpybroker.storage.names import (
     PARTITION_METADATA,
     SWAP,
 )
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
 
@@ -121,7 +122,9 @@ class LogFiles:
             return active
         if active is not None:
             active.settle()
-        self._write_snapshot(base_offset, sync=False)
+            if self.recovery_point >= base_offset:  # no flush would come by it any more
+                self._owed += [active.path(LOG), *active.unsynced_indexes()]
+        self._write_snapshot(base_offset)
         return self._add_segment(base_offset, now_ms)
 
     def _add_segment(self, base_offset: int, now_ms: int) -> Segment:
@@ -145,10 +148,10 @@ class LogFiles:
         self._new_names = True
         return segment
 
-    def _write_snapshot(self, offset: int, *, sync: bool) -> None:
+    def _write_snapshot(self, offset: int) -> None:
         newest = self._snapshots.newest
         if offset > self.log_start_offset and (newest is None or offset > newest):
-            self._snapshots.write(offset, self.producers.active.values(), sync=sync)
+            self._snapshots.write(offset, self.producers.active.values())
             self._new_names = True
 
     def _jitter_ms(self, segment: Segment) -> int:
@@ -172,6 +175,7 @@ class LogFiles:
 
     def _rebuild_txn_index(self, segment: Segment) -> None:
         recovery.rebuild_txn_index(segment, self._segments, self._snapshots, self.producers, self.log_start_offset)
+        sync_paths(self._files, segment.unsynced_indexes(), [self.directory])
 
     def increment_log_start_offset(self, offset: int) -> bool:
         """Hide everything below `offset`, which the caller has checked against the high watermark (DeleteRecords).
@@ -298,20 +302,25 @@ class LogFiles:
         offset = self.log_end_offset if offset is None else offset
         if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
             self._write_epochs()
-        if offset <= self.recovery_point and not self._new_names:
+        if offset <= self.recovery_point and not self._new_names and not self._snapshots.unsynced:
             return None
         segments = self._segments.between(self.recovery_point, offset)
-        shared = []
-        for segment in segments:
-            shared.append(segment.file)
-            segment.write_indexes()
-        for shared_file in shared:  # from here on nothing can fail
-            shared_file.retain()
+        shared: list[SharedFile] = []
+        try:
+            for segment in segments:
+                shared.append(segment.file)
+                shared[-1].retain()  # at once: the next one to be opened may be one too many
+                segment.write_indexes()
+        except StorageFailed:
+            for shared_file in shared:
+                shared_file.release()
+            raise
         paths, folders = self._owed, []
         for segment in segments:
             paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
+        if self._new_names or self._snapshots.unsynced:
             paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
         if self._new_folder:
@@ -348,7 +357,9 @@ class LogFiles:
 
     def flush(self, offset: int | None = None) -> None:
         """Make the log durable up to `offset` (the log end), here and now. Raises: StorageFailed."""
-        flush = self.begin_flush(offset)
+        self._flush_now(self.begin_flush(offset))
+
+    def _flush_now(self, flush: Flush | None) -> None:
         if flush is None:
             return
         try:
@@ -403,19 +414,23 @@ class LogFiles:
         """
         try:
             if clean:
-                self._usable()
-                self._settle()
+                self._flush_now(self.begin_close())
         finally:
             for segment in self._segments:
                 segment.close()
 
-    def _settle(self) -> None:
+    def begin_close(self) -> Flush | None:
+        """The first half of a clean close: write what is only in memory; returns what must be synced then, if anything.
+
+        Raises: StorageFailed.
+        """
+        self._usable()
         active = self._segments.active
         if active is not None and active.dirty:
             active.settle()
         if len(self._segments):
-            self._write_snapshot(self.log_end_offset, sync=False)
-        self.flush()
+            self._write_snapshot(self.log_end_offset)
+        return self.begin_flush()
 
     def _write_epochs(self) -> None:
         """Replace the leader-epoch checkpoint; the next flush syncs it. Raises: StorageFailed."""

@@ -17,7 +17,7 @@ from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.log_config import LogConfig
-from kpybroker.storage.names import LEADER_EPOCHS, LOG, PARTITION_METADATA, TXN_INDEX, offset_of
+from kpybroker.storage.names import LEADER_EPOCHS, LOG, OFFSET_INDEX, PARTITION_METADATA, TXN_INDEX, offset_of
 from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
@@ -98,6 +98,7 @@ def load(
     """See `Log.open`."""
     names = leftovers.tidy(files, directory, files.names(directory))
     with_txns = {offset_of(name, TXN_INDEX) for name in names if name.endswith(TXN_INDEX)}
+    with_index = {offset_of(name, OFFSET_INDEX) for name in names if name.endswith(OFFSET_INDEX)}
     segments = Segments(
         [
             Segment(
@@ -106,6 +107,7 @@ def load(
                 base,
                 now_ms=now_ms,
                 has_txn_index=base in with_txns,
+                lost_indexes=base not in with_index,
                 open_segments=open_segments,
             )
             for base in (offset_of(name, LOG) for name in names if name.endswith(LOG))
@@ -183,7 +185,7 @@ def _open_unclean(loaded: Loaded, now_ms: int, on_progress: recovery.OnProgress 
     loaded.epochs.truncate_from_end(end)
     loaded.snapshots.remove_outside(loaded.log_start_offset, end)
     if end > loaded.log_start_offset:
-        loaded.snapshots.write(end, loaded.producers.active.values(), sync=False)
+        loaded.snapshots.write(end, loaded.producers.active.values())
     loaded.snapshots.remove_strays(loaded.segments.bases)
 
 

@@ -90,13 +90,12 @@ class ProducerSnapshots:
         """The greatest offset that has a snapshot."""
         return self.offsets[-1] if self.offsets else None
 
-    def write(self, offset: int, producers: Iterable[Producer], *, sync: bool) -> None:
-        """Write the snapshot at `offset`. Raises: StorageFailed."""
-        self._files.write_whole(self._path(offset), encode(producers), sync=sync)
+    def write(self, offset: int, producers: Iterable[Producer]) -> None:
+        """Write the snapshot at `offset`; the next flush of the log syncs it. Raises: StorageFailed."""
+        self._files.write_whole(self._path(offset), encode(producers), sync=False)
+        self.unsynced.add(offset)
         if offset not in self.offsets:
             insort(self.offsets, offset)
-        if not sync:
-            self.unsynced.add(offset)
 
     def take_unsynced(self) -> list[str]:
         """The paths of those that were not synced yet, for the caller to sync."""

@@ -15,12 +15,13 @@ from contextlib import suppress
 from kpybroker.storage.batches import find_batch, first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files, OpenFile
+from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments, open_file
 from kpybroker.storage.recent import Recent
-from kpybroker.storage.region import FileRegion, SharedFile
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
 from kpybroker.wire.errors import CorruptRecords, RecordsFault
@@ -49,6 +50,7 @@ class Segment:
         "bytes_since_index",
         "created_ms",
         "dirty",
+        "index_memory",
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
@@ -67,10 +69,14 @@ class Segment:
         *,
         now_ms: int,
         has_txn_index: bool,
+        lost_indexes: bool = False,
         suffix: str = "",
         open_segments: OpenSegments | None = None,
     ) -> None:
-        """`open_segments`: who closes the file when there are too many; None: nobody does."""
+        """`open_segments`: who closes the file when there are too many; None: nobody does.
+
+        `lost_indexes`: there is no offset index, so all indexes are to be built anew when they are needed.
+        """
         self._files = files
         self._directory = directory
         self._suffix = suffix  # of all its files' names, while it is not (or no longer) a part of the log
@@ -79,10 +85,11 @@ class Segment:
         self.dirty = False  # grew or was cut since its files last stood for themselves
         self.offset_index = OffsetIndex(files, self.path(OFFSET_INDEX), base_offset)
         self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
-        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
+        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index, lost=lost_indexes)
         self._shared: SharedFile | None = None
         self.open_segments = open_segments
         self._indexed = False  # the indexes are in memory
+        self.index_memory = 0  # bytes that `open_segments` was told they take
         self.used = True  # since `OpenSegments` last looked
         self._size = -1  # unknown before the file was looked at
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
@@ -169,50 +176,50 @@ class Segment:
 
     def _has_opened(self, file: OpenFile) -> None:
         self._shared = SharedFile(file)
+        self.used = True
         if self.open_segments is not None:
             self.open_segments.opened(self)
 
     def _load(self) -> None:
         self.open_file()
-        if self._indexed:
-            return
         try:
-            self._read_indexes()
+            if not self._indexed:
+                self._read_indexes()
         except StorageFailed:
             self.close()  # it is open with its indexes, or not at all
             raise
+        if self.open_segments is not None:
+            self.open_segments.indexed(self)
 
     def _read_indexes(self) -> None:
         try:
             if self._rebuild_due:
                 raise CorruptFile("a rebuild of the indexes was interrupted")
             self.offset_index.load(self._size)
-            if not self._times_known:
-                self.time_index.load()
+            self.time_index.load()
         except CorruptFile as error:
             _log.warning("%s: %s; rebuilding the indexes", self._directory, error)
             self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
             return
         if not self._times_known:
-            self._take_times()
+            self._take_times(self.time_index.last)
         self._indexed = True
 
-    def _take_times(self) -> None:
-        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
-        if not len(self.time_index) and self.size:
+    def _take_times(self, last: tuple[int, int]) -> None:
+        self.max_timestamp, self.max_timestamp_offset = last
+        if self.max_timestamp < 0 and self.size:
             self._find_max_timestamp(0)
         self._times_known = True
 
     def largest_timestamp(self) -> int:
         """The greatest timestamp of its records, or when the file was last written if they have none.
 
-        What retention by time goes by; asked of a segment not in use, it reads the time index only. Raises:
+        What retention by time goes by; asked of a segment not in use, it reads the end of the time index only. Raises:
         StorageFailed.
         """
         if not self._times_known:
             try:
-                self.time_index.load()
-                self._take_times()
+                self._take_times(self.time_index.last_in_file())
             except CorruptFile:
                 self.file  # noqa: B018 - opens it, which rebuilds the indexes
         return self.max_timestamp if self.max_timestamp >= 0 else self._files.modified_ms(self.path(LOG))
@@ -240,6 +247,7 @@ class Segment:
             raise
         try:
             self.settle()
+            sync_paths(self._files, self.unsynced_indexes(), [self._directory])  # the next flush may not come by
         except StorageFailed as failure:
             if not failure.temporary:
                 raise
@@ -393,10 +401,6 @@ class Segment:
         self._index_rebuilt = True
         return True
 
-    def region(self, position: int, length: int) -> FileRegion:
-        """A region of the log file."""
-        return FileRegion(self.file, position, length)
-
     def read(self, position: int, length: int) -> bytes:
         """Bytes of the log file. Raises: StorageFailed."""
         return self.file.file.read_at(position, length)
@@ -489,3 +493,11 @@ class Segment:
         if self._shared is not None:
             self._shared.release()
             self._shared = None
+
+    def forget(self) -> None:
+        """`close`, and let go of the indexes if the files stand for themselves: they are read again when used."""
+        self.close()
+        if self._indexed and not self.dirty:
+            self._indexed = False
+            self.offset_index.forget()
+            self.time_index.forget()

@@ -32,14 +32,16 @@ class AbortedTxn(NamedTuple):
 class TxnIndex:
     """The entries, in the order of their markers; read at first use, written through as far as the disk lets us."""
 
-    __slots__ = ("_entries", "_files", "_written", "base_offset", "path", "unsynced")
+    __slots__ = ("_entries", "_files", "_lost", "_written", "base_offset", "path", "unsynced")
 
-    def __init__(self, files: Files, path: str, base_offset: int, *, exists: bool) -> None:
+    def __init__(self, files: Files, path: str, base_offset: int, *, exists: bool, lost: bool = False) -> None:
+        """`lost`: the segment's other indexes are gone, so that there is no file says nothing."""
         self._files = files
         self.path = path
         self.base_offset = base_offset
         self.unsynced = True  # written since somebody last synced it, for all we know
-        self._entries: list[AbortedTxn] | None = None if exists else []
+        self._lost = lost
+        self._entries: list[AbortedTxn] | None = None if exists or lost else []
         self._written = 0  # entries that the file has; -1: it has something else, and is to be replaced
 
     @property
@@ -102,11 +104,13 @@ class TxnIndex:
     def reset(self) -> None:
         """Forget every entry, for a rebuild; the file is replaced when the new ones are spilled."""
         self._entries = []
+        self._lost = False
         self._written = -1
 
     def distrust(self) -> None:
-        """Forget what is known of the file: it is read again when it is needed."""
+        """Forget what is known of it: it is to be rebuilt when it is needed."""
         self._entries = None
+        self._lost = True
 
     def _replace(self, entries: list[AbortedTxn]) -> None:
         if entries:
@@ -123,6 +127,8 @@ class TxnIndex:
             file.close()
 
     def _read(self) -> list[AbortedTxn]:
+        if self._lost:
+            raise CorruptFile(f"{self.path} is lost")
         data = self._files.read_whole(self.path)
         if data is None:
             return []

@@ -62,6 +62,8 @@ func main() {
 		operations = franzOperations(os.Args[2])
 	case "sarama":
 		operations = saramaOperations(os.Args[2])
+	case "processor":
+		os.Exit(process(os.Args[2:]))
 	}
 	out := json.NewEncoder(os.Stdout)
 	in := bufio.NewReader(os.Stdin)

@@ -134,6 +134,7 @@ class Cleaner:
         await trio.to_thread.run_sync(compaction.read_keys, pace)
         if not await self._replace_groups(opened, compaction, pace):
             return
+        await self._logs.flush(opened, opened.recovery_point)  # the new names, before the checkpoint says so
         opened.first_dirty_offset = compaction.end_offset
         await self._logs.checkpoint_cleaned()
         log.info(

@@ -191,7 +191,7 @@ class LogDir:
                 continue
             self._recovery_points[place] = opened.recovery_point
             bases = opened.segments.bases
-            if bases and opened.log_start_offset > bases[0]:
+            if opened.log_start_offset > (bases[0] if bases else 0):  # one that lost all of its segments begins there
                 self._log_starts[place] = opened.log_start_offset
             else:
                 self._log_starts.pop(place, None)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from kpybroker.cluster.image import MIGRATING_DIRECTORY, UNASSIGNED_DIRECTORY
+from kpybroker.replication.closing import close_logs
 from kpybroker.replication.disk_trouble import DiskTrouble
 from kpybroker.replication.log_dir import LogDir
 from kpybroker.storage.data_dir import FolderKind
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kpybroker.replication")
 
-SYNCS_AT_ONCE = 16
-"""Logs that are closed at the same time: a file system takes the syncs that come together for one."""
 REMOVE_AGAIN_MS = 60_000
 """When what could not be removed is tried again."""
 PREFERENCES_MAX = 10_000
@@ -370,20 +369,13 @@ class Logs:
         """
         spoilt: set[LogDir] = set()
 
-        async def close(home: LogDir, opened: Log, limiter: trio.CapacityLimiter) -> None:
-            try:
-                await trio.to_thread.run_sync(partial(opened.close, clean=opened.failure is None), limiter=limiter)
-                if opened.failure is not None:
-                    spoilt.add(home)
-            except StorageFailed as failure:
-                log.error("%s cannot be closed: %s", opened.directory, failure)
+        async def close(home: LogDir) -> None:
+            if not await close_logs([*home.open_logs.values(), *home.futures.values()], home.data_dir):
                 spoilt.add(home)
 
-        limiter = trio.CapacityLimiter(SYNCS_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for home in self.dirs:
-                for opened in (*home.open_logs.values(), *home.futures.values()):
-                    nursery.start_soon(close, home, opened, limiter)
+                nursery.start_soon(close, home)
         for home in self.dirs:
             try:
                 await home.checkpoint_all(high_watermarks)

@@ -258,12 +258,25 @@ class FaultyFiles:
         folder.synced = dict(folder.names)
         folder.later = []
 
+    def file_system(self, path):
+        return _FileSystem(self, os.fspath(path))
+
     def lock(self, path):
         name = os.fspath(path)
         if name in self.locked:
             raise DataDirRefused(f"{os.path.dirname(name)} is in use by another process")
         self.locked.add(name)
         return _Lock(self, name)
+
+    def sync_all(self, folder=None):
+        """Everything is on the disk."""
+        folder = folder or self.root
+        folder.synced, folder.later = dict(folder.names), []
+        for entry in folder.names.values():
+            if isinstance(entry, _Folder):
+                self.sync_all(entry)
+            else:
+                entry.sync()
 
     # disasters
 
@@ -382,6 +395,20 @@ class FaultyFile:
 
     def close(self):
         self.closed = True
+
+
+class _FileSystem:
+    def __init__(self, disk, path):
+        self._disk, self._path = disk, path
+
+    def sync(self, folders):
+        assert all(self._disk.exists(folder) for folder in folders)
+        self._disk.change("sync all", self._path)
+        self._disk.sync_all()
+        return True
+
+    def close(self):
+        pass
 
 
 class _Lock:

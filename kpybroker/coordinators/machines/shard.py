@@ -123,6 +123,8 @@ class GroupShard:
     def step(self, event: Event, now: Now) -> Effects:
         """Decide what an event leads to."""
         out = Effects()
+        if self.consumers.downgraded:
+            self._begin_as_classic(now, out)
         self._steps[type(event)](event, now, out)
         return out
 
@@ -461,21 +463,25 @@ class GroupShard:
         if kind in state.KINDS:
             self.consumers.due(kind, group_id, tuple(rest), now, out)
             return
-        group = self.classic.get(group_id)  # a group's deadlines go with it
-        if group is None:
-            assert kind == state.DOWNGRADED
-            return
+        if kind == state.DOWNGRADED:
+            return  # every step begins with what is to be done then
+        group = self.classic[group_id]  # a group's deadlines go with it
         match kind:
-            case state.DOWNGRADED:
-                group.loaded(now, out)
-                if rest:
-                    group.rebalance(rest[0], now, out)
             case "heartbeat":
                 group.session_due(rest[0], now, out)
             case "join":
                 group.join_due(now, out)
             case "sync":
                 group.sync_due(now, out)
+
+    def _begin_as_classic(self, now: Now, out: Effects) -> None:
+        """Groups that the last step made classic ones expect signs of life, and rebalance if they have to."""
+        downgraded, self.consumers.downgraded = self.consumers.downgraded, {}
+        for group_id, why in downgraded.items():
+            group = self.classic[group_id]
+            group.loaded(now, out)
+            if why is not None:
+                group.rebalance(why, now, out)
 
     def _plan_clean_up(self, now: Now) -> None:
         if _CLEAN_UP not in self.deadlines:

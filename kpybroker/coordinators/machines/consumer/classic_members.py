@@ -61,7 +61,7 @@ class ClassicMembers(Heartbeats):
     def _join(self, group: ConsumerGroup, event: JoinGroup, now: Now, out: Effects) -> JoinGroupResponse:
         request = event.request
         self._require_welcome(group, request)
-        member_id = request.member_id or event.new_member_id
+        member_id = request.member_id or _modern_id(event.new_member_id)
         if not request.member_id and request.group_instance_id is None and event.version >= MEMBER_ID_REQUIRED_SINCE:
             return join_error(Code.MEMBER_ID_REQUIRED, member_id)
         instance_id = request.group_instance_id
@@ -70,7 +70,7 @@ class ClassicMembers(Heartbeats):
         try:
             subscription = subscription_of(request.protocols[0].metadata)
         except MalformedEmbedded:
-            raise Refused(Code.INCONSISTENT_GROUP_PROTOCOL) from None
+            raise Refused(Code.UNKNOWN_SERVER_ERROR) from None  # as Kafka answers
         after = _joined(before, event, subscription)
         change = Change(group, before, after, out.records, out)
         if after != before:
