@@ -243,7 +243,7 @@ def records_of(story: Producers, transactional_id: str, *, tail: int | None = No
                 entry["partitionIds"] = ["<partition>"]
         batch = [header.producer_id, header.is_transactional, header.is_control]
         shown.append({"version": raw[1], "batch": batch, "value": fields})
-    return story.normal(shown if tail is None else shown[-tail:])
+    return [story.normal(each) for each in (shown if tail is None else shown[-tail:])]
 
 
 def transaction_log(world: World, index: int) -> Iterator[tuple[BatchHeader, Any, bytes | None, Any]]:
