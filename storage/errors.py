@@ -15,6 +15,7 @@ Kafka takes the folder offline for all three. Here a full disk goes on when it h
 """
 
 import errno
+from collections.abc import Sequence
 
 
 class StorageError(Exception):
@@ -72,6 +73,18 @@ class SyncFailed(StorageFailed):
     @property
     def temporary(self) -> bool:
         """Never: see above."""
+        return False
+
+
+class FolderOffline(StorageFailed):
+    """What is asked for is not there, and may be in a folder that is offline."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        super().__init__(", ".join(folders), OSError("the log directory is offline"))
+
+    @property
+    def of_folder(self) -> bool:
+        """It is, but that is known."""
         return False
 
 

@@ -34,6 +34,7 @@ from kpybroker.storage.txn_index import AbortedTxn
 from kpybroker.storage.verification import UNVERIFIED, Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.records.batch import TRANSACTIONAL
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class Log(LogFiles):
                 self._ready_for_marker()
                 self.producers.check_marker(header, batch.marker, batch.base_offset, transaction_version)
             else:
-                if header.is_transactional:
+                if header.attributes & TRANSACTIONAL:
                     self.producers.check_verified(header, guard)
                 self.producers.check_data(header, batch.base_offset, origin)
         return self._append(incoming, leader_epoch, now_ms)

@@ -18,6 +18,7 @@ from kpybroker.storage.names import (
     PARTITION_METADATA,
     SWAP,
 )
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
 
@@ -304,12 +305,16 @@ class LogFiles:
         if offset <= self.recovery_point and not self._new_names and not self._snapshots.unsynced:
             return None
         segments = self._segments.between(self.recovery_point, offset)
-        shared = []
-        for segment in segments:
-            shared.append(segment.file)
-            segment.write_indexes()
-        for shared_file in shared:  # from here on nothing can fail
-            shared_file.retain()
+        shared: list[SharedFile] = []
+        try:
+            for segment in segments:
+                shared.append(segment.file)
+                shared[-1].retain()  # at once: the next one to be opened may be one too many
+                segment.write_indexes()
+        except StorageFailed:
+            for shared_file in shared:
+                shared_file.release()
+            raise
         paths, folders = self._owed, []
         for segment in segments:
             paths += segment.unsynced_indexes()

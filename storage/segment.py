@@ -50,6 +50,7 @@ class Segment:
         "bytes_since_index",
         "created_ms",
         "dirty",
+        "index_memory",
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
@@ -88,6 +89,7 @@ class Segment:
         self._shared: SharedFile | None = None
         self.open_segments = open_segments
         self._indexed = False  # the indexes are in memory
+        self.index_memory = 0  # bytes that `open_segments` was told they take
         self.used = True  # since `OpenSegments` last looked
         self._size = -1  # unknown before the file was looked at
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
@@ -180,45 +182,44 @@ class Segment:
 
     def _load(self) -> None:
         self.open_file()
-        if self._indexed:
-            return
         try:
-            self._read_indexes()
+            if not self._indexed:
+                self._read_indexes()
         except StorageFailed:
             self.close()  # it is open with its indexes, or not at all
             raise
+        if self.open_segments is not None:
+            self.open_segments.indexed(self)
 
     def _read_indexes(self) -> None:
         try:
             if self._rebuild_due:
                 raise CorruptFile("a rebuild of the indexes was interrupted")
             self.offset_index.load(self._size)
-            if not self._times_known:
-                self.time_index.load()
+            self.time_index.load()
         except CorruptFile as error:
             _log.warning("%s: %s; rebuilding the indexes", self._directory, error)
             self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
             return
         if not self._times_known:
-            self._take_times()
+            self._take_times(self.time_index.last)
         self._indexed = True
 
-    def _take_times(self) -> None:
-        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
-        if not len(self.time_index) and self.size:
+    def _take_times(self, last: tuple[int, int]) -> None:
+        self.max_timestamp, self.max_timestamp_offset = last
+        if self.max_timestamp < 0 and self.size:
             self._find_max_timestamp(0)
         self._times_known = True
 
     def largest_timestamp(self) -> int:
         """The greatest timestamp of its records, or when the file was last written if they have none.
 
-        What retention by time goes by; asked of a segment not in use, it reads the time index only. Raises:
+        What retention by time goes by; asked of a segment not in use, it reads the end of the time index only. Raises:
         StorageFailed.
         """
         if not self._times_known:
             try:
-                self.time_index.load()
-                self._take_times()
+                self._take_times(self.time_index.last_in_file())
             except CorruptFile:
                 self.file  # noqa: B018 - opens it, which rebuilds the indexes
         return self.max_timestamp if self.max_timestamp >= 0 else self._files.modified_ms(self.path(LOG))
@@ -492,3 +493,11 @@ class Segment:
         if self._shared is not None:
             self._shared.release()
             self._shared = None
+
+    def forget(self) -> None:
+        """`close`, and let go of the indexes if the files stand for themselves: they are read again when used."""
+        self.close()
+        if self._indexed and not self.dirty:
+            self._indexed = False
+            self.offset_index.forget()
+            self.time_index.forget()

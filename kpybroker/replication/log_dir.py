@@ -47,6 +47,7 @@ class LogDir:
         self._log_starts = data_dir.read_offsets(OffsetCheckpoint.LOG_STARTS)
         self._high_watermarks = data_dir.read_offsets(OffsetCheckpoint.HIGH_WATERMARKS)
         self._cleaned = data_dir.read_offsets(OffsetCheckpoint.CLEANED)
+        self._cleaned_there = dict(self._cleaned)  # what the file says
         self._log_starts_lock = trio.Lock()
         self._log_starts_asked = self._log_starts_written = 0
 
@@ -75,6 +76,8 @@ class LogDir:
             now_ms=self._clock.wall_ms(),
             open_segments=self._open_segments,
         )
+        if self._cleaned.get(place, 0) > opened.log_end_offset:  # the power failed before its records were synced
+            del self._cleaned[place]
         opened.first_dirty_offset = self._cleaned.get(place, 0)
         return opened
 
@@ -102,8 +105,10 @@ class LogDir:
         opened = self.open_logs.pop((topic, index), None)
         self.forget(topic, index)
         if opened is not None:
-            opened.move_to(target)
-            opened.close(clean=False)
+            try:
+                opened.move_to(target)
+            finally:
+                opened.close(clean=False)
         elif self.data_dir.has(topic, index):
             self.data_dir.move(self.data_dir.folder(topic, index), target)
         else:
@@ -154,7 +159,9 @@ class LogDir:
         for place, opened in self.open_logs.items():
             if opened.first_dirty_offset:
                 self._cleaned[place] = opened.first_dirty_offset
-        await self._write(OffsetCheckpoint.CLEANED, self._cleaned)
+        cleaned = dict(self._cleaned)
+        await self._write(OffsetCheckpoint.CLEANED, cleaned)
+        self._cleaned_there = cleaned
 
     async def checkpoint_all(self, high_watermarks: Mapping[TopicPartition, int]) -> None:
         """Write what a clean stop leaves; the logs are closed. Raises: StorageFailed."""
@@ -163,6 +170,8 @@ class LogDir:
         await self._write(OffsetCheckpoint.RECOVERY_POINTS, self._recovery_points)
         await self._write(OffsetCheckpoint.LOG_STARTS, self._log_starts)
         await self._write(OffsetCheckpoint.HIGH_WATERMARKS, self._high_watermarks)
+        if self._cleaned != self._cleaned_there:
+            await self.checkpoint_cleaned()
 
     def _news(self, high_watermarks: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Those of the logs that are open here and have changed."""

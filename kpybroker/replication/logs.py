@@ -24,7 +24,7 @@ from kpybroker.replication.closing import close_logs
 from kpybroker.replication.disk_trouble import DiskTrouble
 from kpybroker.replication.log_dir import LogDir
 from kpybroker.storage.data_dir import FolderKind
-from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.errors import DataDirRefused, FolderOffline, StorageFailed
 from kpybroker.storage.open_segments import OpenSegments
 
 if TYPE_CHECKING:
@@ -54,13 +54,6 @@ class Folder(NamedTuple):
     id: bytes
     clean: bool
     """Its last user closed every log."""
-
-
-class Offline(StorageFailed):
-    """What is asked for may be in a data directory that is offline."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        super().__init__(", ".join(paths), OSError("the log directory is offline"))
 
 
 class Logs:
@@ -150,8 +143,8 @@ class Logs:
     def open(self, topic: str, index: int, topic_id: bytes, config: LogConfig, directory_id: bytes) -> Log:
         """The log of a partition; a new one if there is none, or only one of another topic of that name.
 
-        `directory_id`: where the metadata says that it is. Raises: StorageFailed; Offline if it may be in a directory
-        that is offline.
+        `directory_id`: where the metadata says that it is. Raises: StorageFailed; FolderOffline if it may be in a
+        directory that is offline.
         """
         home = self.dir_of(topic, index)
         if home is not None and home.data_dir.has(topic, index):
@@ -166,7 +159,7 @@ class Logs:
         wanted = self._preferred.get((topic, index))
         chosen = [each for each in self.dirs if each.path == wanted or (wanted is None and each.id == directory_id)]
         if not chosen and self.offline and not unplaced(directory_id):
-            raise Offline(self.offline)
+            raise FolderOffline(self.offline)
         failure: StorageFailed | None = None
         for each in chosen or self.by_count():
             try:
@@ -204,7 +197,7 @@ class Logs:
                 found = True
                 self.doom(target, delay_ms)
         if not found and self.offline:
-            raise Offline(self.offline)
+            raise FolderOffline(self.offline)
 
     def sort_out(self, wanted: Iterable[TopicPartition]) -> list[tuple[LogDir, PartitionFolder]]:
         """At start: set aside folders of partitions that this node does not hold, finish deletions.

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("kpybroker.replication")
 
 RATE_MAX = "replica.alter.log.dirs.io.max.bytes.per.second"
+AGAIN_S = 10.0
+"""When a move is tried again for which there was no room."""
 CHUNK_BYTES = 256 * 1024
 """Copied at once: read in a worker thread, appended on the loop."""
 FOLDER_NAME_MAX = 255
@@ -56,6 +58,10 @@ class Move:
         self.scope = trio.CancelScope()
         self.assigned = False
         """The controller was told of the new directory."""
+        self.former: Log | None = None
+        """The log in `source`, once the copy is in use instead of it."""
+        self.retired = False
+        """That log's folder is to be deleted."""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -105,7 +111,7 @@ class Moves:
         place = topic, index
         move = self._moves.get(place)
         if move is not None and move.target is not target:
-            if move.partition.opened is move.copy:  # it is done but for the names
+            if move.former is not None:  # it is done but for the names
                 raise Refused(Code.REPLICA_NOT_AVAILABLE)
             self._cancel(move)
         try:
@@ -126,6 +132,7 @@ class Moves:
             copy = target.make(folder, partition.topic_id, partition.log.config)
         except StorageFailed as failure:
             logs.trouble.met(f"make {folder}", failure)
+            logs.doom(folder, 0)  # what there may be of it
             raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
         self._begin(Move(partition, source, target, copy))
 
@@ -153,7 +160,7 @@ class Moves:
 
     def _discard(self, move: Move) -> None:
         """Have the copy deleted, unless it is in use."""
-        if move.partition.opened is move.copy:
+        if move.former is not None:
             return
         unique, config = self._ids.uuid().hex(), move.copy.config
         try:
@@ -228,22 +235,36 @@ class Moves:
     # the way of one
 
     async def _carry_out(self, move: Move) -> None:
-        partition, copy = move.partition, move.copy
         with move.scope:
-            try:
-                while not await self._copy_more(move, inline=False):
-                    pass
-                await self._flush(move)
-                await self._assignments.add(partition.topic_id, partition.index, move.target.id).wait()
-                move.assigned = True
-                while not await self._copy_more(move, inline=True):
-                    pass
-                with trio.CancelScope(shield=True):
-                    await self._switch(move)
-            except StorageFailed as failure:
-                self._logs.trouble.met(f"move {partition} to {move.target.path}", failure)
-            except (CorruptRecords, UnexpectedOffset) as damage:
-                log.error("%s is not moved to %s: %s", partition, copy.directory, damage)
+            while True:
+                try:
+                    if move.former is None:
+                        await self._prepare(move)
+                        self._switch(move)
+                    with trio.CancelScope(shield=True):
+                        await self._finish(move)
+                    return
+                except StorageFailed as failure:
+                    self._logs.trouble.met(f"move {move.partition} to {move.target.path}", failure)
+                    if not failure.temporary:
+                        return
+                except (CorruptRecords, UnexpectedOffset) as damage:
+                    log.error("%s is not moved to %s: %s", move.partition, move.copy.directory, damage)
+                    return
+                await trio.sleep(AGAIN_S)
+
+    async def _prepare(self, move: Move) -> None:
+        """Fill the copy, until it ends as the log in use. Raises: StorageFailed; CorruptRecords, UnexpectedOffset."""
+        if move.copy.failure is not None:
+            move.copy.mend(self._clock.wall_ms())
+        while not await self._copy_more(move, inline=False):
+            pass
+        await self._flush(move)
+        partition = move.partition
+        await self._assignments.add(partition.topic_id, partition.index, move.target.id).wait()
+        move.assigned = True
+        while not await self._copy_more(move, inline=True):
+            pass
 
     async def _copy_more(self, move: Move, *, inline: bool) -> bool:
         """Copy the next batches; whether the copy has all then. `inline`: nothing happens between that and the return.
@@ -282,28 +303,35 @@ class Moves:
         """Raises: StorageFailed."""
         await self._logs.flush(move.copy, move.copy.log_end_offset)
 
-    async def _switch(self, move: Move) -> None:
-        """Both logs end alike: from here on the copy is the one in use. Raises: StorageFailed."""
-        partition, source, target, copy = move.partition, move.source, move.target, move.copy
-        former = partition.log
-        del source.open_logs[move.place], target.futures[move.place]
+    def _switch(self, move: Move) -> None:
+        """Both logs end alike: from here on the copy is the one in use."""
+        copy, target = move.copy, move.target
+        former = move.former = move.partition.log
+        del move.source.open_logs[move.place], target.futures[move.place]
         copy.increment_log_start_offset(former.log_start_offset)
         copy.first_dirty_offset = former.first_dirty_offset
         copy.reconfigure(former.config)
         copy.producers.name = former.producers.name
         target.open_logs[move.place] = copy
-        partition.replace_log(copy)
+        move.partition.replace_log(copy)
+
+    async def _finish(self, move: Move) -> None:
+        """Once the copy in use is durable, the former log goes, and the copy gets its name. Raises: StorageFailed."""
+        partition, source, former = move.partition, move.source, move.former
+        assert former is not None, "the copy is in use"
         await self._flush(move)
         partition.flushed()
         if not self._current(move):
             return
-        self._retire(source, partition, former)
+        if not move.retired:
+            self._retire(source, partition, former)
+            move.retired = True
         await trio.to_thread.run_sync(source.data_dir.sync)
         if not self._current(move):
             return
-        self._put_in_place(partition, target, copy)
+        self._put_in_place(partition, move.target, move.copy)
         self._forget(move)
-        log.info("%s was moved from %s to %s", partition, source.path, target.path)
+        log.info("%s was moved from %s to %s", partition, source.path, move.target.path)
 
     def _current(self, move: Move) -> bool:
         """Whether the partition is still there, and in a directory that is online."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
+from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
@@ -116,6 +116,8 @@ class Partition:
         if failure.of_folder and self._log is not None:
             self._log.fail(failure)
         self._met(self, doing, failure)
+        if isinstance(failure, FolderOffline):  # as Kafka's partition that has no log
+            return Refused(Code.NOT_LEADER_OR_FOLLOWER, str(failure))
         return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
 
     def mended(self) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from kpybroker.server.transport import AT_ONCE_MAX, SocketTransport
+from kpybroker.server.transport import AT_ONCE_MAX, PeerGone, SocketTransport, StreamTransport
+from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.files import RealFiles
+from kpybroker.storage.region import FileRegion, SharedFile
 from kpybroker.wire.frames import FrameReader
 
 
@@ -64,3 +70,33 @@ async def test_an_empty_socket_is_waited_for(pair: tuple[socket.socket, socket.s
         assert await transport.receive(reader)
     assert reader.buffered_bytes == 5
     assert not await transport.receive(reader)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ECONNRESET], ids=errno.errorcode.get)
+async def test_a_disk_that_fails_under_an_answer_is_not_taken_for_the_peer(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    file = RealFiles().open(tmp_path / "log", create=True)
+    file.write_at(0, b"records")
+    shared = SharedFile(file)
+    region = FileRegion(shared, 0, 7)
+    monkeypatch.setattr(os, "sendfile", failing)
+    with pytest.raises(StorageFailed if error == errno.EIO else PeerGone):
+        await SocketTransport(pair[0]).send([b"head", region])
+    region.release()
+    shared.release()
+
+
+async def test_any_stream_is_sent_a_region(tmp_path: Path) -> None:
+    file = RealFiles().open(tmp_path / "log", create=True)
+    file.write_at(0, b"0123456789")
+    shared = SharedFile(file)
+    ours, theirs = trio.testing.memory_stream_pair()
+    region = FileRegion(shared, 2, 5)
+    await StreamTransport(ours).send([b"head", region])
+    region.release()
+    assert await theirs.receive_some(100) == b"head23456"
+    shared.release()

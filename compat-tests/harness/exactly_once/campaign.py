@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +16,6 @@ from harness.admin import create_topic, until_ready
 from harness.brokers import ChildBroker
 from harness.exactly_once.processor import POISON
 
-PROCESSOR = Path(__file__).with_name("processor.py")
 PARTITIONS = 3
 COPIES = 3
 INPUTS_PER_ROUND = 300
@@ -49,7 +47,7 @@ class Copy:
         campaign = self.campaign
         arguments = (campaign.broker.address, campaign.source, campaign.target, campaign.group, self.name)
         seed = campaign.chance.randrange(1 << 30)
-        command = [sys.executable, str(PROCESSOR), *arguments, str(SESSION_MS), str(seed)]
+        command = [*campaign.processor, *arguments, str(SESSION_MS), str(seed)]
         with campaign.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -72,8 +70,10 @@ class Copy:
 class Campaign:
     """Rounds of input under kills; the output is checked after each, and as a whole at the end."""
 
-    def __init__(self, broker: ChildBroker, folder: Path, seed: int) -> None:
+    def __init__(self, broker: ChildBroker, folder: Path, seed: int, processor: list[str]) -> None:
+        """`processor`: the command of one, to which its arguments are added."""
         self.broker = broker
+        self.processor = processor
         self.chance = random.Random(seed)
         self.log_path = folder / "processors.log"
         self.source, self.target, self.group = f"in-{seed}", f"out-{seed}", f"app-{seed}"

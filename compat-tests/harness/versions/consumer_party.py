@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from itertools import count
 from typing import Any
 
 from harness.versions.party import Party, PartyMember
 from harness.versions.world import Answer, World
+from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codec import encode
 from kpybroker.wire.codes import Code
@@ -16,6 +18,7 @@ from kpybroker.wire.primitives import uuid_text
 GROUP = 32
 """The code of groups among the resources that have configs."""
 DESCRIBE = 1
+OFFSETS_PARTITIONS = 50
 LEAVE, LEAVE_FOR_A_WHILE = -1, -2
 REBALANCE_MS = 60_000
 CLASSIC_VERSION = 9
@@ -32,6 +35,7 @@ class ConsumerParty:
         self.version = version
         self.classic = Party(world, CLASSIC_VERSION, f"{what}-{version}")
         self.group_id = self.classic.group_id
+        self._known: set[str] = set()
         self.configure(**{"consumer_assignment_interval_ms": "0", **configs})
 
     def configure(self, **configs: str) -> None:
@@ -47,6 +51,34 @@ class ConsumerParty:
             described = self.world.raw(ApiKey.DESCRIBE_CONFIGS, 4, resources=[{**resource, "configuration_keys": None}])
             found = {config.name: config.value for config in described.results[0].configs}
             return all(found.get(name) == value for name, value in wanted.items())
+
+        self.world.until(known)
+
+    def wait_for_topics(self, names: list[str] | None) -> None:
+        """Wait until the group's coordinator knows those of the topics that are there: it follows the metadata, too.
+
+        Another group in the same partition of __consumer_offsets tries it, one member after the other.
+        """
+        new = {name for name in names or () if name in self.world.ids} - self._known
+        if not new:
+            return
+        self._known |= new
+        here = partition_of(self.group_id, OFFSETS_PARTITIONS)
+        tries = (f"{self.group_id}-try-{number}" for number in count())
+        same = (name for name in tries if partition_of(name, OFFSETS_PARTITIONS) == here)
+
+        def known() -> bool:
+            asked = {
+                "group_id": next(same),
+                "member_id": "try",
+                "rebalance_timeout_ms": 1000,
+                "subscribed_topic_names": sorted(new),
+                "topic_partitions": [],
+            }
+            response = self.world.raw(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, **asked)
+            self.world.raw(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, **{**asked, "member_epoch": LEAVE})
+            self.world.raw(ApiKey.DELETE_GROUPS, 2, groups_names=[asked["group_id"]])
+            return len(response.assignment.topic_partitions) == len(new)
 
         self.world.until(known)
 
@@ -93,13 +125,14 @@ class Consumer:
         }
         response = self.party.world.raw(ApiKey.CONSUMER_GROUP_HEARTBEAT, self.party.version, **asked)
         if response.error_code == Code.NONE:
+            if not asked["member_id"]:
+                self.party.world.mask(response.member_id, "<member>")
             self._note(response)
         return self.party.world.normal(_json(response, self.party.version))
 
     def _note(self, response: Any) -> None:
         if not self.member_id:
             self.member_id = response.member_id
-            self.party.world.mask(response.member_id, "<member>")
         self.epoch = response.member_epoch
         if response.assignment is not None:
             self.owned = [
@@ -110,6 +143,7 @@ class Consumer:
     def join(self, **request: Any) -> Answer:
         """The first heartbeat."""
         self.epoch, self.owned = 0, []
+        self.party.wait_for_topics(request.get("subscribed_topic_names", self.topics))
         return self.full(**request)
 
     def full(self, **request: Any) -> Answer:

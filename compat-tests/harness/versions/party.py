@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from harness.versions.world import Answer, Wire, World
+from harness.versions.world import MEMBER_ID, Answer, Wire, World
 from kpybroker.wire.api_keys import APIS, ApiKey
 from kpybroker.wire.codec import encode
 from kpybroker.wire.codes import Code
@@ -108,6 +108,8 @@ class PartyMember:
     def _note(self, response: Any) -> None:
         if response.error_code in (Code.NONE, Code.MEMBER_ID_REQUIRED):
             self.member_id = response.member_id
+            if response.member_id and not MEMBER_ID.search(response.member_id):
+                self.party.world.mask(response.member_id, "<member>")
         if response.error_code == Code.NONE:
             self.generation = response.generation_id
             self.leads = response.leader == response.member_id

@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 import uuid
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -55,6 +56,12 @@ def make(cls: type[Struct], version: int, given: dict[str, Any]) -> Any:
                 value = make(nested, version, value)
         values[field.name] = value
     return cls(**values)
+
+
+UNORDERED = {"subscribedTopicNames", "partitions"}
+"""Fields with lists of names, or of numbers, that are sets."""
+EMBEDDED = {"assignment", "memberAssignment", "memberMetadata", "metadata", "subscription"}
+"""Fields with messages of clients among themselves, which name topics; in base64."""
 
 
 class Wire:
@@ -182,6 +189,15 @@ class World:
         self.ids[name] = topic_id
         self._placeholders[uuid_text(topic_id)] = f"<id of {name.removeprefix(self.prefix)}>"
 
+    def _embedded(self, value: str) -> str:
+        """What clients tell each other; as text, if it names something of this run."""
+        try:
+            data = b64decode(value, validate=True)
+        except ValueError:
+            return value
+        prefix = self.prefix.encode()
+        return repr(data.replace(prefix, b"")) if prefix in data else value
+
     def mask(self, value: str, placeholder: str) -> None:
         """A text that differs from run to run: answers show the placeholder."""
         self._placeholders[value] = placeholder
@@ -193,12 +209,35 @@ class World:
                 return {name: self.normal(item, name) for name, item in value.items()}
             case list():
                 items = [self.normal(item) for item in value]
-                return sorted(items, key=json.dumps) if items and isinstance(items[0], dict) else items
+                unordered = field in UNORDERED or (items and isinstance(items[0], dict))
+                return (
+                    sorted(items, key=json.dumps if items and not isinstance(items[0], int) else None)
+                    if unordered
+                    else items
+                )
             case str():
                 if field in PLACEHOLDERS:
                     return PLACEHOLDERS[field]
+                if field in EMBEDDED:
+                    value = self._embedded(value)
                 value = self._placeholders.get(value, value).replace(self.prefix, "")
                 return MEMBER_ID.sub(r"\1-<uuid>", value)
             case int() if field in PLACEHOLDERS and value > 0:
                 return PLACEHOLDERS[field]
         return value
+
+
+def differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
+    """Where two answers differ, and how."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = [*expected, *(key for key in found if key not in expected)]
+        return [line for key in keys for line in differences(expected.get(key), found.get(key), f"{path}/{key}")]
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = enumerate(zip(expected, found, strict=True))
+        return [line for index, (left, right) in pairs for line in differences(left, right, f"{path}/{index}")]
+    return [] if expected == found else [f"{path}: Kafka {_short(expected)}, found {_short(found)}"]
+
+
+def _short(answer: Answer) -> str:
+    text = json.dumps(answer)
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -16,8 +16,10 @@ from kpybroker.wire.internal.consumer_protocol import ConsumerProtocolSubscripti
 from kpybroker.wire.internal.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
+    LegacyOffsetCommitValue,
     MemberMetadata,
     OffsetCommitKey,
+    OffsetCommitValue,
 )
 
 CONSUMER_PROTOCOL_TYPE = "consumer"
@@ -73,3 +75,10 @@ def subscribed_topics(metadata: Iterable[bytes]) -> frozenset[str] | None:
     except (MalformedMessage, struct.error):
         return None
     return frozenset(topics)
+
+
+def modern_offset(value: LegacyOffsetCommitValue | None) -> OffsetCommitValue | None:
+    """An offset in today's form, from the oldest."""
+    if value is None:
+        return None
+    return OffsetCommitValue(offset=value.offset, metadata=value.metadata, commit_timestamp=value.commit_timestamp)

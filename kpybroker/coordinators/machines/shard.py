@@ -49,7 +49,7 @@ from kpybroker.coordinators.machines.events import (
     TopicsDeleted,
 )
 from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupType, type_of
-from kpybroker.coordinators.machines.group_records import group_tombstone
+from kpybroker.coordinators.machines.group_records import group_tombstone, modern_offset
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
 from kpybroker.coordinators.machines.replies import (
@@ -70,7 +70,6 @@ from kpybroker.wire.internal.group_records import (
     OffsetCommitKey,
     OffsetCommitValue,
 )
-from kpybroker.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatResponse
@@ -102,7 +101,7 @@ class GroupShard:
             Heartbeat: self._heartbeat,
             LeaveGroup: self._leave,
             ConsumerHeartbeat: self._consumer_heartbeat,
-            DescribeConsumerGroups: self._describe_consumer_groups,
+            DescribeConsumerGroups: self.consumers.describe_groups,
             CommitOffsets: self._commit_offsets,
             CommitTxnOffsets: self._commit_txn_offsets,
             FetchOffsets: self._fetch_offsets,
@@ -111,8 +110,8 @@ class GroupShard:
             DescribeGroups: self._describe_groups,
             ListGroups: self._list_groups,
             TopicsDeleted: self._topics_deleted,
-            TopicsChanged: self._topics_changed,
-            SettingsChanged: self._settings_changed,
+            TopicsChanged: self.consumers.topics_changed,
+            SettingsChanged: self.consumers.settings_changed,
             Tick: self._tick,
         }
 
@@ -124,6 +123,8 @@ class GroupShard:
     def step(self, event: Event, now: Now) -> Effects:
         """Decide what an event leads to."""
         out = Effects()
+        if self.consumers.downgraded:
+            self._begin_as_classic(now, out)
         self._steps[type(event)](event, now, out)
         return out
 
@@ -187,7 +188,7 @@ class GroupShard:
                 self._apply_group(group_id, value)
             case LegacyOffsetCommitKey(), LegacyOffsetCommitValue() | None:
                 modern = OffsetCommitKey(group=key.group, topic=key.topic, partition=key.partition)
-                self._apply_offset(record_offset, producer_id, modern, _modern(value))
+                self._apply_offset(record_offset, producer_id, modern, modern_offset(value))
             case _:
                 group_type = type_of(key)
                 if group_type is None:
@@ -443,17 +444,7 @@ class GroupShard:
         ]
         out.replies.append((event.token, ListGroupsResponse(error_code=Code.NONE, groups=groups)))
 
-    def _describe_consumer_groups(self, event: DescribeConsumerGroups, now: Now, out: Effects) -> None:  # noqa: ARG002
-        groups = [self.consumers.describe(group_id) for group_id in event.group_ids]
-        out.replies.append((event.token, ConsumerGroupDescribeResponse(throttle_time_ms=0, groups=groups)))
-
     # -- time and topics
-
-    def _topics_changed(self, event: TopicsChanged, now: Now, out: Effects) -> None:  # noqa: ARG002
-        self.consumers.follow(event.topics, event.changed, created=event.created)
-
-    def _settings_changed(self, event: SettingsChanged, now: Now, out: Effects) -> None:  # noqa: ARG002
-        self.consumers.own = event.consumer
 
     def _topics_deleted(self, event: TopicsDeleted, now: Now, out: Effects) -> None:  # noqa: ARG002
         out.splittable = True
@@ -472,21 +463,25 @@ class GroupShard:
         if kind in state.KINDS:
             self.consumers.due(kind, group_id, tuple(rest), now, out)
             return
-        group = self.classic.get(group_id)  # a group's deadlines go with it
-        if group is None:
-            assert kind == state.DOWNGRADED
-            return
+        if kind == state.DOWNGRADED:
+            return  # every step begins with what is to be done then
+        group = self.classic[group_id]  # a group's deadlines go with it
         match kind:
-            case state.DOWNGRADED:
-                group.loaded(now, out)
-                if rest:
-                    group.rebalance(rest[0], now, out)
             case "heartbeat":
                 group.session_due(rest[0], now, out)
             case "join":
                 group.join_due(now, out)
             case "sync":
                 group.sync_due(now, out)
+
+    def _begin_as_classic(self, now: Now, out: Effects) -> None:
+        """Groups that the last step made classic ones expect signs of life, and rebalance if they have to."""
+        downgraded, self.consumers.downgraded = self.consumers.downgraded, {}
+        for group_id, why in downgraded.items():
+            group = self.classic[group_id]
+            group.loaded(now, out)
+            if why is not None:
+                group.rebalance(why, now, out)
 
     def _plan_clean_up(self, now: Now) -> None:
         if _CLEAN_UP not in self.deadlines:
@@ -506,10 +501,3 @@ class GroupShard:
                 out.records.extend(consumers.tombstones())
         if self.classic or self.consumers.groups:
             self._plan_clean_up(now)
-
-
-def _modern(value: LegacyOffsetCommitValue | None) -> OffsetCommitValue | None:
-    """An offset in today's form, from the oldest."""
-    if value is None:
-        return None
-    return OffsetCommitValue(offset=value.offset, metadata=value.metadata, commit_timestamp=value.commit_timestamp)

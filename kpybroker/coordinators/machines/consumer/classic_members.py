@@ -36,6 +36,7 @@ from kpybroker.wire.messages.heartbeat import HeartbeatRequest, HeartbeatRespons
 from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from kpybroker.wire.messages.leave_group import LeaveGroupResponse, MemberIdentity, MemberResponse
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from kpybroker.wire.primitives import uuid_text
 
 MEMBER_ID_REQUIRED_SINCE = 4
 
@@ -51,7 +52,7 @@ class ClassicMembers(Heartbeats):
         try:
             response = self._join(self.groups[event.request.group_id], event, now, mine)
         except Refused as refusal:
-            out.replies.append((event.token, join_error(refusal.code, event.request.member_id)))
+            out.replies.append((event.token, join_error(refusal.code)))
             return
         out.records += mine.records
         out.notes += mine.notes
@@ -60,7 +61,7 @@ class ClassicMembers(Heartbeats):
     def _join(self, group: ConsumerGroup, event: JoinGroup, now: Now, out: Effects) -> JoinGroupResponse:
         request = event.request
         self._require_welcome(group, request)
-        member_id = request.member_id or event.new_member_id
+        member_id = request.member_id or _modern_id(event.new_member_id)
         if not request.member_id and request.group_instance_id is None and event.version >= MEMBER_ID_REQUIRED_SINCE:
             return join_error(Code.MEMBER_ID_REQUIRED, member_id)
         instance_id = request.group_instance_id
@@ -69,7 +70,7 @@ class ClassicMembers(Heartbeats):
         try:
             subscription = subscription_of(request.protocols[0].metadata)
         except MalformedEmbedded:
-            raise Refused(Code.INCONSISTENT_GROUP_PROTOCOL) from None
+            raise Refused(Code.UNKNOWN_SERVER_ERROR) from None  # as Kafka answers
         after = _joined(before, event, subscription)
         change = Change(group, before, after, out.records, out)
         if after != before:
@@ -239,6 +240,11 @@ class ClassicMembers(Heartbeats):
         if identity.member_id not in ("", member.member_id):
             raise fenced_instance(identity.member_id, identity.group_instance_id, member)
         return member
+
+
+def _modern_id(new_member_id: str) -> str:
+    """The UUID of a classic member's new id, as members of consumer groups are named."""
+    return uuid_text(bytes.fromhex(new_member_id[-36:].replace("-", "")))
 
 
 def _joined(member: ConsumerMember, event: JoinGroup, subscription: ConsumerProtocolSubscription) -> ConsumerMember:

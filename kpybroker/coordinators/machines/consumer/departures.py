@@ -81,8 +81,8 @@ class Departures(Progress):
         for member_id in group.members:
             self.forget_member(group.group_id, member_id)
         self.downgrades[group.group_id] = conversion.classic
-        key = (DOWNGRADED, group.group_id)
-        self.deadlines.set(key if why is None else (*key, why), now.monotonic_s)
+        self.downgraded[group.group_id] = why
+        self.deadlines.set((DOWNGRADED, group.group_id), now.monotonic_s)
 
     def member_due(self, kind: str, group_id: str, member_id: str, now: Now, out: Effects) -> None:
         """A member's time is over."""

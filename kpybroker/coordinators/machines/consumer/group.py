@@ -15,7 +15,7 @@ import msgspec
 
 from kpybroker.coordinators.machines.consumer import records
 from kpybroker.coordinators.machines.consumer.assignors import NOTHING, Partitions
-from kpybroker.coordinators.machines.consumer.java_order import in_order, text_hash
+from kpybroker.coordinators.machines.consumer.java_order import timeline_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember, Epochs, MemberState
 from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.internal.consumer_group_records import (
@@ -109,6 +109,7 @@ class ConsumerGroup:
         self.assigned_at_ms = 0
         """When the target assignment was computed, wall time; 0: never, or not known."""
         self.members: dict[str, ConsumerMember] = {}
+        self._most_members = 0
         self.static_ids: dict[str, str] = {}
         """Member ids by instance id."""
         self.targets: dict[str, Partitions] = {}
@@ -144,6 +145,10 @@ class ConsumerGroup:
         if all(member.is_reconciled_to(self.assignment_epoch) for member in self.members.values()):
             return ConsumerGroupState.STABLE
         return ConsumerGroupState.RECONCILING
+
+    def ordered(self) -> list[str]:
+        """The members' ids in the order in which Kafka walks them."""
+        return timeline_order(self.members.keys(), self._most_members)
 
     def subscribes(self, topic: str) -> bool:
         """Whether its members consume the topic."""
@@ -226,7 +231,7 @@ class ConsumerGroup:
 
     def tombstones(self, replaced: Mapping[str, str] | None = None) -> Iterator[Record]:
         """What ends the group. `replaced`: members whose records stand under a new id by then."""
-        ids = [member_id if replaced is None else replaced.get(member_id, member_id) for member_id in self.members]
+        ids = [member_id if replaced is None else replaced.get(member_id, member_id) for member_id in self.ordered()]
         return records.group_tombstones(self.group_id, ids, list(self.resolved))
 
     # -- records
@@ -277,6 +282,7 @@ class ConsumerGroup:
     def _put(self, member: ConsumerMember) -> None:
         before = self.members.get(member.member_id)
         self.members[member.member_id] = member
+        self._most_members = max(self._most_members, len(self.members))
         if before is not None:
             self._count(before, -1)
         self._count(member, 1)
@@ -351,5 +357,4 @@ class ConsumerGroup:
 
 def favourite(counts: Mapping[str, int]) -> str | None:
     """What most have chosen, None if no one has. Of two chosen as often, the first as Kafka walks its map of them."""
-    buckets = 1 << (len(counts) * 4 // 3).bit_length()
-    return max(in_order(counts, text_hash, buckets), key=counts.__getitem__, default=None)
+    return max(timeline_order(counts.keys()), key=counts.__getitem__, default=None)

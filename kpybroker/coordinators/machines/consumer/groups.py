@@ -8,11 +8,12 @@ from kpybroker.coordinators.machines.consumer.classic_members import ClassicMemb
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.state import MEMBER_KINDS, RESOLVE
-from kpybroker.coordinators.machines.events import Effects
+from kpybroker.coordinators.machines.events import DescribeConsumerGroups, Effects, SettingsChanged, TopicsChanged
 from kpybroker.coordinators.machines.replies import consumer_group_error
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.consumer_group_describe import (
     Assignment,
+    ConsumerGroupDescribeResponse,
     DescribedGroup,
     Member,
     TopicPartitions,
@@ -37,6 +38,14 @@ class ConsumerGroups(ClassicMembers):
         else:
             assert kind in MEMBER_KINDS
             self.member_due(kind, group_id, rest[0], now, out)
+
+    def topics_changed(self, event: TopicsChanged, now: Now, out: Effects) -> None:  # noqa: ARG002
+        """The cluster's topics are others from now on."""
+        self.follow(event.topics, event.changed, created=event.created)
+
+    def settings_changed(self, event: SettingsChanged, now: Now, out: Effects) -> None:  # noqa: ARG002
+        """What consumer groups go by is other from now on."""
+        self.own = event.consumer
 
     # -- offsets
 
@@ -67,12 +76,19 @@ class ConsumerGroups(ClassicMembers):
         """Why the group tells this sender no offsets. Who gives neither member id nor epoch may always ask."""
         if request.member_id is None and request.member_epoch < 0:
             return None
-        member = None if request.member_id is None else group.members.get(request.member_id)
+        if request.member_id is None:
+            return Code.UNKNOWN_SERVER_ERROR  # which is Kafka's answer to an epoch of nobody
+        member = group.members.get(request.member_id)
         if member is None:
             return Code.UNKNOWN_MEMBER_ID
         return None if request.member_epoch == member.epoch else _stale(member)
 
     # -- what others see
+
+    def describe_groups(self, event: DescribeConsumerGroups, now: Now, out: Effects) -> None:  # noqa: ARG002
+        """A ConsumerGroupDescribe."""
+        groups = [self.describe(group_id) for group_id in event.group_ids]
+        out.replies.append((event.token, ConsumerGroupDescribeResponse(throttle_time_ms=0, groups=groups)))
 
     def describe(self, group_id: str) -> DescribedGroup:
         """A group as ConsumerGroupDescribe shows it."""

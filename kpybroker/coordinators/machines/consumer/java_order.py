@@ -1,4 +1,4 @@
-"""The order in which a Java HashMap is walked.
+"""The order in which a Java HashMap is walked, and Kafka's own hash table.
 
 Kafka's assignors walk hash maps of members, topics and partitions, so who gets which partition depends on that order.
 To come to the same assignments, the same order is taken: by bucket, and within a bucket as the keys came.
@@ -15,6 +15,8 @@ K = TypeVar("K")
 
 _LEAST_BUCKETS = 16
 _MASK = 0xFFFFFFFF
+_LONG = 0xFFFFFFFFFFFFFFFF
+_FIBONACCI = -7046029254386353131
 _TEXTS_KEPT = 8192
 
 
@@ -42,10 +44,7 @@ def number_hash(number: int) -> int:
 
 def grown(size: int) -> int:
     """How many buckets a map has that got so many entries one by one."""
-    buckets = _LEAST_BUCKETS
-    while size > buckets * 3 // 4:
-        buckets *= 2
-    return buckets
+    return grown_from(_LEAST_BUCKETS, size)
 
 
 def copied(size: int) -> int:
@@ -65,10 +64,37 @@ def in_order(keys: Iterable[K], hash_of: Callable[[K], int], buckets: int) -> li
     return sorted(keys, key=bucket)
 
 
+def sized(size: int) -> int:
+    """How many buckets a map has that was made for so many entries (`new HashMap<>(size)`) and got them."""
+    return grown_from(1 << (size - 1).bit_length() if size > 1 else 1, size)
+
+
+def grown_from(buckets: int, size: int) -> int:
+    """How many buckets a map has that had so many, and got entries until there were `size`."""
+    while size > buckets * 3 // 4:
+        buckets *= 2
+    return buckets
+
+
+def timeline_order(keys: Collection[str], most: int = 0) -> list[str]:
+    """Texts as Kafka's own hash table for a coordinator's state is walked: by the high bits of a multiplied hash, and
+    within a slot the last first.
+
+    `most`: how many there once were; such a table does not shrink.
+    """
+    slots = 2
+    while max(len(keys), most) * 3 > slots * 4:
+        slots *= 2
+    shift = 65 - slots.bit_length()
+
+    def slot(key: str) -> int:
+        number = text_hash(key)
+        signed = number - (1 << 32) if number >> 31 else number
+        return (signed * _FIBONACCI & _LONG) >> shift
+
+    return sorted(reversed(list(keys)), key=slot)
+
+
 def copied_numbers(numbers: Collection[int]) -> list[int]:
     """Partition numbers as a HashSet made from a collection of them is walked."""
-    buckets = copied(len(numbers))
-    ordered = sorted(numbers)
-    if not ordered or ordered[-1] < buckets:
-        return ordered
-    return in_order(numbers, number_hash, buckets)
+    return in_order(numbers, number_hash, copied(len(numbers)))

@@ -15,6 +15,7 @@ from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.consumer import records
 from kpybroker.coordinators.machines.consumer.assignors import Partitions
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
+from kpybroker.coordinators.machines.consumer.java_order import timeline_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.consumer.topics import Topics
 from kpybroker.coordinators.machines.deadlines import Deadlines
@@ -89,7 +90,8 @@ def upgraded(group: ClassicGroup, topics: Topics) -> list[Record]:
     """
     group_id, generation = group.group_id, group.generation
     try:
-        pairs = [_upgraded_member(group, member, topics) for member in group.roster.members.values()]
+        members = group.roster.members
+        pairs = [_upgraded_member(group, members[each], topics) for each in timeline_order(members.keys())]
     except MalformedEmbedded:
         raise Refused(
             Code.GROUP_ID_NOT_FOUND,
@@ -108,7 +110,10 @@ def upgraded(group: ClassicGroup, topics: Topics) -> list[Record]:
 def _upgraded_member(group: ClassicGroup, member: Member, topics: Topics) -> tuple[ConsumerMember, Partitions]:
     partitions: dict[bytes, tuple[int, ...]] = {}
     if member.assignment:
-        assignment = _embedded(ConsumerProtocolAssignment, member.assignment)
+        try:
+            assignment = _embedded(ConsumerProtocolAssignment, member.assignment)
+        except MalformedEmbedded:
+            raise Refused(Code.UNKNOWN_SERVER_ERROR) from None  # as Kafka answers
         if assignment.user_data:
             raise Refused(
                 Code.GROUP_ID_NOT_FOUND,
@@ -121,7 +126,7 @@ def _upgraded_member(group: ClassicGroup, member: Member, topics: Topics) -> tup
             if topic_id is not None:
                 partitions[topic_id] = tuple(dict.fromkeys(topic.partitions))
     if group.protocol_name is None:
-        raise Refused(Code.UNKNOWN_SERVER_ERROR, "No value present")  # as Kafka says of a group without a generation
+        raise Refused(Code.UNKNOWN_SERVER_ERROR)  # as Kafka answers for a group that never had a generation
     subscription = subscription_of(member.metadata(group.protocol_name))
     generation = group.generation
     new = ConsumerMember(
@@ -165,9 +170,10 @@ class Downgrade:
         Raises: Refused(GROUP_ID_NOT_FOUND) if the members' metadata is not the consumer protocol's.
         """
         group, classic = self._group, self.classic
-        gone = {member.member_id for member in leaving}
+        gone: set[str | None] = {member.member_id for member in leaving}
         replaced = None if joining is None else group.static_ids[joining.instance_id or ""]
-        staying = [m for m in group.members.values() if m.member_id not in gone and m.member_id != replaced]
+        gone |= {replaced}
+        staying = [group.members[each] for each in group.ordered() if each not in gone]
         roster = Roster(PROTOCOL_TYPE)
         for member in staying if joining is None else [*staying, joining]:
             roster.add(_classic_member(member))

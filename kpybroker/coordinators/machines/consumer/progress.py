@@ -107,7 +107,7 @@ class Progress(ConsumerGroupsState):
             target = group.target_of(member.member_id, member.instance_id)
             return MemberSpec(member.instance_id, topic_ids, len(names), target)
 
-        specs = {member_id: spec(member) for member_id, member in group.members.items()}
+        specs = {member_id: spec(group.members[member_id]) for member_id in group.ordered()}
         if after.instance_id is not None:
             replaced = group.static_ids.get(after.instance_id)
             if replaced is not None and replaced != after.member_id:

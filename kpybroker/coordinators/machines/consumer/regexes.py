@@ -43,7 +43,7 @@ def _compile(pattern: str) -> Any:
     try:
         return compile_pattern(pattern)
     except Refused as refused:
-        text = refused.why
+        text = refused.why or ""
         fault = text if text in _FAULTS else text.rpartition(": ")[0] or text
         fault = next((ours for theirs, ours in _FAULTS.items() if fault.startswith(theirs)), fault.partition(": ")[0])
         raise Refused(

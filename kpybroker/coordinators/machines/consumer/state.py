@@ -28,8 +28,8 @@ RESOLVE = "resolve"
 KINDS = (*MEMBER_KINDS, RESOLVE)
 """Kinds of deadlines of consumer groups."""
 DOWNGRADED = "downgraded"
-"""The kind of deadline at which a group that has just become a classic one starts to live as such. The third part of
-its key, if there is one, says why it has to rebalance."""
+"""The kind of deadline at which a group that has just become a classic one starts to live as such, if nothing else
+happens before."""
 
 NEVER_MS = 2**31 - 1
 """How long a group goes by the metadata that it has seen if nothing changes, in milliseconds: Kafka's interval."""
@@ -72,6 +72,8 @@ class ConsumerGroupsState:
         self.downgrades: dict[str, ClassicGroup] = {}
         """Classic groups that are about to take the place of a consumer group, with what the log does not keep of
         them; each until its record is applied."""
+        self.downgraded: dict[str, str | None] = {}
+        """Groups that have become classic ones with the last step, and why they have to rebalance, if they have."""
         self._refresh: dict[str, Refresh] = {}
         self._resolving: dict[str, Resolving] = {}
         self._unrevoked_epochs: dict[tuple[str, str], int] = {}
@@ -167,6 +169,7 @@ class ConsumerGroupsState:
             for member_id in self.groups[group_id].members:
                 self.watch(SESSION, group_id, member_id, self.times(group_id).session_timeout_ms, now)
         self.downgrades.clear()
+        self.downgraded.clear()
 
     def loaded(self, now: Now) -> None:
         """Begin the session of every member anew."""

@@ -6,7 +6,16 @@ Everyone may keep what they have up to their quota; what is over, and what nobod
 from __future__ import annotations
 
 from kpybroker.coordinators.machines.consumer.assignors import Assignment, GroupSpec, Partitions
-from kpybroker.coordinators.machines.consumer.java_order import copied, copied_numbers, grown, in_order, uuid_hash
+from kpybroker.coordinators.machines.consumer.java_order import (
+    copied,
+    copied_numbers,
+    grown,
+    grown_from,
+    in_order,
+    number_hash,
+    sized,
+    uuid_hash,
+)
 
 TopicPartition = tuple[bytes, int]
 
@@ -41,48 +50,72 @@ class _Round:
 
     def assign(self, quota: int, extra: int) -> Assignment:
         """`quota` for everyone and one more for `extra` of them."""
-        kept: Assignment = {}
-        unfilled: list[tuple[str, int]] = []
+        shares: dict[str, _Share] = {}
+        unfilled: list[tuple[_Share, int]] = []
         for index, member_id in enumerate(self._members):
             with_extra = extra > 0
-            kept[member_id], room = self._keep(self._spec.members[member_id].target, quota + with_extra)
+            share = shares[member_id] = _Share(self._spec.members[member_id].target)
+            room = share.keep(self._subscribed, quota + with_extra, self._free)
             if room and with_extra and len(self._members) - index > extra:
                 # Somebody who comes later may need the extra one to keep what they have.
                 room -= 1
                 with_extra = False
             if room:
-                unfilled.append((member_id, room))
+                unfilled.append((share, room))
             extra -= with_extra
         begin = 0
-        for member_id, room in unfilled:
-            given = self._free[begin : begin + room]
+        for share, room in unfilled:
+            share.add(self._free[begin : begin + room])
             begin += room
-            if given:
-                kept[member_id] = _with(kept[member_id], given)
         assert begin >= len(self._free), "the quotas add up to all partitions"
-        return kept
-
-    def _keep(self, target: Partitions, quota: int) -> tuple[Partitions, int]:
-        """What a member keeps of what it had, and for how many more it has room."""
-        kept: dict[bytes, tuple[int, ...]] = {}
-        for topic_id in in_order(target, uuid_hash, grown(len(target))):
-            if topic_id not in self._subscribed:
-                continue
-            partitions = target[topic_id]
-            if len(partitions) <= quota:
-                quota -= len(partitions)
-                kept[topic_id] = partitions
-                continue
-            ordered = copied_numbers(partitions)
-            if quota:
-                kept[topic_id] = tuple(ordered[:quota])
-            self._free += [(topic_id, index) for index in ordered[quota:]]
-            quota = 0
-        return kept, quota
+        return {member_id: share.partitions() for member_id, share in shares.items()}
 
 
-def _with(partitions: Partitions, more: list[TopicPartition]) -> Partitions:
-    both = {topic_id: list(indexes) for topic_id, indexes in partitions.items()}
-    for topic_id, index in more:
-        both.setdefault(topic_id, []).append(index)
-    return {topic_id: tuple(sorted(indexes)) for topic_id, indexes in both.items()}
+class _Share:
+    """What one member had, and gets. It is written as Kafka's maps are walked, since that decides what moves next."""
+
+    def __init__(self, target: Partitions) -> None:
+        self._target = target
+        self._changed = False
+        self._topics = {
+            topic_id: copied_numbers(target[topic_id]) for topic_id in in_order(target, uuid_hash, grown(len(target)))
+        }
+
+    def keep(self, subscribed: frozenset[bytes], quota: int, free: list[TopicPartition]) -> int:
+        """Keep what is within the quota, the rest is free; returns for how many more there is room."""
+        for topic_id, indexes in list(self._topics.items()):
+            if topic_id not in subscribed:
+                self._put(topic_id, [])
+            elif len(indexes) <= quota:
+                quota -= len(indexes)
+            else:
+                self._put(topic_id, indexes[:quota])
+                free += [(topic_id, index) for index in indexes[quota:]]
+                quota = 0
+        return quota
+
+    def add(self, some: list[TopicPartition]) -> None:
+        """Get more. A topic that is new comes first in its bucket: that is where `computeIfAbsent` puts it."""
+        for topic_id, index in some:
+            if topic_id not in self._topics:
+                self._topics = {topic_id: [], **self._topics}
+            self._put(topic_id, [*self._topics[topic_id], index])
+
+    def _put(self, topic_id: bytes, indexes: list[int]) -> None:
+        self._changed = True
+        if indexes:
+            self._topics[topic_id] = indexes
+        else:
+            del self._topics[topic_id]
+
+    def partitions(self) -> Partitions:
+        """The share; the target itself if it is as it was."""
+        if not self._changed:
+            return self._target
+        buckets = grown_from(sized(len(self._target)), len(self._topics))
+        found = {}
+        for topic_id in in_order(self._topics, uuid_hash, buckets):
+            indexes = self._topics[topic_id]
+            numbers = copied(len(self._target[topic_id])) if topic_id in self._target else grown(0)
+            found[topic_id] = tuple(in_order(indexes, number_hash, grown_from(numbers, len(indexes))))
+        return found
