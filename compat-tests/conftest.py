@@ -41,10 +41,13 @@ CLIENT_WARNINGS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("compatibility")
     lines = int(os.environ.get("COMPAT_LINES", "20000"))
+    rounds = int(os.environ.get("COMPAT_ROUNDS", "2"))
     cycles = int(os.environ.get("COMPAT_CYCLES", "3"))
     group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
+    group.addoption("--rounds", type=int, default=rounds, help=f"rounds of the exactly-once campaign [{rounds}]")
+    group.addoption("--seed", type=int, help="what a campaign's chance begins with")
     group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 

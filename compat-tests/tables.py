@@ -28,6 +28,8 @@ SOFTWARE = {
     "confluent-kafka-javascript-librdkafka": "confluent-kafka-javascript",
 }
 """What clients call themselves -> what people call them."""
+STOCK = {"aiokafka", "kafka-python", "kafkajs", "rskafka", "sarama", *SOFTWARE.values()}
+"""The rest are names that tests make up, some with a bit turned over."""
 
 Test = dict[str, Any]
 
@@ -113,7 +115,7 @@ def api_row(api: str, functions: dict[str, list[Test]]) -> str:
     if not asking:
         return f"| {api} | | | none | 0 |"
     asked = [each for tests in asking.values() for test in tests for each in test["asked"] if each[0] == api]
-    clients = sorted({SOFTWARE.get(software, software) for *_, software in asked}, key=str.lower)
+    clients = sorted(STOCK & {SOFTWARE.get(software, software) for *_, software in asked}, key=str.lower)
 
     def aside(name: str) -> tuple[float, int, str]:
         """How far the test is from being about this API: runs without it, what else it asks for."""

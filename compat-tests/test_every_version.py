@@ -14,7 +14,7 @@ import pytest
 from harness.brokers import BrokerUnderTest
 from harness.versions.cases import CASES, Case
 from harness.versions.log_cases import batch, fetch
-from harness.versions.world import Answer, Wire, World
+from harness.versions.world import Answer, Wire, World, differences
 
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.json_form import to_json
@@ -52,24 +52,8 @@ def test_answers_are_kafkas(name: str, broker: BrokerUnderTest, world: World, re
     lines_read = (json.loads(line) for line in path.read_text().splitlines())
     expected = {line["version"]: line["answer"] for line in lines_read}
     assert list(found) == list(expected)
-    different = {version: _differences(expected[version], found[version]) for version in expected}
+    different = {version: differences(expected[version], found[version]) for version in expected}
     assert {version: each for version, each in different.items() if each} == {}
-
-
-def _differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
-    """Where two answers differ, and how."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        keys = [*expected, *(key for key in found if key not in expected)]
-        return [line for key in keys for line in _differences(expected.get(key), found.get(key), f"{path}/{key}")]
-    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        pairs = enumerate(zip(expected, found, strict=True))
-        return [line for index, (left, right) in pairs for line in _differences(left, right, f"{path}/{index}")]
-    return [] if expected == found else [f"{path}: Kafka {_short(expected)}, found {_short(found)}"]
-
-
-def _short(answer: Answer) -> str:
-    text = json.dumps(answer)
-    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def test_advertised_ranges_are_kafkas(broker: BrokerUnderTest, world: World, request: pytest.FixtureRequest) -> None:

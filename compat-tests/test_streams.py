@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import time
 import uuid
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer
+from harness import kafka_jars
 from harness.admin import create_topic, end_offsets
 from harness.brokers import BrokerUnderTest, ChildBroker
 from harness.clients.confluent import Confluent
@@ -29,10 +31,18 @@ def words_of(lines: Sequence[bytes]) -> Counter[str]:
 class Counted:
     """Reads the output topic; keeps the latest count of each word."""
 
-    def __init__(self, address: str, topic: str) -> None:
+    def __init__(self, address: str, topic: str, isolation_level: str = "read_uncommitted") -> None:
         self.counts: dict[str, int] = {}
-        settings = {"bootstrap.servers": address, "group.id": f"reader-{topic}", "auto.offset.reset": "earliest"}
-        self._consumer = Consumer(settings)
+        self.steps = 0
+        """How often a count was told that is not above the one before it: with exactly once, never."""
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": address,
+                "group.id": f"reader-{topic}",
+                "auto.offset.reset": "earliest",
+                "isolation.level": isolation_level,
+            }
+        )
         self._consumer.subscribe([topic])
 
     def wait_for(self, expected: Counter[str]) -> None:
@@ -45,7 +55,9 @@ class Counted:
             assert time.monotonic() < deadline, f"{sum(self.counts.values())} words in {COUNT_LIMIT_S} s"
             for message in self._consumer.consume(num_messages=1000, timeout=0.2):
                 if message.error() is None:  # librdkafka tells of a broker that is away, and goes on
-                    self.counts[message.key().decode()] = int.from_bytes(message.value(), "big")
+                    word, count = message.key().decode(), int.from_bytes(message.value(), "big")
+                    self.steps += count <= self.counts.get(word, 0)
+                    self.counts[word] = count
 
     def wait_for_at_least(self, expected: Counter[str]) -> None:
         """Read until no word is counted less often. Raises: AssertionError after COUNT_LIMIT_S."""
@@ -58,11 +70,12 @@ class Counted:
 class Application:
     """The word count, started and stopped."""
 
-    def __init__(self, tools: ToolHost, address: str, state: Path) -> None:
+    def __init__(self, tools: ToolHost, address: str, state: Path, guarantee: str = "at_least_once") -> None:
         unique = uuid.uuid4().hex[:8]
         self.id = f"count-{unique}"
         self.source, self.target = f"text-{unique}", f"words-{unique}"
         self.state = state
+        self._guarantee = guarantee
         self._tools = tools
         self._address = address
         create_topic(address, self.source, INPUTS)
@@ -71,8 +84,16 @@ class Application:
 
     def start(self, instance: str = "one") -> Running:
         """One instance, with a state directory of its own."""
+        return self._tools.start("WordCount", *self._arguments(instance))
+
+    def launch(self, instance: str) -> subprocess.Popen[bytes]:
+        """One instance in a JVM of its own, which can be killed."""
+        with (self.state.parent / f"{instance}.log").open("ab") as log:
+            return subprocess.Popen(kafka_jars.java("WordCount", *self._arguments(instance)), stdout=log, stderr=log)
+
+    def _arguments(self, instance: str) -> tuple[str, ...]:
         state = str(self.state / instance)
-        return self._tools.start("WordCount", self._address, self.id, state, self.source, self.target)
+        return (self._address, self.id, state, self.source, self.target, self._guarantee)
 
     def reset_arguments(self) -> tuple[str, ...]:
         """Those of kafka-streams-application-reset."""
@@ -136,4 +157,34 @@ def test_two_instances_over_a_restart(
     assert counted.counts.keys() == words_of(text).keys()
     two.stop()
     assert two.result(60).code == 0
+    counted.close()
+
+
+def test_exactly_once_over_kills(tools: ToolHost, restartable: ChildBroker, lines: list[bytes], tmp_path: Path) -> None:
+    """The application is killed -9, and the broker is; every word is counted once, and no count is ever taken back."""
+    text = lines[:6000]
+    application = Application(tools, restartable.address, tmp_path / "state", "exactly_once_v2")
+    counted = Counted(restartable.address, application.target, "read_committed")
+    application.write(text[:2000])
+    running = application.launch("one")
+    try:
+        counted.wait_for(words_of(text[:2000]))
+        application.write(text[2000:4000])
+        counted.wait_for_at_least(words_of(text[:2200]))
+        running.kill()
+        running.wait()
+        restartable.kill()
+        restartable.start()
+        running = application.launch("one")
+        counted.wait_for(words_of(text[:4000]))
+        application.write(text[4000:])
+        restartable.kill()
+        restartable.start()
+        counted.wait_for(words_of(text))
+        assert counted.steps == 0
+        running.terminate()
+        assert running.wait(90) == 143
+    finally:
+        running.kill()
+        running.wait()
     counted.close()

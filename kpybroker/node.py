@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.client_metrics import take_subscriptions
-from kpybroker.cluster.errors import MetadataError
 from kpybroker.cluster.features import TRANSACTION_VERSION
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
@@ -35,6 +33,8 @@ from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.partition_log import PartitionLog
 from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.transactions import Transactions
+from kpybroker.coordinators.txn_verifier import TxnVerifier
+from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.forwarding import InProcessController
@@ -43,21 +43,24 @@ from kpybroker.metrics import PROMETHEUS_REPORTER
 from kpybroker.metrics.client_telemetry import ClientTelemetry
 from kpybroker.quotas.client_quotas import ClientQuotas
 from kpybroker.quotas.rates import Window
+from kpybroker.replication.assignments import Assignments
 from kpybroker.replication.cleaner import Cleaner
 from kpybroker.replication.fetch_sessions import FetchSessions
+from kpybroker.replication.folder_failures import FolderFailures
 from kpybroker.replication.housekeeping import Housekeeping
-from kpybroker.replication.logs import Logs
+from kpybroker.replication.moves import Moves
+from kpybroker.replication.open_logs import open_logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
 from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
-from kpybroker.server.seldom import SeldomLog
-from kpybroker.storage.data_dir import DataDir
-from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.data_dirs import DataDirs
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, RealFiles
 from kpybroker.wire.codes import Refused, code_of
 from kpybroker.wire.frames import STAGING_BYTES
@@ -68,6 +71,8 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
     from kpybroker.metrics.prometheus import PrometheusReporter
+    from kpybroker.replication.logs import Logs
+    from kpybroker.storage.data_dir import DataDir
     from kpybroker.wire.records.batch import Codec
 
 log = logging.getLogger("kpybroker.node")
@@ -79,10 +84,6 @@ HAND_OVER_S = 10.0
 
 CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
 """By the number that offsets.topic.compression.codec has for them."""
-
-
-class StartupFailed(Exception):
-    """The node can't start; the text is one line for whoever started it."""
 
 
 class Node:
@@ -127,22 +128,23 @@ class Node:
     ) -> None:
         """Serve until `stop` is set; started once clients are answered. Raises: StartupFailed."""
         _check_roles(self.config)
-        with _one_line():
-            data_dir = DataDir(self.config.data_dirs[0], self._files)
+        with one_line():
+            dirs = DataDirs.open(self.config.data_dirs, self.config.metadata_dir, self._files)
         try:
             self._bind()  # before anything is changed on disk: the likeliest reason for a node not to start
-            await self._run_on(data_dir, stop, task_status)
+            with last_line():
+                await self._run_on(dirs, stop, task_status)
         finally:
             for _, sockets in self._bound:
                 for sock in sockets:
                     sock.close()
-            data_dir.close()
+            dirs.close()
 
-    async def _run_on(self, data_dir: DataDir, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
+    async def _run_on(self, dirs: DataDirs, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
         config = self.config
-        with _one_line():
+        with one_line():
             cluster = self._cluster = Cluster.open(
-                data_dir,
+                dirs,
                 config=config,
                 adopt=config.embedded,
                 cluster_id=self._cluster_id,
@@ -151,24 +153,38 @@ class Node:
                 files=self._files,
                 now_ms=self._clock.wall_ms(),
             )
-        closed_well = False
+        closed_well: list[DataDir] = []
         try:
-            with _one_line():
-                left = data_dir.take_clean_stop()
-                logs = Logs(data_dir, self._files, self._clock, self._ids, clean=left is not None)
-                parts = self._parts = _Parts(config, cluster, logs, self._clock, self._ids)
+            with one_line():
+                logs, previous_epoch = open_logs(
+                    dirs,
+                    cluster.directories,
+                    self._files,
+                    self._clock,
+                    self._ids,
+                    paths=[str(path.absolute()) for path in config.data_dirs],
+                    cordons=self._cordons,
+                )
+                parts = self._parts = _Parts(config, cluster, logs, dirs.metadata.path, self._clock, self._ids)
             async with trio.open_nursery() as duties:
-                await duties.start(cluster.run)
-                with _one_line():
+                with one_line():
+                    await duties.start(cluster.run)
                     await parts.start(duties)
                 async with trio.open_nursery() as connections:
-                    await self._serve(parts, connections, stop, -1 if left is None else left.broker_epoch, task_status)
+                    await self._serve(parts, connections, stop, previous_epoch, task_status)
                 duties.cancel_scope.cancel()
             closed_well = await parts.close_logs()
         finally:
-            cluster.close(clean=closed_well)
-        if closed_well:
-            data_dir.write_clean_stop(cluster.broker_epoch)
+            cluster.close(clean=bool(closed_well))
+        for data_dir in closed_well:
+            try:
+                data_dir.write_clean_stop(cluster.broker_epoch)
+            except StorageFailed as failure:
+                log.error("the next start recovers all logs: %s", failure)
+
+    def _cordons(self, path: str) -> bool:
+        """Whether a data folder takes no new partitions, as the configuration is now."""
+        return (self.config if self._parts is None else self._parts.live.current).cordons(path)
 
     def _bind(self) -> None:
         for point in self.config.reachable.brokers:
@@ -191,9 +207,11 @@ class Node:
         cluster = parts.cluster
         # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
         # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
-        await cluster.join(
-            self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-        )
+        with one_line():
+            await cluster.join(
+                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+            )
+        parts.joined()
         async with trio.open_nursery() as accepting:
             for listener in self._listeners(parts):
                 accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
@@ -202,7 +220,10 @@ class Node:
             await stop.wait()
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
-            await cluster.shut_down_broker()
+            try:
+                await cluster.shut_down_broker()
+            except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
+                log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         parts.idle.close_all()
 
@@ -244,7 +265,9 @@ class Node:
 class _Parts:
     """What a node consists of between its data directory and its sockets."""
 
-    def __init__(self, config: BrokerConfig, cluster: Cluster, logs: Logs, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, config: BrokerConfig, cluster: Cluster, logs: Logs, metadata_path: str, clock: Clock, ids: Ids
+    ) -> None:
         self.cluster = cluster
         self.logs = logs
         self.clock = clock
@@ -252,6 +275,9 @@ class _Parts:
         self.live = LiveConfig(config)
         self._follow_configs(cluster.image)
         self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
+        self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.directory_failed)
+        self.assignments = Assignments(cluster.assign_directories)
+        self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
             group_settings(config, cluster.image),
@@ -287,11 +313,13 @@ class _Parts:
             active_controller=cluster.controller,
             controller=InProcessController(),
             replicas=self.replicas,
+            moves=self.moves,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=producer_ids,
             groups=self.groups,
             transactions=self.transactions,
             txn_markers=self.txn_markers,
+            txn_verifier=TxnVerifier(self.transactions, self.replicas, self.live, clock),
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
@@ -302,12 +330,13 @@ class _Parts:
     async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, and begin the duties."""
         cluster, replicas = self.cluster, self.replicas
-        self.logs.sort_out(replicas.assigned())
+        moving = self.logs.sort_out(replicas.assigned())
         if not self.logs.clean:
             await replicas.recover()
+        self.moves.resume(moving)
         cluster.on_change(self._follow)
         self._follow_quotas(cluster.image)
-        self.live.on_change(lambda _, now: cluster.cordon(now.cordons(self.logs.directory)))
+        self.live.on_change(lambda _, now: cluster.cordon(filter(now.cordons, cluster.directories)))
         self._follow_configs(cluster.image)
         self.groups.follow_topics(cluster.image)
         self._follow_coordinators(cluster.image)
@@ -317,6 +346,9 @@ class _Parts:
         self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
         duties.start_soon(replicas.flusher.run, name="flusher")
+        duties.start_soon(self.assignments.run, name="directory assignments")
+        duties.start_soon(self.moves.run, name="moves between data folders")
+        duties.start_soon(self.folder_failures.run, name="data folders")
         config = self.live.current
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
@@ -325,6 +357,11 @@ class _Parts:
         duties.start_soon(self.transactions.run, name="transaction coordinator")
         duties.start_soon(self.idle.run, name="idle connections")
         await duties.start(self.gate.run, name="gate")
+
+    def joined(self) -> None:
+        """This node's broker is registered: the controller can be told where its replicas are."""
+        self.replicas.on_misplaced(self.assignments.add)
+        self.replicas.check_places()
 
     async def _report(self, duties: trio.Nursery) -> None:
         """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
@@ -408,26 +445,15 @@ class _Parts:
         known = self.cluster.image.topics.by_name.get(topic)
         return known is not None and index in known.partitions
 
-    async def close_logs(self) -> bool:
-        """Close all logs; whether that went well."""
+    async def close_logs(self) -> list[DataDir]:
+        """Close all logs; returns the data folders in which that went well."""
         return await self.logs.close(self.replicas.high_watermarks())
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What keeps a node from starting is told in one line."""
-    try:
-        yield
-    except (DataDirRefused, MetadataError, StorageFailed) as failure:
-        raise StartupFailed(str(failure)) from failure
-
-
 def _check_roles(config: BrokerConfig) -> None:
-    """A member of a larger cluster, and several data folders, are refused rather than half served."""
+    """A member of a larger cluster is refused rather than half served."""
     if config.roles != {"broker", "controller"}:
         raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
-    if len(config.data_dirs) > 1:
-        raise StartupFailed("log.dirs names several folders: this version uses one")
     known = {EVERY_FOLDER, *map(str, config.data_dirs)}
     if unknown := [folder for folder in config.cordoned_log_dirs if folder not in known]:
         raise StartupFailed(f"cordoned.log.dirs: {', '.join(unknown)} is none of log.dirs")

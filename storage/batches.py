@@ -3,6 +3,7 @@
 Modules that only transactions need are imported when the first one comes.
 """
 
+import struct
 from collections.abc import Iterator
 
 from kpybroker.storage.files import Buffer, OpenFile
@@ -13,6 +14,11 @@ from kpybroker.wire.records.batch import BATCH_OVERHEAD, BatchHeader, read_heade
 _CHUNK_BYTES = 1 << 20
 _HEADER_CHUNK_BYTES = 1 << 16
 _SHORTEST = 26  # a magic-0 batch of one record without key and value
+_PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
+_SIZE_MIN = 14
+_LOG_OVERHEAD = 12
+_HEADER_MIN = 27  # up to the last offset delta; the shortest batch of any magic is 26 bytes
+_OFFSETS = struct.Struct(">qi4xb6xi")  # base offset, size, magic, last offset delta
 
 
 def scan(file: OpenFile, position: int, end: int, *, whole: bool) -> Iterator[tuple[int, BatchHeader, memoryview]]:
@@ -61,3 +67,37 @@ def first_offset(batch: Buffer) -> int:
     if header.magic >= 2:
         return header.base_offset
     return next((record.offset for record in read_records(batch)), header.base_offset)
+
+
+def find_batch(file: OpenFile, position: int, size: int, offset: int) -> tuple[int, int] | None:
+    """Position and length of the first batch, from the one at `position` on, that ends at or after `offset`.
+
+    None when all in the `size` bytes of the file end before. Raises: StorageFailed, CorruptRecords.
+    """
+    start = position
+    while position + _LOG_OVERHEAD < size:
+        data = file.read_at(position, min(_PROBE_BYTES, size - position))
+        if position + len(data) == size:
+            data += b"\0"  # the shortest batch of all, of magic 0, is a byte less than what is looked at
+        at, end = 0, len(data) - _HEADER_MIN
+        while at <= end:
+            base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
+            if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
+                raise CorruptRecords(RecordsFault.CORRUPT, f"{file.path}: no batch at {position + at}")
+            if base_offset > offset and start and position + at == start:  # what lies between would be passed over
+                raise CorruptRecords(RecordsFault.CORRUPT, f"{file.path}: not offset {offset} at {start}")
+            if (base_offset + delta if magic == 2 else base_offset) >= offset:
+                if position + at + rest + _LOG_OVERHEAD > size:
+                    raise _cut_short(file, position + at)
+                return position + at, rest + _LOG_OVERHEAD
+            at += rest + _LOG_OVERHEAD
+        if at == 0:
+            break
+        position += at
+    if position != size:
+        raise _cut_short(file, position)
+    return None
+
+
+def _cut_short(file: OpenFile, position: int) -> CorruptRecords:
+    return CorruptRecords(RecordsFault.TRUNCATED, f"{file.path} ends inside the batch at {position}")

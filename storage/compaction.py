@@ -25,6 +25,7 @@ from kpybroker.storage.batch_filter import BatchFilter, LastOfProducer, Rules, n
 from kpybroker.storage.batches import scan
 from kpybroker.storage.cleaned_txns import CleanedTxns
 from kpybroker.storage.files import Files
+from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import CLEANED, LOG, SEGMENT_FILES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX
@@ -255,14 +256,7 @@ class _Output:
         self._write()
         for segment in self._segments:
             segment.settle()
-            for suffix in SEGMENT_FILES:
-                path = segment.path(suffix)
-                if self._files.exists(path):
-                    file = self._files.open(path)
-                    try:
-                        file.sync()
-                    finally:
-                        file.close()
+            sync_paths(self._files, (segment.path(suffix) for suffix in SEGMENT_FILES))
             self._files.set_modified_ms(segment.path(LOG), modified_ms)
         self._files.sync_folder(self._directory)
         return self._segments

@@ -15,6 +15,7 @@ A folder of any other name is an error, as it is for Kafka: the directory is pro
 import json
 import logging
 import os
+from collections.abc import Iterable
 from enum import Enum, StrEnum
 
 import msgspec
@@ -26,7 +27,7 @@ from kpybroker.storage.checkpoints import (
     write_offsets,
 )
 from kpybroker.storage.errors import CorruptFile, DataDirRefused, StorageFailed
-from kpybroker.storage.files import Files, Room, StrPath
+from kpybroker.storage.files import Files, FileSystem, Room, StrPath
 from kpybroker.storage.meta_properties import MetaProperties, read_meta_properties, write_meta_properties
 from kpybroker.storage.names import (
     DELETE_FOLDER,
@@ -89,7 +90,7 @@ class CleanStop(msgspec.Struct, frozen=True):
 class DataDir:
     """A data directory in use by this process."""
 
-    __slots__ = ("_files", "_lock", "meta", "path")
+    __slots__ = ("_file_system", "_files", "_lock", "meta", "path")
 
     def __init__(self, path: StrPath, files: Files) -> None:
         """Make the folder if it is missing, lock it, read meta.properties.
@@ -99,16 +100,20 @@ class DataDir:
         self.path = os.path.abspath(path)
         self._files = files
         _make_folders(files, self.path)
+        self._file_system: FileSystem | None = None
         self._lock = files.lock(self._file(LOCK))
         try:
+            self._file_system = files.file_system(self.path)
             data = files.read_whole(self._file(META_PROPERTIES))
             self.meta = None if data is None else read_meta_properties(data, self._file(META_PROPERTIES))
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
 
     def close(self) -> None:
         """Let others have it."""
+        if self._file_system is not None:
+            self._file_system.close()
         self._lock.release()
 
     # whose it is
@@ -174,6 +179,10 @@ class DataDir:
         """The path of a partition's folder, whether it is there or not."""
         return self._file(partition_folder(topic, partition))
 
+    def future_folder(self, topic: str, partition: int, unique: str) -> str:
+        """The path of a copy that is being moved here; `unique`: 32 hex digits."""
+        return self._file(f"{partition_folder(topic, partition)}.{unique}{FUTURE_FOLDER}")
+
     def doomed_folder(self, topic: str, partition: int, unique: str, kind: FolderKind) -> str:
         """The path to which a partition's folder is moved to be deleted or set aside; `unique`: 32 hex digits."""
         return self._file(doomed_folder(topic, partition, unique, kind.value))
@@ -198,6 +207,10 @@ class DataDir:
             found.append(folder)
         return found
 
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether a partition's folder is there."""
+        return self._files.exists(self.folder(topic, partition))
+
     def log_size(self, topic: str, partition: int) -> int:
         """Bytes of a log that isn't open; 0 if there is none. Blocks. Raises: StorageFailed."""
         folder = self.folder(topic, partition)
@@ -212,6 +225,10 @@ class DataDir:
     def room(self) -> Room:
         """How large the file system is, and how much of it is free. Blocks. Raises: StorageFailed."""
         return self._files.room(self.path)
+
+    def sync_all(self, folders: Iterable[str]) -> bool:
+        """See `FileSystem.sync`. Raises: StorageFailed."""
+        return self._file_system is not None and self._file_system.sync(folders)
 
     def topic_id(self, folder: str) -> bytes | None:
         """The topic id in a folder's partition.metadata; None when there is none that can be read.
@@ -230,6 +247,10 @@ class DataDir:
     def move(self, folder: str, target: str) -> None:
         """Rename a partition's folder whose log isn't open. Raises: StorageFailed."""
         self._files.rename(folder, target)
+
+    def sync(self) -> None:
+        """Make the names of the partitions' folders durable; may run in a worker thread. Raises: StorageFailed."""
+        self._files.sync_folder(self.path)
 
     def remove(self, folder: str) -> None:
         """Remove a partition's folder with all that is in it; may run in a worker thread. Raises: StorageFailed."""
@@ -262,3 +283,4 @@ def _make_folders(files: Files, path: str) -> None:
         if parent != path:
             _make_folders(files, parent)
         files.make_folder(path)
+        files.sync_folder(parent)

@@ -8,11 +8,12 @@ survives the machine. Every failure is a `StorageFailed`.
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.errors import DataDirRefused, StorageFailed, SyncFailed
+from kpybroker.storage.file_system import RealFileSystem
 
 Buffer = bytes | bytearray | memoryview
 StrPath = str | os.PathLike[str]
@@ -42,7 +43,7 @@ class OpenFile(Protocol):
         """Cut the file to `size` bytes, or extend it with zeros. Raises: StorageFailed."""
 
     def sync(self) -> None:
-        """Make content and length survive a crash of the machine; may run in another thread. Raises: StorageFailed."""
+        """Make content and length survive a crash of the machine; may run in another thread. Raises: SyncFailed."""
 
     def close(self) -> None:
         """Give the descriptor back. Closing twice is harmless."""
@@ -53,6 +54,19 @@ class Held(Protocol):
 
     def release(self) -> None:
         """Let others have it."""
+
+
+class FileSystem(Protocol):
+    """A file system, held open."""
+
+    def sync(self, folders: Iterable[str]) -> bool:
+        """Make all that was written to it survive a crash of the machine; False if that can't be had in one go.
+
+        So it is when one of `folders` is not on it. Blocks; may run in another thread. Raises: StorageFailed.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Room(NamedTuple):
@@ -116,7 +130,10 @@ class Files(Protocol):
         """Remove a folder and all files in it; nothing happens when there is none."""
 
     def sync_folder(self, path: StrPath) -> None:
-        """Make the names in a folder survive a crash of the machine; may run in another thread."""
+        """Make the names in a folder survive a crash of the machine; may run in another thread. Raises: SyncFailed."""
+
+    def file_system(self, path: StrPath) -> FileSystem:
+        """The file system that holds a folder."""
 
     def lock(self, path: StrPath) -> Held:
         """Take the POSIX lock on a file, made when missing. Raises: DataDirRefused when another process has it."""
@@ -176,7 +193,7 @@ class RealFile:
         try:
             _sync_data(self._fd)
         except OSError as error:
-            raise StorageFailed(self.path, error) from error
+            raise SyncFailed(self.path, error) from error
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -229,10 +246,10 @@ class RealFiles:
                     _write_all(file.fileno(), data)
                     if sync and self._sync:
                         os.fsync(file.fileno())
+                os.replace(name + temporary, name)
             except OSError:
                 self.remove(name + temporary)
                 raise
-            os.replace(name + temporary, name)
         if sync:
             self.sync_folder(os.path.dirname(name))
 
@@ -323,8 +340,14 @@ class RealFiles:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
+            except OSError as error:
+                raise SyncFailed(os.fspath(path), error) from error
             finally:
                 os.close(fd)
+
+    def file_system(self, path: StrPath) -> FileSystem:
+        """See `Files.file_system`."""
+        return RealFileSystem(os.fspath(path), self._sync)
 
     def lock(self, path: StrPath) -> Held:
         """See `Files.lock`.

@@ -1,7 +1,28 @@
 """Making a log durable, in three steps: collected on the loop, synced in a worker thread, noted on the loop."""
 
+from collections.abc import Iterable
+
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.region import SharedFile
+
+
+def sync_paths(files: Files, paths: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Sync files and folders that are still there: retention may have taken one meanwhile. Raises: StorageFailed."""
+    for path in paths:
+        try:
+            file = files.open(path)
+        except StorageFailed as failure:
+            if failure.missing:
+                continue
+            raise
+        try:
+            file.sync()
+        finally:
+            file.close()
+    for folder in folders:
+        if files.exists(folder):
+            files.sync_folder(folder)
 
 
 class Flush:
@@ -11,7 +32,7 @@ class Flush:
     to `Log.end_flush` on the loop.
     """
 
-    __slots__ = ("_files", "_folders", "_paths", "_shared", "generation", "offset")
+    __slots__ = ("_files", "_shared", "folders", "generation", "offset", "paths")
 
     def __init__(
         self,
@@ -25,8 +46,8 @@ class Flush:
     ) -> None:
         self._files = files
         self._shared = shared  # the segments' log files
-        self._paths = paths  # other files, if they are still there
-        self._folders = folders  # where names are new
+        self.paths = paths  # other files, if they are still there
+        self.folders = folders  # where names are new
         self.offset = offset
         self.generation = generation
 
@@ -34,16 +55,12 @@ class Flush:
         """Sync everything; for a worker thread. Raises: StorageFailed."""
         for shared in self._shared:
             shared.file.sync()
-        for path in self._paths:
-            if self._files.exists(path):  # retention may have taken it meanwhile
-                file = self._files.open(path)
-                try:
-                    file.sync()
-                finally:
-                    file.close()
-        for folder in self._folders:
-            if self._files.exists(folder):
-                self._files.sync_folder(folder)
+        sync_paths(self._files, self.paths, self.folders)
+
+    def let_go(self) -> None:
+        """Let go of the segment files before `run`, which then opens them by their names; on the loop."""
+        self.paths += [shared.file.path for shared in self._shared]
+        self.release()
 
     def release(self) -> None:
         """Let go of the segment files; on the loop."""

@@ -5,6 +5,7 @@ rolled or closed, and before a flush: an index that a killed process left short 
 that recovery reads anyway, so an append costs no second and third write.
 """
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 
 _SPILL_BYTES = 4096
@@ -37,6 +38,31 @@ class IndexFile:
         self._written = size
         self._trimmed = size == len(data)
         return data[:size]
+
+    def read_last(self, entries: int) -> bytes:
+        """The last entries in the file, fewer if it has no more; nothing when it is missing or no row of entries.
+
+        Of a file with a preallocated tail these are zeros. Raises: StorageFailed.
+        """
+        try:
+            file = self._files.open(self.path)
+        except StorageFailed as error:
+            if error.missing:
+                return b""
+            raise
+        try:
+            size = file.size()
+            if size % self.entry_bytes:
+                return b""
+            length = min(size, entries * self.entry_bytes)
+            return file.read_at(size - length, length) if length else b""
+        finally:
+            file.close()
+
+    def forget(self) -> None:
+        """Nothing of the file is known any more; nothing may wait to be written."""
+        assert not self._pending, "entries wait to be written"
+        self._written = -1
 
     def append(self, entry: bytes) -> None:
         """Add an entry, in memory."""

@@ -6,8 +6,10 @@ is split so that a worker thread can do it. The caller says what time it is, and
 
 How a log is opened is told in `opening.py`, what recovery does in `recovery.py`. An append is one write to the active
 segment; indexes and leader epochs are kept in memory and written later, since recovery can build them from the batches.
-An append that fails leaves the log as it was. If even that can't be had, the log has *failed*: every further call
-raises the failure, until it is opened again.
+An append that fails leaves the log as it was. If even that can't be had, or the failure is the whole folder's (see
+`errors.py`), the log has *failed*: every further call raises the failure, until the log is opened again. What was but
+temporary (no room, no descriptors) in the middle of an operation of several steps is undone by `mend`, which reads the
+log again as after a crash.
 """
 
 import logging
@@ -15,7 +17,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from kpybroker.storage import lookup, opening, recovery, retention
+from kpybroker.storage import lookup, opening, recovery
 from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
 from kpybroker.storage.files import Buffer, Files, StrPath
 from kpybroker.storage.incoming import Incoming, Placed, own, produced, replicated
@@ -32,6 +34,7 @@ from kpybroker.storage.txn_index import AbortedTxn
 from kpybroker.storage.verification import UNVERIFIED, Guard
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.records.batch import TRANSACTIONAL
 
 _log = logging.getLogger(__name__)
 
@@ -206,9 +209,10 @@ class Log(LogFiles):
                     seen.first_offset, seen.last_offset, seen.timestamp, seen.timestamp, self.log_start_offset, True
                 )
             if batch.marker is not None:
+                self._ready_for_marker()
                 self.producers.check_marker(header, batch.marker, batch.base_offset, transaction_version)
             else:
-                if header.is_transactional:
+                if header.attributes & TRANSACTIONAL:
                     self.producers.check_verified(header, guard)
                 self.producers.check_data(header, batch.base_offset, origin)
         return self._append(incoming, leader_epoch, now_ms)
@@ -224,6 +228,8 @@ class Log(LogFiles):
             self._check_tail(now_ms)
         incoming = replicated(records, self.log_end_offset)
         self.producers.check_replicated([batch.header for batch in incoming.batches])
+        if any(batch.marker is not None for batch in incoming.batches):
+            self._ready_for_marker()
         return self._append(incoming, None, now_ms)
 
     def _append(self, incoming: Incoming, leader_epoch: int | None, now_ms: int) -> Appended:
@@ -233,17 +239,21 @@ class Log(LogFiles):
             return Appended(end, end - 1, -1, -1, self.log_start_offset, False)
         last_offset = batches[-1].last_offset
         max_timestamp = max([batch.max_timestamp for batch in batches])
-        segment = self._segment_for(incoming, max_timestamp, now_ms)
+        try:
+            segment = self._segment_for(incoming, max_timestamp, now_ms)
+        except StorageFailed as error:
+            self._note(error)
+            raise
         segment.spill()
-        start = position = segment.size
+        position = segment.size
         try:
             segment.append(incoming.data)
-            for batch in batches:
-                self._take_note(segment, position, batch, leader_epoch)
-                position += batch.length
         except StorageFailed as error:
-            self._take_back(segment, start, error, half_noted=position > start)
+            self._take_back(segment, position, error)
             raise
+        for batch in batches:
+            self._take_note(segment, position, batch, leader_epoch)
+            position += batch.length
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if self._unflushed_since_ms < 0:
             self._unflushed_since_ms = now_ms
@@ -257,7 +267,7 @@ class Log(LogFiles):
         )
 
     def _take_note(self, segment: Segment, position: int, batch: Placed, leader_epoch: int | None) -> None:
-        """A batch is in the file. Raises: StorageFailed (the transaction index), before anything is noted."""
+        """A batch is in the file. Nothing here can fail: files that belong to it are written as far as possible."""
         header = batch.header
         if header.producer_id >= 0:
             if not header.is_control:
@@ -274,15 +284,22 @@ class Log(LogFiles):
         segment.index(batch.last_offset, batch.max_timestamp, position, batch.length, interval)
         segment.recent.add(batch.base_offset, batch.last_offset, position)
 
-    def _take_back(self, segment: Segment, size: int, error: StorageFailed, *, half_noted: bool) -> None:
+    def _ready_for_marker(self) -> None:
+        """An aborting marker goes into the index of aborted transactions, which is read before anything is written.
+
+        Raises: StorageFailed.
+        """
+        active = self._segments.active
+        if active is not None:
+            lookup.sound_txn_index(active, self._rebuild_txn_index)
+
+    def _take_back(self, segment: Segment, size: int, error: StorageFailed) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
-        _log.error("append to %s failed: %s", self.directory, error)
         try:
             segment.undo(size)
         except StorageFailed as second:
-            self._failure = second
-        if half_noted:
-            self._failure = error
+            self.fail(second)
+        self._note(error)
 
     def _segment_for(self, incoming: Incoming, max_timestamp: int, now_ms: int) -> Segment:
         """The segment to append to: the active one, or a new one if it is full, too old, or can't count so far."""
@@ -316,24 +333,6 @@ class Log(LogFiles):
             end = -1
         if end != self.log_end_offset:
             self._reload(min(self.recovery_point, segment.base_offset), now_ms)
-
-    def _reload(self, recovery_point: int, now_ms: int) -> None:
-        """Recover the log in place from `recovery_point` on. Raises: StorageFailed."""
-        self.close(clean=False)
-        self._take(
-            opening.load(
-                self.directory,
-                config=self.config,
-                files=self._files,
-                clean=False,
-                recovery_point=recovery_point,
-                log_start_offset=self.log_start_offset,
-                now_ms=now_ms,
-                on_progress=None,
-                open_segments=self._open_segments,
-            )
-        )
-        self.generation += 1
 
     # reading
 
@@ -432,6 +431,7 @@ class Log(LogFiles):
             self.truncate_fully_and_start_at(offset, now_ms=now_ms)
             return offset
         try:
+            lookup.sound_txn_index(self._segments.all[index], self._rebuild_txn_index)
             self._retire(self._segments.remove_from(index + 1), now_ms, truncated=True)
             end = self._segments.all[index].truncate_to(offset)
             self.log_start_offset = min(end, self.log_start_offset)
@@ -440,7 +440,7 @@ class Log(LogFiles):
             self._write_epochs()
             recovery.load_producers(self._segments, self._snapshots, self.producers, self.log_start_offset, end, now_ms)
         except StorageFailed as error:
-            self._failure = error
+            self.fail(error)
             raise
         return end
 
@@ -457,7 +457,7 @@ class Log(LogFiles):
             self._write_epochs()
             self._add_segment(offset, now_ms)
         except StorageFailed as error:
-            self._failure = error
+            self.fail(error)
             raise
 
     def _cut_at(self, end: int) -> None:
@@ -467,34 +467,3 @@ class Log(LogFiles):
         self.epochs.truncate_from_end(end)
         self.generation += 1
         self._tail_checked = True
-
-    def increment_log_start_offset(self, offset: int) -> bool:
-        """Hide everything below `offset`, which the caller has checked against the high watermark (DeleteRecords).
-
-        Returns whether that changed anything. Segments go at the next `retention`.
-        """
-        if offset <= self.log_start_offset:
-            return False
-        self.log_start_offset = offset
-        self.recovery_point = max(self.recovery_point, offset)
-        self.epochs.truncate_from_start(offset)
-        self.producers.replicated_to(offset)
-        return True
-
-    def retention(self, now_ms: int, high_watermark: int) -> int:
-        """Let go of segments below the log start, too old or too much; returns how many. Raises: StorageFailed."""
-        self._usable()
-        total = 0
-        rules = retention.breaches(self._segments, self.config, lambda: self.log_start_offset, now_ms)
-        for reason, breached in rules:
-            count = retention.count_deletable(
-                self._segments, breached, high_watermark=high_watermark, log_end_offset=self.log_end_offset
-            )
-            if count:
-                _log.info("%s: deleting %s segments (%s)", self.directory, count, reason)
-                if count == len(self._segments):
-                    self._roll(self.log_end_offset, now_ms)
-                self.increment_log_start_offset(self._segments.bases[count])
-                self._retire(self._segments.remove_first(count), now_ms, truncated=False)
-                total += count
-        return total

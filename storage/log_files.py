@@ -7,19 +7,18 @@ import logging
 import zlib
 from collections import deque
 
-from kpybroker.storage import opening, recovery
+from kpybroker.storage import opening, recovery, retention
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, StrPath
-from kpybroker.storage.flush import Flush
+from kpybroker.storage.flush import Flush, sync_paths
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.names import (
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
-    SNAPSHOT,
     SWAP,
-    file_name,
 )
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.segment import Segment
 from kpybroker.storage.segments import Segments
 
@@ -36,6 +35,7 @@ class LogFiles:
         "_new_folder",
         "_new_names",
         "_open_segments",
+        "_owed",
         "_segments",
         "_snapshots",
         "_tail_checked",
@@ -55,6 +55,7 @@ class LogFiles:
     def __init__(self, loaded: opening.Loaded) -> None:
         self.generation = 0  # grows with each truncation
         self._failure: StorageFailed | None = None
+        self._owed: list[str] = []  # files that a flush which had to be given up was to sync
         self._new_names = self._new_folder = loaded.new
         self.first_dirty_offset = 0  # below it every key was compacted once; whoever keeps the checkpoint sets it
         self._unflushed_since_ms = -1
@@ -95,6 +96,16 @@ class LogFiles:
         if self._failure is not None:
             raise self._failure
 
+    def fail(self, failure: StorageFailed) -> None:
+        """The log has failed: every further call raises `failure`. What is for good stays what was first."""
+        if self._failure is None or self._failure.temporary:
+            self._failure = failure
+
+    def _note(self, failure: StorageFailed) -> None:
+        """An operation failed and changed nothing: the log goes on, unless its whole folder has failed."""
+        if failure.of_folder:
+            self.fail(failure)
+
     # segments
 
     def roll(self, now_ms: int) -> None:
@@ -111,7 +122,9 @@ class LogFiles:
             return active
         if active is not None:
             active.settle()
-        self._write_snapshot(base_offset, sync=False)
+            if self.recovery_point >= base_offset:  # no flush would come by it any more
+                self._owed += [active.path(LOG), *active.unsynced_indexes()]
+        self._write_snapshot(base_offset)
         return self._add_segment(base_offset, now_ms)
 
     def _add_segment(self, base_offset: int, now_ms: int) -> Segment:
@@ -129,16 +142,17 @@ class LogFiles:
             try:
                 self._files.remove(segment.path(LOG))
             except StorageFailed:
-                self._failure = error  # an empty segment in the middle of what comes next would hide it
+                self.fail(error)  # an empty segment in the middle of what comes next would hide it
             raise
         self._segments.add(segment)
         self._new_names = True
         return segment
 
-    def _write_snapshot(self, offset: int, *, sync: bool) -> None:
+    def _write_snapshot(self, offset: int) -> None:
         newest = self._snapshots.newest
         if offset > self.log_start_offset and (newest is None or offset > newest):
-            self._snapshots.write(offset, self.producers.active.values(), sync=sync)
+            self._snapshots.write(offset, self.producers.active.values())
+            self._new_names = True
 
     def _jitter_ms(self, segment: Segment) -> int:
         """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
@@ -161,6 +175,59 @@ class LogFiles:
 
     def _rebuild_txn_index(self, segment: Segment) -> None:
         recovery.rebuild_txn_index(segment, self._segments, self._snapshots, self.producers, self.log_start_offset)
+        sync_paths(self._files, segment.unsynced_indexes(), [self.directory])
+
+    def increment_log_start_offset(self, offset: int) -> bool:
+        """Hide everything below `offset`, which the caller has checked against the high watermark (DeleteRecords).
+
+        Returns whether that changed anything. Segments go at the next `retention`.
+        """
+        if offset <= self.log_start_offset:
+            return False
+        self.log_start_offset = offset
+        self.recovery_point = max(self.recovery_point, offset)
+        self.epochs.truncate_from_start(offset)
+        self.producers.replicated_to(offset)
+        return True
+
+    def retention(self, now_ms: int, high_watermark: int) -> int:
+        """Let go of segments below the log start, too old or too much; returns how many. Raises: StorageFailed.
+
+        Without room for a new segment the active one stays, and the others go all the same.
+        """
+        self._usable()
+        total = 0
+        rules = retention.breaches(self._segments, self.config, lambda: self.log_start_offset, now_ms)
+        for reason, breached in rules:
+            count = retention.count_deletable(
+                self._segments, breached, high_watermark=high_watermark, log_end_offset=self.log_end_offset
+            )
+            if count and count == len(self._segments):
+                count -= not self._rolled(now_ms)
+            if count:
+                _log.info("%s: deleting %s segments (%s)", self.directory, count, reason)
+                self.increment_log_start_offset(self._segments.bases[count])
+                self._let_go(self._segments.remove_first(count), now_ms)
+                total += count
+        return total
+
+    def _rolled(self, now_ms: int) -> bool:
+        """Begin a new segment, if there is room for it. Raises: StorageFailed."""
+        try:
+            self._roll(self.log_end_offset, now_ms)
+        except StorageFailed as error:
+            self._note(error)
+            if self._failure is not None:
+                raise
+            return False
+        return True
+
+    def _let_go(self, dropped: list[Segment], now_ms: int) -> None:
+        try:
+            self._retire(dropped, now_ms, truncated=False)
+        except StorageFailed as error:
+            self.fail(error)
+            raise
 
     def replace(self, old: list[int], new: list[Segment], now_ms: int) -> bool:
         """Put compacted segments, whose files are complete under `.cleaned` names, in the place of old ones.
@@ -189,7 +256,7 @@ class LogFiles:
             for segment in new:
                 segment.rename("")
         except StorageFailed as error:
-            self._failure = error
+            self.fail(error)
             raise
         for segment in new:
             segment.close()  # opened again when it is read, and counted then
@@ -235,22 +302,30 @@ class LogFiles:
         offset = self.log_end_offset if offset is None else offset
         if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
             self._write_epochs()
-        if offset <= self.recovery_point and not self._new_names:
+        if offset <= self.recovery_point and not self._new_names and not self._snapshots.unsynced:
             return None
-        paths, folders, shared = [], [], []
-        for segment in self._segments.between(self.recovery_point, offset):
-            shared.append(segment.file)
-            segment.write_indexes()
+        segments = self._segments.between(self.recovery_point, offset)
+        shared: list[SharedFile] = []
+        try:
+            for segment in segments:
+                shared.append(segment.file)
+                shared[-1].retain()  # at once: the next one to be opened may be one too many
+                segment.write_indexes()
+        except StorageFailed:
+            for shared_file in shared:
+                shared_file.release()
+            raise
+        paths, folders = self._owed, []
+        for segment in segments:
             paths += segment.unsynced_indexes()
         if self._new_names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
-            if self._snapshots.newest is not None:
-                paths.append(f"{self.directory}/{file_name(self._snapshots.newest, SNAPSHOT)}")
+        if self._new_names or self._snapshots.unsynced:
+            paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
         if self._new_folder:
             folders.append(self.directory.rpartition("/")[0])
-        for shared_file in shared:
-            shared_file.retain()
+        self._owed = []
         self._new_names = self._new_folder = False
         self._unflushed_since_ms = -1
         return Flush(
@@ -265,18 +340,26 @@ class LogFiles:
     def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> None:
         """A flush has run: the recovery point moves, or the log has failed with `failure`.
 
-        After a failed sync nobody knows what of the page cache will ever reach the disk.
+        After a failed sync nobody knows what of the page cache will ever reach the disk. What was but temporary (no
+        descriptor for a file to be synced) leaves everything to the next flush.
         """
         flush.release()
         if failure is not None:
-            self._failure = failure
+            if failure.temporary:
+                self._owed += flush.paths
+                self._new_names = self._new_names or bool(flush.folders)
+                self._new_folder = self._new_folder or len(flush.folders) > 1
+            else:
+                self.fail(failure)
             return
         if flush.generation == self.generation:
             self.recovery_point = max(self.recovery_point, flush.offset)
 
     def flush(self, offset: int | None = None) -> None:
         """Make the log durable up to `offset` (the log end), here and now. Raises: StorageFailed."""
-        flush = self.begin_flush(offset)
+        self._flush_now(self.begin_flush(offset))
+
+    def _flush_now(self, flush: Flush | None) -> None:
         if flush is None:
             return
         try:
@@ -286,6 +369,41 @@ class LogFiles:
             raise
         self.end_flush(flush)
 
+    # mending
+
+    def mend(self, now_ms: int) -> None:
+        """Read a log again that stopped in the middle of something for want of room, as after a crash.
+
+        Nothing that was appended is lost by it. Raises: StorageFailed, and then it has still failed.
+        """
+        failure, self._failure = self._failure, None
+        assert failure is not None, "it has failed"
+        assert failure.temporary, "what failed for good is not mended"
+        try:
+            self._reload(self.recovery_point, now_ms)
+        except StorageFailed as again:
+            self.fail(again)
+            raise
+
+    def _reload(self, recovery_point: int, now_ms: int) -> None:
+        """Recover the log in place from `recovery_point` on. Raises: StorageFailed."""
+        self.close(clean=False)
+        self._take(
+            opening.load(
+                self.directory,
+                config=self.config,
+                files=self._files,
+                clean=False,
+                recovery_point=recovery_point,
+                log_start_offset=self.log_start_offset,
+                now_ms=now_ms,
+                on_progress=None,
+                open_segments=self._open_segments,
+            )
+        )
+        self._new_names = True
+        self.generation += 1
+
     # the end
 
     def close(self, clean: bool = True) -> None:
@@ -294,19 +412,25 @@ class LogFiles:
 
         Raises: StorageFailed.
         """
-        if clean:
-            self._usable()
-            self._settle()
-        for segment in self._segments:
-            segment.close()
+        try:
+            if clean:
+                self._flush_now(self.begin_close())
+        finally:
+            for segment in self._segments:
+                segment.close()
 
-    def _settle(self) -> None:
+    def begin_close(self) -> Flush | None:
+        """The first half of a clean close: write what is only in memory; returns what must be synced then, if anything.
+
+        Raises: StorageFailed.
+        """
+        self._usable()
         active = self._segments.active
         if active is not None and active.dirty:
             active.settle()
         if len(self._segments):
-            self._write_snapshot(self.log_end_offset, sync=False)
-        self.flush()
+            self._write_snapshot(self.log_end_offset)
+        return self.begin_flush()
 
     def _write_epochs(self) -> None:
         """Replace the leader-epoch checkpoint; the next flush syncs it. Raises: StorageFailed."""

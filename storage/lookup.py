@@ -86,12 +86,16 @@ def aborted(segments: Segments, first: int, end: int, rebuild: Callable[[Segment
     """
     found: list[AbortedTxn] = []
     for segment in segments.all[max(segments.floor(first), 0) :]:
-        try:
-            complete = segment.txn_index.collect(first, end, found)
-        except CorruptFile as error:
-            _log.warning("%s; rebuilding it", error)
-            rebuild(segment)
-            complete = segment.txn_index.collect(first, end, found)
-        if complete:
+        sound_txn_index(segment, rebuild)
+        if segment.txn_index.collect(first, end, found):
             break
     return found
+
+
+def sound_txn_index(segment: Segment, rebuild: Callable[[Segment], None]) -> None:
+    """See that a segment's transaction index can be used. Raises: StorageFailed."""
+    try:
+        segment.txn_index.entries  # noqa: B018 - reads the file
+    except CorruptFile as error:
+        _log.warning("%s; rebuilding it", error)
+        rebuild(segment)

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from kpybroker.storage.errors import DataDirRefused
+from kpybroker.storage.errors import MetaRefused
 
 _PAIR = re.compile(r"(?P<key>(?:[^\s:=\\]|\\.)+)(?:\s*[:=]\s*|\s+)?(?P<value>.*)")
 _ESCAPED = re.compile(r"\\(.)")
@@ -29,7 +29,7 @@ def write_meta_properties(meta: MetaProperties) -> bytes:
 
 
 def read_meta_properties(data: bytes, path: str) -> MetaProperties:
-    """What the file at `path` says. Raises: DataDirRefused where Kafka, too, refuses to start."""
+    """What the file at `path` says. Raises: MetaRefused where Kafka, too, refuses to start."""
     pairs = {}
     for line in data.decode("latin-1").splitlines():
         text = line.lstrip()
@@ -40,13 +40,13 @@ def read_meta_properties(data: bytes, path: str) -> MetaProperties:
             pairs[_unescape(matched["key"])] = _unescape(matched["value"])
     version = pairs.get("version", "0")
     if version != "1":
-        raise DataDirRefused(f"{path} has version {version}, only 1 is supported")
+        raise MetaRefused(f"{path} has version {version}, only 1 is supported")
     for name in ("cluster.id", "node.id"):
         if name not in pairs:
-            raise DataDirRefused(f"{path}: {name} was not found")
+            raise MetaRefused(f"{path}: {name} was not found")
     node_id = pairs["node.id"].strip()
     if not node_id.isascii() or not node_id.isdigit():
-        raise DataDirRefused(f"{path}: node.id is {node_id!r}, which is no number")
+        raise MetaRefused(f"{path}: node.id is {node_id!r}, which is no number")
     return MetaProperties(cluster_id=pairs["cluster.id"], node_id=int(node_id), directory_id=pairs.get("directory.id"))
 
 

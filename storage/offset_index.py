@@ -68,6 +68,12 @@ class OffsetIndex:
             raise CorruptFile(f"{self.file.path} does not fit its segment")
         self._relative, self._positions = relative, positions
 
+    def forget(self) -> None:
+        """Let go of the entries, which are all in the file; `load` must come before the next use."""
+        self.file.forget()
+        self._relative = array("i")
+        self._positions = array("i")
+
     def lookup(self, offset: int) -> int:
         """A position at or before the batch that holds `offset`."""
         at = bisect_right(self._relative, offset - self.base_offset)

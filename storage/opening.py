@@ -7,16 +7,17 @@ numbers differ, the active segment's tail is read. Otherwise see `recovery.py`.
 """
 
 import logging
+from contextlib import suppress
 
 import msgspec
 
 from kpybroker.storage import leftovers, recovery
 from kpybroker.storage.checkpoints import read_epochs, read_partition_metadata, write_partition_metadata
-from kpybroker.storage.errors import CorruptFile
+from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.log_config import LogConfig
-from kpybroker.storage.names import LEADER_EPOCHS, LOG, PARTITION_METADATA, TXN_INDEX, offset_of
+from kpybroker.storage.names import LEADER_EPOCHS, LOG, OFFSET_INDEX, PARTITION_METADATA, TXN_INDEX, offset_of
 from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
 from kpybroker.storage.producer_state import ProducerStates
@@ -45,7 +46,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     doomed: list[tuple[int, list[str]]]
     open_segments: OpenSegments | None
     new: bool = False
-    """The folder was just made."""
+    """Names in the folder, or its own, may not be durable: it was just made, or its user was killed before a flush."""
     trusted: bool
     """The end was taken from a file's name: the first append must look at the batches."""
 
@@ -56,7 +57,12 @@ def create(
     """See `Log.create`."""
     files.make_folder(directory)
     metadata = write_partition_metadata(uuid_text(topic_id))
-    files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    try:
+        files.write_whole(f"{directory}/{PARTITION_METADATA}", metadata, sync=False)
+    except StorageFailed:
+        with suppress(StorageFailed):  # without its topic id nobody would know the folder as this partition's
+            files.remove_folder(directory)
+        raise
     name = directory.rpartition("/")[2]
     return Loaded(
         files=files,
@@ -92,6 +98,7 @@ def load(
     """See `Log.open`."""
     names = leftovers.tidy(files, directory, files.names(directory))
     with_txns = {offset_of(name, TXN_INDEX) for name in names if name.endswith(TXN_INDEX)}
+    with_index = {offset_of(name, OFFSET_INDEX) for name in names if name.endswith(OFFSET_INDEX)}
     segments = Segments(
         [
             Segment(
@@ -100,6 +107,7 @@ def load(
                 base,
                 now_ms=now_ms,
                 has_txn_index=base in with_txns,
+                lost_indexes=base not in with_index,
                 open_segments=open_segments,
             )
             for base in (offset_of(name, LOG) for name in names if name.endswith(LOG))
@@ -172,11 +180,12 @@ def _open_unclean(loaded: Loaded, now_ms: int, on_progress: recovery.OnProgress 
         drop=lambda dropped: _retire(loaded, dropped, now_ms),
     )
     loaded.log_end_offset = end
+    loaded.new = end > loaded.recovery_point
     loaded.recovery_point = min(loaded.recovery_point, end)
     loaded.epochs.truncate_from_end(end)
     loaded.snapshots.remove_outside(loaded.log_start_offset, end)
     if end > loaded.log_start_offset:
-        loaded.snapshots.write(end, loaded.producers.active.values(), sync=False)
+        loaded.snapshots.write(end, loaded.producers.active.values())
     loaded.snapshots.remove_strays(loaded.segments.bases)
 
 

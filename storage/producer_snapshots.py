@@ -72,13 +72,14 @@ def decode(data: bytes) -> list[Producer]:
 class ProducerSnapshots:
     """The snapshot files of a partition's folder."""
 
-    __slots__ = ("_directory", "_files", "offsets")
+    __slots__ = ("_directory", "_files", "offsets", "unsynced")
 
     def __init__(self, files: Files, directory: str, names: Iterable[str]) -> None:
         self._files = files
         self._directory = directory
         found = (offset_of(name, SNAPSHOT) for name in names)
         self.offsets = sorted(offset for offset in found if offset is not None)
+        self.unsynced: set[int] = set()  # those that were written and may be lost with the machine's power
 
     def moved_to(self, directory: str) -> None:
         """The partition's folder was renamed."""
@@ -89,11 +90,18 @@ class ProducerSnapshots:
         """The greatest offset that has a snapshot."""
         return self.offsets[-1] if self.offsets else None
 
-    def write(self, offset: int, producers: Iterable[Producer], *, sync: bool) -> None:
-        """Write the snapshot at `offset`. Raises: StorageFailed."""
-        self._files.write_whole(self._path(offset), encode(producers), sync=sync)
+    def write(self, offset: int, producers: Iterable[Producer]) -> None:
+        """Write the snapshot at `offset`; the next flush of the log syncs it. Raises: StorageFailed."""
+        self._files.write_whole(self._path(offset), encode(producers), sync=False)
+        self.unsynced.add(offset)
         if offset not in self.offsets:
             insort(self.offsets, offset)
+
+    def take_unsynced(self) -> list[str]:
+        """The paths of those that were not synced yet, for the caller to sync."""
+        paths = [self._path(offset) for offset in sorted(self.unsynced.intersection(self.offsets))]
+        self.unsynced.clear()
+        return paths
 
     def load_newest(self, start: int, end: int) -> tuple[int, list[Producer]] | None:
         """The newest readable snapshot above `start` and not above `end`; those that are damaged are removed.

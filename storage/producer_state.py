@@ -174,7 +174,7 @@ class ProducerStates:
         producer = self.active.get(header.producer_id)
         if producer is not None:
             self._check_epoch(producer, header.producer_epoch, offset)
-        if self._verifications and origin is Origin.CLIENT:
+        if self._verifications.by_producer and origin is Origin.CLIENT:
             known = producer is not None and bool(producer.batches)
             self._verifications.check_sequence(header, offset, self.name, known_producer=known)
         if producer is None:
@@ -275,11 +275,11 @@ class ProducerStates:
         delta = header.last_offset_delta
         producer.batches.append(BatchSeen(header.last_sequence, base_offset + delta, delta, max_timestamp))
         producer.last_timestamp = max_timestamp
-        if producer.transaction_start is None and header.is_transactional:
-            producer.transaction_start = base_offset
-            self._ongoing[base_offset] = producer_id
-        if self._verifications and header.is_transactional:
+        if header.is_transactional:
             self._verifications.written(header)
+            if producer.transaction_start is None:
+                producer.transaction_start = base_offset
+                self._ongoing[base_offset] = producer_id
 
     def ended_by(self, header: BatchHeader, marker: EndMarker, base_offset: int) -> EndedTxn | None:
         """The transaction that a marker at `base_offset` ends; None when it has no records in this log."""

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
-from kpybroker.storage.dropped import set_aside
+from kpybroker.storage.dropped import set_aside, used_bytes
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
 from kpybroker.storage.producer_snapshots import ProducerSnapshots
@@ -49,6 +50,8 @@ def recover(
     first = max(segments.floor(recovery_point), 0)
     start = max(log_start_offset, segments.bases[0])
     load_producers(segments, snapshots, producers, start, segments.bases[first], now_ms)
+    if first:
+        _check_rolled(segments.all[first - 1], index_interval_bytes)
     todo = segments.all[first:]
     end = segments.bases[first]
     for done, segment in enumerate(todo):
@@ -59,7 +62,7 @@ def recover(
             on_progress(directory, segment.base_offset, done, len(todo))
         producers.end_offset = segment.base_offset
         if segment.base_offset > start:
-            snapshots.write(segment.base_offset, producers.active.values(), sync=False)
+            snapshots.write(segment.base_offset, producers.active.values())
         end, valid = recover_segment(segment, producers, epochs, index_interval_bytes)
         if valid < segment.size:
             _log.warning(
@@ -107,6 +110,30 @@ def recover_segment(
     segment.settle()
     producers.end_offset = end
     return end, valid
+
+
+def _check_rolled(segment: Segment, index_interval_bytes: int) -> None:
+    """See to a segment that was rolled when it was flushed already: what that changed may be lost with the power.
+
+    Without the last entry of its time index it would pass for older than it is; and a preallocated file may have its
+    zeros back. Raises: StorageFailed.
+    """
+    shared = segment.file
+    newest, offset = segment.time_index.last
+    position, complete = segment.offset_index.lookup(offset), True
+    try:
+        for at, header in segment.headers(position):
+            position = at + header.length
+            complete = complete and header.max_timestamp <= newest
+    except CorruptRecords as error:
+        if used_bytes(shared.file, position, segment.size) > position:
+            _log.warning("%s: %s", shared.file.path, error)
+            return
+        segment.cut(position)
+        complete = False
+    if not complete:
+        _log.warning("%s was not completed; rebuilding its indexes", shared.file.path)
+        segment.rebuild_indexes(index_interval_bytes)
 
 
 def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:
@@ -186,11 +213,20 @@ def rebuild_txn_index(
     load_producers(segments, snapshots, producers, start, segment.base_offset, 0)
     segment.txn_index.reset()
     try:
+        _index_aborted(segment, producers)
+        segment.txn_index.spill()
+    except StorageFailed:
+        segment.txn_index.distrust()  # what is in memory only would not be there after a clean stop
+        raise
+
+
+def _index_aborted(segment: Segment, producers: ProducerStates) -> None:
+    try:
         for at, header in segment.headers():
             if header.producer_id >= 0:
                 _apply(segment, producers, header, segment.read(at, header.length) if header.is_control else b"")
     except CorruptRecords as error:
-        _log.warning("%s: the index of aborted transactions is incomplete: %s", known.name, error)
+        _log.warning("%s: the index of aborted transactions is incomplete: %s", producers.name, error)
 
 
 def find_epochs(segments: Segments, epochs: LeaderEpochs, end: int) -> None:

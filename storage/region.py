@@ -7,6 +7,7 @@ regions of that file stale: bytes that a region was promised may be replaced by 
 
 import os
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import OpenFile
 
 _PROBE = 1
@@ -69,9 +70,14 @@ class FileRegion:
         shared = self._shared
         return shared is None or shared.epoch != self._epoch
 
-    def read(self) -> bytes:
-        """The bytes, for streams that can't sendfile. Blocking. Raises: StorageFailed; ValueError after release."""
-        return self._held().file.read_at(self.position, self.length)
+    def read(self, start: int = 0, length: int | None = None) -> bytes:
+        """Its bytes from `start` on, `length` of them (all), for streams that can't sendfile. Blocking.
+
+        Raises: StorageFailed; ValueError after release.
+        """
+        most = self.length - start
+        length = most if length is None else min(length, most)
+        return self._held().file.read_at(self.position + start, length)
 
     def is_warm(self) -> bool:
         """Whether its first and last page are in the page cache, as far as the system tells (about 4 µs).
@@ -90,15 +96,22 @@ class FileRegion:
         return True
 
     def warm(self) -> None:
-        """Bring the bytes into the page cache; for a worker thread. Raises: OSError when the disk fails."""
+        """Bring the bytes into the page cache; for a worker thread. Raises: StorageFailed."""
         fd = self.fileno()
         scratch = bytearray(min(self.length, _WARM_BYTES))
         done = 0
         while done < self.length:
-            got = os.preadv(fd, [memoryview(scratch)[: self.length - done]], self.position + done)
+            try:
+                got = os.preadv(fd, [memoryview(scratch)[: self.length - done]], self.position + done)
+            except OSError as error:
+                raise self.failed(error) from error
             if got == 0:
                 return
             done += got
+
+    def failed(self, error: OSError) -> StorageFailed:
+        """The failure of its file that `error` is, met by whoever read from `fileno`."""
+        return StorageFailed(self._held().file.path, error)
 
     def release(self) -> None:
         """Let go of the file; calling it again is harmless."""

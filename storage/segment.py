@@ -9,18 +9,19 @@ reads headers from there, a few KiB at a time.
 """
 
 import logging
-import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
-from kpybroker.storage.batches import first_offset, scan
+from kpybroker.storage.batches import find_batch, first_offset, scan
 from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files, OpenFile
+from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
 from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
-from kpybroker.storage.open_segments import OpenSegments
+from kpybroker.storage.open_segments import OpenSegments, open_file
 from kpybroker.storage.recent import Recent
-from kpybroker.storage.region import FileRegion, SharedFile
+from kpybroker.storage.region import SharedFile
 from kpybroker.storage.time_index import TimeIndex
 from kpybroker.storage.txn_index import TxnIndex
 from kpybroker.wire.errors import CorruptRecords, RecordsFault
@@ -28,12 +29,7 @@ from kpybroker.wire.records.batch import BatchHeader
 
 _log = logging.getLogger(__name__)
 
-_PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
 _INDEX_INTERVAL_BYTES = 4096  # for an index that is rebuilt outside of recovery
-_SIZE_MIN = 14
-_LOG_OVERHEAD = 12
-_HEADER_MIN = 27  # up to the last offset delta; the shortest batch of any magic is 26 bytes
-_OFFSETS = struct.Struct(">qi4xb6xi")  # base offset, size, magic, last offset delta
 
 
 class Segment:
@@ -45,6 +41,7 @@ class Segment:
         "_first_timestamp",
         "_index_rebuilt",
         "_indexed",
+        "_rebuild_due",
         "_shared",
         "_size",
         "_suffix",
@@ -53,6 +50,7 @@ class Segment:
         "bytes_since_index",
         "created_ms",
         "dirty",
+        "index_memory",
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
@@ -71,10 +69,14 @@ class Segment:
         *,
         now_ms: int,
         has_txn_index: bool,
+        lost_indexes: bool = False,
         suffix: str = "",
         open_segments: OpenSegments | None = None,
     ) -> None:
-        """`open_segments`: who closes the file when there are too many; None: nobody does."""
+        """`open_segments`: who closes the file when there are too many; None: nobody does.
+
+        `lost_indexes`: there is no offset index, so all indexes are to be built anew when they are needed.
+        """
         self._files = files
         self._directory = directory
         self._suffix = suffix  # of all its files' names, while it is not (or no longer) a part of the log
@@ -83,16 +85,18 @@ class Segment:
         self.dirty = False  # grew or was cut since its files last stood for themselves
         self.offset_index = OffsetIndex(files, self.path(OFFSET_INDEX), base_offset)
         self.time_index = TimeIndex(files, self.path(TIME_INDEX), base_offset)
-        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index)
+        self.txn_index = TxnIndex(files, self.path(TXN_INDEX), base_offset, exists=has_txn_index, lost=lost_indexes)
         self._shared: SharedFile | None = None
         self.open_segments = open_segments
         self._indexed = False  # the indexes are in memory
+        self.index_memory = 0  # bytes that `open_segments` was told they take
         self.used = True  # since `OpenSegments` last looked
         self._size = -1  # unknown before the file was looked at
         self.max_timestamp = -1  # of all records, with the last offset of the batch that has it; valid once loaded
         self.max_timestamp_offset = base_offset
         self._times_known = False
         self._index_rebuilt = False  # because of what a lookup found; once is enough
+        self._rebuild_due = False  # they are not to be trusted, and could not be built anew
         self.bytes_since_index = 0
         self._first_timestamp = -1  # the first batch's max timestamp, which rolling by time goes by; -1: unknown
         self.recent = Recent()
@@ -141,7 +145,7 @@ class Segment:
 
     def create(self, size: int = 0) -> None:
         """Make its log file, anew even if there is one. `size`: preallocate so many bytes. Raises: StorageFailed."""
-        file = self._files.open(self.path(LOG), create=True)
+        file = open_file(self._files, self.path(LOG), self.open_segments, create=True)
         try:
             file.truncate(0)
             if size:
@@ -160,56 +164,73 @@ class Segment:
         """Open the log file without looking at the indexes (recovery rebuilds them). Raises: StorageFailed."""
         if self._shared is None:
             known = self._size >= 0 and self._indexed  # a preallocated file is longer than what is in it
-            self._has_opened(self._files.open(self.path(LOG)))
-            assert self._shared is not None
-            if not known:
-                self._size = self._shared.file.size()
+            file = open_file(self._files, self.path(LOG), self.open_segments)
+            try:
+                self._size = self._size if known else file.size()
+            except StorageFailed:
+                file.close()
+                raise
+            self._has_opened(file)
+        assert self._shared is not None
         return self._shared
 
     def _has_opened(self, file: OpenFile) -> None:
         self._shared = SharedFile(file)
+        self.used = True
         if self.open_segments is not None:
             self.open_segments.opened(self)
 
     def _load(self) -> None:
         self.open_file()
-        if self._indexed:
-            return
-        self._indexed = True
         try:
+            if not self._indexed:
+                self._read_indexes()
+        except StorageFailed:
+            self.close()  # it is open with its indexes, or not at all
+            raise
+        if self.open_segments is not None:
+            self.open_segments.indexed(self)
+
+    def _read_indexes(self) -> None:
+        try:
+            if self._rebuild_due:
+                raise CorruptFile("a rebuild of the indexes was interrupted")
             self.offset_index.load(self._size)
-            if not self._times_known:
-                self.time_index.load()
+            self.time_index.load()
         except CorruptFile as error:
             _log.warning("%s: %s; rebuilding the indexes", self._directory, error)
             self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
             return
         if not self._times_known:
-            self._take_times()
+            self._take_times(self.time_index.last)
+        self._indexed = True
 
-    def _take_times(self) -> None:
-        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
-        self._times_known = True
-        if not len(self.time_index) and self.size:
+    def _take_times(self, last: tuple[int, int]) -> None:
+        self.max_timestamp, self.max_timestamp_offset = last
+        if self.max_timestamp < 0 and self.size:
             self._find_max_timestamp(0)
+        self._times_known = True
 
     def largest_timestamp(self) -> int:
         """The greatest timestamp of its records, or when the file was last written if they have none.
 
-        What retention by time goes by; asked of a segment not in use, it reads the time index only. Raises:
+        What retention by time goes by; asked of a segment not in use, it reads the end of the time index only. Raises:
         StorageFailed.
         """
         if not self._times_known:
             try:
-                self.time_index.load()
-                self._take_times()
+                self._take_times(self.time_index.last_in_file())
             except CorruptFile:
                 self.file  # noqa: B018 - opens it, which rebuilds the indexes
         return self.max_timestamp if self.max_timestamp >= 0 else self._files.modified_ms(self.path(LOG))
 
     def rebuild_indexes(self, index_interval_bytes: int) -> None:
-        """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed."""
+        """Build offset and time index from all headers, up to what is no batch. Raises: StorageFailed.
+
+        Without room to write them they are in memory only, and built again after the next start.
+        """
         self.reset_indexes()
+        self._rebuild_due = False
         last = -1
         try:
             for position, header in self.headers():
@@ -219,7 +240,17 @@ class Segment:
                 self.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
         except CorruptRecords as error:
             _log.warning("%s: %s", self.path(LOG), error)
-        self.settle()
+        except StorageFailed:
+            self.close()
+            self._indexed = self._times_known = False
+            self._rebuild_due = True
+            raise
+        try:
+            self.settle()
+            sync_paths(self._files, self.unsynced_indexes(), [self._directory])  # the next flush may not come by
+        except StorageFailed as failure:
+            if not failure.temporary:
+                raise
 
     def reset_indexes(self) -> None:
         """Start offset and time index anew, and what is derived from them."""
@@ -273,11 +304,11 @@ class Segment:
             self._first_timestamp = max_timestamp
 
     def spill(self) -> None:
-        """Write index entries if enough of them wait. Raises: StorageFailed; nothing is lost then."""
-        if self.offset_index.file.spill_due:
-            self.offset_index.file.spill()
-        if self.time_index.file.spill_due:
-            self.time_index.file.spill()
+        """Write index entries if enough of them wait, and the disk takes them: they may as well wait for longer."""
+        for index in (self.offset_index.file, self.time_index.file):
+            if index.spill_due:
+                with suppress(StorageFailed):
+                    index.spill()
 
     def settle(self) -> None:
         """Write its indexes and cut off what was preallocated, so that the files stand for themselves.
@@ -295,6 +326,7 @@ class Segment:
         """Write all waiting index entries. Raises: StorageFailed."""
         self.offset_index.file.spill()
         self.time_index.file.spill()
+        self.txn_index.spill()
 
     def unsynced_indexes(self) -> list[str]:
         """The index files that were written since the last call, for the caller to sync."""
@@ -351,11 +383,11 @@ class Segment:
             return self.recent.find(offset, self._size)
         position = self.offset_index.lookup(offset)
         try:
-            return self._walk(shared, position, offset)
+            return find_batch(shared.file, position, self._size, offset)
         except CorruptRecords as error:
             if not position or not self.distrust_indexes(error):
                 raise
-        return self._walk(shared, self.offset_index.lookup(offset), offset)
+        return find_batch(shared.file, self.offset_index.lookup(offset), self._size, offset)
 
     def distrust_indexes(self, error: CorruptRecords) -> bool:
         """Rebuild the indexes because of what was found where they led, unless that was done before: then False.
@@ -368,38 +400,6 @@ class Segment:
         self.rebuild_indexes(_INDEX_INTERVAL_BYTES)
         self._index_rebuilt = True
         return True
-
-    def _walk(self, shared: SharedFile, position: int, offset: int) -> tuple[int, int] | None:
-        size, start = self._size, position
-        while position + _LOG_OVERHEAD < size:
-            data = shared.file.read_at(position, min(_PROBE_BYTES, size - position))
-            if position + len(data) == size:
-                data += b"\0"  # the shortest batch of all, of magic 0, is a byte less than what is looked at
-            at, end = 0, len(data) - _HEADER_MIN
-            while at <= end:
-                base_offset, rest, magic, delta = _OFFSETS.unpack_from(data, at)
-                if rest < _SIZE_MIN or not 0 <= magic <= 2 or (magic == 2 and delta < 0):
-                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: no batch at {position + at}")
-                if base_offset > offset and start and position + at == start:  # what lies between would be passed over
-                    raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: not offset {offset} at {start}")
-                if (base_offset + delta if magic == 2 else base_offset) >= offset:
-                    if position + at + rest + _LOG_OVERHEAD > size:
-                        raise self._cut_short(position + at)
-                    return position + at, rest + _LOG_OVERHEAD
-                at += rest + _LOG_OVERHEAD
-            if at == 0:
-                break
-            position += at
-        if position != size:
-            raise self._cut_short(position)
-        return None
-
-    def _cut_short(self, position: int) -> CorruptRecords:
-        return CorruptRecords(RecordsFault.TRUNCATED, f"{self.path(LOG)} ends inside the batch at {position}")
-
-    def region(self, position: int, length: int) -> FileRegion:
-        """A region of the log file."""
-        return FileRegion(self.file, position, length)
 
     def read(self, position: int, length: int) -> bytes:
         """Bytes of the log file. Raises: StorageFailed."""
@@ -493,3 +493,11 @@ class Segment:
         if self._shared is not None:
             self._shared.release()
             self._shared = None
+
+    def forget(self) -> None:
+        """`close`, and let go of the indexes if the files stand for themselves: they are read again when used."""
+        self.close()
+        if self._indexed and not self.dirty:
+            self._indexed = False
+            self.offset_index.forget()
+            self.time_index.forget()

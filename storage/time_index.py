@@ -68,6 +68,26 @@ class TimeIndex:
             raise CorruptFile(f"{self.file.path} makes no sense")
         self._timestamps, self._relative = timestamps, relative
 
+    def last_in_file(self) -> tuple[int, int]:
+        """As `last`, by a look at the end of the file; if that can't tell, by loading all of it.
+
+        That the entry before fits is all that is checked, which is as much as Kafka does. Raises: as `load`.
+        """
+        entries = list(_ENTRY.iter_unpack(self.file.read_last(2)))
+        if entries:
+            before, (timestamp, relative) = entries[0], entries[-1]
+            fits = len(entries) == 1 or (before[0] < timestamp and 0 <= before[1] <= relative)
+            if timestamp > 0 and relative >= 0 and fits:
+                return timestamp, self.base_offset + relative
+        self.load()
+        return self.last
+
+    def forget(self) -> None:
+        """Let go of the entries, which are all in the file; `load` must come before the next use."""
+        self.file.forget()
+        self._timestamps = array("q")
+        self._relative = array("i")
+
     def lookup(self, timestamp: int) -> int:
         """An offset at or before the first record whose timestamp is `timestamp` or greater."""
         at = bisect_right(self._timestamps, timestamp)

@@ -37,14 +37,10 @@ class Verification:
 class Verifications:
     """The producers of one log whose transactions are being verified. Soft state: it does not outlive the process."""
 
-    __slots__ = ("_by_producer",)
+    __slots__ = ("by_producer",)
 
     def __init__(self) -> None:
-        self._by_producer: dict[int, Verification] = {}
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._by_producer)
+        self.by_producer: dict[int, Verification] = {}
 
     def begin(self, producer_id: int, epoch: int, sequence: int, *, bumps_epoch: bool, now_ms: int) -> Guard:
         """The guard of a producer's question, the same one until something is written.
@@ -52,9 +48,9 @@ class Verifications:
         The first sequence number is kept: were a later batch verified and written first, the one that has to be sent
         again would be out of order for good.
         """
-        known = self._by_producer.get(producer_id)
+        known = self.by_producer.get(producer_id)
         if known is None:
-            known = self._by_producer[producer_id] = Verification(now_ms, epoch, sequence, bumps_epoch=bumps_epoch)
+            known = self.by_producer[producer_id] = Verification(now_ms, epoch, sequence, bumps_epoch=bumps_epoch)
         elif epoch > known.epoch:
             known.epoch, known.lowest_sequence = epoch, sequence
         elif epoch == known.epoch:
@@ -65,7 +61,7 @@ class Verifications:
         """Whether a guard is the one that the producer's last question was given."""
         if guard is UNVERIFIED:
             return True
-        known = self._by_producer.get(producer_id)
+        known = self.by_producer.get(producer_id)
         return known is not None and known.guard is guard
 
     def check_sequence(self, header: BatchHeader, offset: int, partition: str, *, known_producer: bool) -> None:
@@ -73,7 +69,7 @@ class Verifications:
 
         Raises: Refused(OUT_OF_ORDER_SEQUENCE_NUMBER).
         """
-        verification = self._by_producer.get(header.producer_id)
+        verification = self.by_producer.get(header.producer_id)
         if verification is None:
             return
         first = header.base_sequence
@@ -95,14 +91,14 @@ class Verifications:
         Not so the next transaction's question when the marker of the one before it comes: with transaction version 2
         the marker has the epoch that the next transaction begins with.
         """
-        known = self._by_producer.get(header.producer_id)
+        known = self.by_producer.get(header.producer_id)
         if known is None:
             return
         if not (known.bumps_epoch and header.is_control and header.producer_epoch == known.epoch):
-            del self._by_producer[header.producer_id]
+            del self.by_producer[header.producer_id]
 
     def expire(self, now_ms: int, expiration_ms: int) -> None:
         """Forget the questions whose answer nobody has made use of."""
-        late = [id_ for id_, known in self._by_producer.items() if now_ms - known.began_ms >= expiration_ms]
+        late = [id_ for id_, known in self.by_producer.items() if now_ms - known.began_ms >= expiration_ms]
         for producer_id in late:
-            del self._by_producer[producer_id]
+            del self.by_producer[producer_id]

@@ -270,6 +270,6 @@ class _Directory:
             return None
         if checkpoint is OffsetCheckpoint.RECOVERY_POINTS and offset != log.end_offset:
             return f"but its log ends at {log.end_offset}, and all of it was synced"
-        if checkpoint is OffsetCheckpoint.LOG_STARTS and offset <= log.base_offset:
+        if checkpoint is OffsetCheckpoint.LOG_STARTS and offset <= log.base_offset and log.has_segments:
             return f"but its first segment begins at {log.base_offset}"
         return None

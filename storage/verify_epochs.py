@@ -1,6 +1,6 @@
 """The leader-epoch checkpoint, held against the batches as they are read."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from kpybroker.storage.verify_report import Report
 from kpybroker.wire.records.batch import BatchHeader
@@ -20,16 +20,23 @@ class EpochEntries:
         self._recovery_point = recovery_point
         self._report = report
         self._begun: set[int] = set()  # entries whose first offset is a batch's, or was in a gap
+        self._first: int | None = None  # the first batch's offset
         self._first_without: int | None = None  # the greatest offset of a batch below all entries
+
+    def gap(self, end: int) -> None:
+        """The offsets before `end` are missing, back to the batch before: whatever began in there is gone."""
+        self._begun.update(range(bisect_left(self._starts, end)))
 
     def batch(self, header: BatchHeader, *, gaps: bool) -> str | None:
         """The next batch; returns what is wrong with its epoch. `gaps`: offsets may be missing before it."""
         if header.magic < 2 or header.partition_leader_epoch < 0 or not self._entries:
             return None
         epoch, base = header.partition_leader_epoch, header.base_offset
+        if self._first is None:
+            self._first = base
         at = bisect_right(self._starts, base)
-        if gaps:  # whatever began in the gap is gone
-            self._begun.update(range(at))
+        if gaps:
+            self.gap(base)
         if at == 0:
             if header.last_offset >= self._starts[0]:
                 self._begun.add(0)
@@ -52,6 +59,8 @@ class EpochEntries:
             if start > end_offset:
                 if self._clean:
                     self._wrong(epoch, start, f"the log ends at {end_offset}")
+            elif not self._clean and (self._first is None or start < self._first):
+                continue  # retention has taken its batches, and the checkpoint does not say so yet
             elif at and at not in self._begun and start < end_offset:
                 self._wrong(epoch, start, "no batch begins there")
         before = self._first_without

@@ -42,6 +42,7 @@ class Verified(msgspec.Struct, frozen=True):
     base_offset: int
     end_offset: int
     topic_id: str | None
+    has_segments: bool = True
 
 
 def verify_partition(directory: str, topic: str, known: Known, files: Files, report: Report) -> Verified:
@@ -50,7 +51,7 @@ def verify_partition(directory: str, topic: str, known: Known, files: Files, rep
     epochs = _epochs(directory, known, files, report)
     topic_id = _topic_id(directory, files, report)
     bases = sorted(base for base in (offset_of(name, LOG) for name in names) if base is not None)
-    first = bases[0] if bases else 0
+    first = bases[0] if bases else known.log_start_offset or 0
     txns = Txns(_producers_at(directory, first, files), all_known=first == 0)
     state = LogState(topic=topic, epochs=epochs, txns=txns, compacted=known.compacted, end_offset=first)
     gone = False
@@ -68,7 +69,7 @@ def verify_partition(directory: str, topic: str, known: Known, files: Files, rep
         offset = offset_of(name, SNAPSHOT)
         if offset is not None:
             _snapshot(directory, offset, None if known.live or gone else state.end_offset, files, report)
-    return Verified(first, state.end_offset, topic_id)
+    return Verified(first, state.end_offset, topic_id, has_segments=bool(bases))
 
 
 def _steady(check: SegmentCheck, state: LogState, live: bool, report: Report) -> tuple[LogState, bool]:

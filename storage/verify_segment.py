@@ -143,6 +143,7 @@ class _Batches:
             self._wrong(None, f"the segment before reaches to offset {self._state.end_offset}")
         elif self._state.end_offset < self._base:
             self._gap(None, f"offsets {self._state.end_offset} to {self._base - 1} before it are missing")
+            self._state.epochs.gap(self._base)
         self._state.end_offset = max(self._state.end_offset, self._base)
         position = end = 0
         while position < self._size:

@@ -25,12 +25,13 @@ var franzCodecs = map[string]kgo.CompressionCodec{
 type franz struct {
 	address string
 	members map[string]*franzMember
+	open    map[string]franzTxn // producers with an open transaction, by the test's names for them
 	client  *kgo.Client
 	admin   *kadm.Client
 }
 
 func franzOperations(address string) map[string]operation {
-	f := &franz{address: address, members: map[string]*franzMember{}}
+	f := &franz{address: address, members: map[string]*franzMember{}, open: map[string]franzTxn{}}
 	f.client = f.newClient()
 	f.admin = kadm.NewClient(f.client)
 	return map[string]operation{
@@ -40,6 +41,8 @@ func franzOperations(address string) map[string]operation {
 		},
 		"produce":                f.produce,
 		"read":                   f.read,
+		"begin":                  f.begin,
+		"end":                    f.end,
 		"join":                   f.join,
 		"look":                   f.look,
 		"commit":                 f.commit,

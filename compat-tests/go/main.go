@@ -45,6 +45,9 @@ type Request struct {
 	Entity     map[string]string   `json:"entity"`
 	Limits     map[string]*float64 `json:"limits"`
 	Level      int16               `json:"level"`
+	Producer   string              `json:"producer"`
+	TxnID      string              `json:"transactional_id"`
+	Committed  bool                `json:"committed"`
 }
 
 // Nothing is the answer to what has no result.
@@ -59,6 +62,8 @@ func main() {
 		operations = franzOperations(os.Args[2])
 	case "sarama":
 		operations = saramaOperations(os.Args[2])
+	case "processor":
+		os.Exit(process(os.Args[2:]))
 	}
 	out := json.NewEncoder(os.Stdout)
 	in := bufio.NewReader(os.Stdin)

@@ -11,6 +11,11 @@ Requests are carried out in order, one at a time; members of groups go on in the
     commit    member                                           what it has read
     leave     member
 
+Transactions, each of a producer that is made for it, under a name of the test's choice:
+
+    begin     producer, transactional_id, topic, partitions, records    the records are acknowledged
+    end       producer, committed, [group, topic, offsets]              offsets go into the transaction first
+
 A record is {"key", "value", "headers": {name: value}}, all text; read, it has "partition" and "offset" besides. Then
 there is administration: create_topic, alter_configs and so on, with fields and results as in test_client_admin.py.
 Which client has what is in harness/stock_clients.py.

@@ -62,14 +62,17 @@ class JavaClients:
     @contextmanager
     def producer(self, address: str, **settings: object) -> Iterator[Any]:
         """A KafkaProducer of bytes, closed at the end; the settings' names are written with underscores."""
-        defaults = {"bootstrap.servers": address, "client.id": "java-producer"}
-        serializers = {"key.serializer": BYTES_OUT, "value.serializer": BYTES_OUT}
-        given = {**defaults, **serializers, **dotted(settings)}
-        producer = self.producer_api.KafkaProducer(given)
+        producer = self.open_producer(address, **settings)
         try:
             yield producer
         finally:
             producer.close()
+
+    def open_producer(self, address: str, **settings: object) -> Any:
+        """A KafkaProducer of bytes; the settings' names are written with underscores."""
+        defaults = {"bootstrap.servers": address, "client.id": "java-producer"}
+        serializers = {"key.serializer": BYTES_OUT, "value.serializer": BYTES_OUT}
+        return self.producer_api.KafkaProducer({**defaults, **serializers, **dotted(settings)})
 
     @contextmanager
     def consumer(self, address: str, **settings: object) -> Iterator[Any]:

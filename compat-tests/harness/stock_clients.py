@@ -22,6 +22,7 @@ BUILD_LIMIT_S: Final = 1200.0
 
 RECORDS: Final = frozenset({"produce", "read"})
 GROUPS: Final = frozenset({"join", "look", "commit", "leave"})
+TRANSACTIONS: Final = frozenset({"begin", "end"})
 TOPICS: Final = frozenset({"create_topic", "delete_topic", "list_topics", "describe_topic"})
 
 
@@ -132,6 +133,7 @@ EVERYTHING: Final = frozenset(
         *RECORDS,
         *GROUPS,
         *TOPICS,
+        *TRANSACTIONS,
         "create_partitions",
         "describe_cluster",
         "describe_configs",
@@ -166,7 +168,9 @@ CLIENTS: Final = {
         StockClient(
             name="kafka-python",
             command=_python("kafka-python"),
-            has=EVERYTHING - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
+            has=EVERYTHING
+            - TRANSACTIONS
+            - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
         ),
         StockClient(
             name="confluent-kafka",
@@ -174,6 +178,7 @@ CLIENTS: Final = {
             has=RECORDS
             | GROUPS
             | TOPICS
+            | TRANSACTIONS
             | {"create_partitions", "describe_cluster", "describe_configs", "alter_configs", "replace_configs"}
             | {"list_groups", "describe_group", "delete_group", "group_offsets", "alter_group_offsets"}
             | {"list_offsets", "delete_records", "elect_leaders"},
@@ -193,6 +198,7 @@ CLIENTS: Final = {
             has=RECORDS
             | GROUPS
             | TOPICS
+            | TRANSACTIONS
             | {"create_partitions", "describe_cluster", "describe_configs", "replace_configs"}
             | {"list_groups", "describe_group", "delete_group", "group_offsets", "alter_group_offsets"}
             | {"list_offsets", "delete_records", "list_reassignments", "alter_reassignments"},
@@ -210,6 +216,7 @@ CLIENTS: Final = {
             name="sarama",
             command=_go("sarama"),
             has=EVERYTHING
+            - TRANSACTIONS
             - {"alter_reassignments", "describe_producers", "list_config_resources", "update_features"}
             - {"describe_quorum", "end_offset_of_epoch", "alter_replica_log_dirs"},
             takes={"list_topics": "DescribeConfigs"},

@@ -66,6 +66,32 @@ function recordOperations(kafka) {
   };
 }
 
+// Producers with an open transaction, by the test's names for them.
+function transactionOperations(kafka) {
+  const open = new Map();
+  return {
+    begin: async ({ producer: name, transactional_id: transactionalId, topic, ...request }) => {
+      const producer = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1, retry: { retries: 20 } });
+      await producer.connect();
+      const transaction = await producer.transaction();
+      await transaction.send({ topic, acks: -1, messages: toMessages(request) });
+      open.set(name, { producer, transaction });
+    },
+    end: async ({ producer: name, committed, group, topic, offsets }) => {
+      const { producer, transaction } = open.get(name);
+      try {
+        if (offsets) {
+          const topics = [{ topic, partitions: toOffsets(offsets) }];
+          await transaction.sendOffsets({ consumerGroupId: group, topics });
+        }
+        await (committed ? transaction.commit() : transaction.abort());
+      } finally {
+        await producer.disconnect();
+      }
+    },
+  };
+}
+
 async function startMember(kafka, member, { topic, group }) {
   const consumer = kafka.consumer({
     groupId: group,
@@ -166,5 +192,6 @@ module.exports = async (address) => {
     },
   ]);
   const members = new Members((member, request) => startMember(kafka, member, request));
-  return { ...recordOperations(kafka), ...members.operations(), ...Object.fromEntries(afterConnecting) };
+  const records = { ...recordOperations(kafka), ...transactionOperations(kafka) };
+  return { ...records, ...members.operations(), ...Object.fromEntries(afterConnecting) };
 };

@@ -39,6 +39,7 @@ def operations(address: str) -> dict[str, Any]:
         },
         "produce": partial(produce, address),
         "read": partial(read, address),
+        **Transactions(address).operations(),
         **member_operations(partial(ConfluentPolled, address)),
         **Administration(address).operations(),
     }
@@ -95,6 +96,41 @@ def read(address: str, *, topic: str, partitions: int, count: int) -> list[Any]:
     finally:
         consumer.close()
     return records
+
+
+class Transactions:
+    """Producers with an open transaction, by the test's names for them."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._producers: dict[str, Producer] = {}
+
+    def operations(self) -> dict[str, Any]:
+        return {"begin": self.begin, "end": self.end}
+
+    def begin(self, *, producer: str, transactional_id: str, topic: str, partitions: int, records: list[Any]) -> None:
+        made = Producer({"bootstrap.servers": self._address, "transactional.id": transactional_id})
+        made.init_transactions(LIMIT_S)
+        made.begin_transaction()
+        for number, record in enumerate(records):
+            made.produce(topic, key=record["key"], value=record["value"], partition=number % partitions)
+        if made.flush(LIMIT_S):
+            raise TimeoutError("records are not acknowledged")
+        self._producers[producer] = made
+
+    def end(
+        self, *, producer: str, committed: bool, group: str = "", topic: str = "", offsets: dict[str, int] | None = None
+    ) -> None:
+        made = self._producers.pop(producer)
+        if offsets is not None:
+            places = [TopicPartition(topic, int(partition), offset) for partition, offset in offsets.items()]
+            consumer = Consumer({"bootstrap.servers": self._address, "group.id": group})
+            made.send_offsets_to_transaction(places, consumer.consumer_group_metadata(), LIMIT_S)
+            consumer.close()
+        if committed:
+            made.commit_transaction(LIMIT_S)
+        else:
+            made.abort_transaction(LIMIT_S)
 
 
 class Administration:

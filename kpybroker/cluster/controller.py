@@ -10,6 +10,7 @@ imported when it is first asked: a node that starts needs none of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -26,6 +27,8 @@ from kpybroker.cluster.machines.producer_ids import allocate_producer_ids
 from kpybroker.cluster.metadata_log import MetadataLog
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.ids import Ids
+from kpybroker.seldom import SeldomLog
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from kpybroker.wire.messages.alter_partition_reassignments import (
         AlterPartitionReassignmentsRequest,
         AlterPartitionReassignmentsResponse,
+    )
+    from kpybroker.wire.messages.assign_replicas_to_dirs import (
+        AssignReplicasToDirsRequest,
+        AssignReplicasToDirsResponse,
     )
     from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -76,6 +83,7 @@ class Controller:
         self._log = log
         self._clock = clock
         self._ids = ids
+        self._say = SeldomLog(logging.getLogger(__name__), clock)
         self._resolver = Resolver()
         self._sessions: dict[int, BrokerSession] = {}
         self._progress = trio.Event()
@@ -187,6 +195,12 @@ class Controller:
             log_end_offset=self._log.log_end_offset,
             endpoints=self._endpoints,
         )
+
+    async def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> AssignReplicasToDirsResponse:
+        """Record in which folders a broker's replicas are. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.assign_directories import assign_replicas_to_dirs
+
+        return await self._carry_out(lambda state: assign_replicas_to_dirs(state, request))
 
     async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
         """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
@@ -301,9 +315,20 @@ class Controller:
         return self._log.log_end_offset - 1
 
     def _write(self, write: Callable[[int], object]) -> None:
-        """Have the log written to. Raises: Refused."""
+        """Have the log written to. Raises: Refused.
+
+        Kafka's controller ends when it cannot write, whatever the reason. For want of room nothing is decided here, and
+        whoever asked may ask again.
+        """
+        end = self._log.log_end_offset
         try:
             write(self._clock.wall_ms())
+        except StorageFailed as error:
+            if error.temporary and self._log.log_end_offset == end:
+                self._say(logging.ERROR, error.error.errno, "the metadata log cannot be written: %s", error)
+                raise Refused(Code.KAFKA_STORAGE_ERROR, str(error)) from error
+            self.fail(error)
+            raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error
         except Exception as error:  # whatever it was: log and image may disagree now, so the node must end
             self.fail(error)
             raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error

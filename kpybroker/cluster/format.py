@@ -4,14 +4,15 @@
     __cluster_metadata-0/00000000000000000000-0000000000.checkpoint  kraft.version 1, and this node as the only voter
     meta.properties                                                  cluster, node and directory id; written last
 
-meta.properties says that the folder is formatted: a crash before it leaves a folder that is formatted again. With
-voters from the configuration (controller.quorum.voters) the quorum has kraft.version 0, and the second file is not
-there.
+meta.properties says that the folder is formatted: a crash before it leaves a folder that is formatted again. Further
+data folders get a meta.properties only, afterwards. With voters from the configuration (controller.quorum.voters) the
+quorum has kraft.version 0, and the second file is not there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec.structs
 
@@ -23,6 +24,7 @@ from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.cluster.snapshot import BOOTSTRAP, Quorum, encode_snapshot, read_snapshot
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import BOOTSTRAP_CHECKPOINT, DataDir
+from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import DataDirRefused
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
@@ -62,6 +64,21 @@ def ensure_formatted(
         meta = msgspec.structs.replace(meta, directory_id=ids.uuid_text())
         data_dir.write_meta(meta)
     return meta
+
+
+def ensure_others_formatted(dirs: DataDirs, meta: MetaProperties, ids: Ids) -> None:
+    """Give the other data directories, which may be new, the meta.properties of the one with the metadata log.
+
+    One that can't be written to is offline. Raises: WrongDataFolder for one that has data but no meta.properties;
+    StorageFailed if no other is left.
+    """
+    for each in [each for each in dirs.logs if each is not dirs.metadata]:
+        if each.meta is not None and each.meta.directory_id is not None:
+            continue
+        if each.meta is None and each.partitions():
+            raise WrongDataFolder(f"{each.path} has data but no meta.properties, so nobody knows whose it is")
+        own = msgspec.structs.replace(meta, directory_id=ids.uuid_text())
+        dirs.attempt(each, partial(each.write_meta, own))
 
 
 def _format(
@@ -115,9 +132,11 @@ def bootstrap_records(data_dir_path: str, files: Files) -> list[MetadataRecord]:
         raise WrongDataFolder(f"{data_dir_path}/{BOOTSTRAP_CHECKPOINT}: {error}") from error
 
 
-def directory_id_of(meta: MetaProperties) -> bytes:
-    """The 16 bytes of the folder's id. Raises: DataDirRefused if it is not an id."""
+def directory_id_of(data_dir: DataDir) -> bytes:
+    """The 16 bytes of a formatted folder's id. Raises: DataDirRefused if it is not an id."""
+    assert data_dir.meta is not None
+    directory_id = data_dir.meta.directory_id
     try:
-        return uuid_from_text(meta.directory_id or "")
+        return uuid_from_text(directory_id or "")
     except ValueError as error:
-        raise DataDirRefused(f"meta.properties: directory.id is {meta.directory_id!r}, {error}") from error
+        raise DataDirRefused(f"meta.properties: directory.id is {directory_id!r}, {error}") from error

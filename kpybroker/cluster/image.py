@@ -143,6 +143,13 @@ class BrokerImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return True
         return not set(self.directories) <= set(self.cordoned_directories)
 
+    def has_online_directory(self, directory: bytes) -> bool:
+        """Whether a replica that is recorded with this directory id can be served; one that is not placed yet can."""
+        if directory in (UNASSIGNED_DIRECTORY, MIGRATING_DIRECTORY):
+            return True
+        # None are known of a broker that registered when the cluster's metadata had no place for them.
+        return directory != LOST_DIRECTORY and (not self.directories or directory in self.directories)
+
     @property
     def default_directory(self) -> bytes:
         """The directory id that a new replica on this broker is recorded with, before the broker reports (KIP-858)."""

@@ -9,6 +9,7 @@ everything appended before it (group commit). Kafka's raft leader syncs its log 
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -153,6 +154,8 @@ class MetadataLog:
         Raises: NotAlone; UnreplayableRecord, UnsupportedFeature; IncompleteSnapshot if the log does not reach back to a
         complete snapshot; StorageFailed.
         """
+        if not static_voters and not files.exists(folder):  # not this node's: made, it would be in the way elsewhere
+            raise _unknown_voters(folder)
         files.make_folder(folder)
         snapshots = SnapshotFiles(folder, files)
         loaded = snapshots.load()
@@ -246,15 +249,22 @@ class MetadataLog:
     def upgrade_quorum(self, endpoints: tuple[tuple[str, str, int], ...], now_ms: int) -> None:
         """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
 
-        Raises: StorageFailed.
+        Raises: StorageFailed; without room for its records the quorum is what it was.
         """
-        self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
+        former, quorum = copy.copy(self.raft), self.quorum
+        try:
+            self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
+        except StorageFailed as failure:
+            if failure.temporary:
+                self.raft, self.quorum = former, quorum
+            raise
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
         """Write records and apply them to `image`; returns the offset of the last one. Committed later.
 
-        Raises: StorageFailed; UnreplayableRecord, a bug of whoever decided on the record. Either ends the node: the log
-        and the image may no longer agree.
+        Raises: StorageFailed, and if that is but temporary and `log_end_offset` still the same, nothing has happened;
+        UnreplayableRecord, a bug of whoever decided on the record. Anything else ends the node: the log and the image
+        may no longer agree.
         """
         for start in range(0, len(records), BATCH_RECORDS_MAX):
             chunk = records[start : start + BATCH_RECORDS_MAX]
@@ -264,6 +274,7 @@ class MetadataLog:
 
     def _write(self, data: bytes, records: Sequence[MetadataRecord], count: int, now_ms: int) -> None:
         epoch = self.raft.epoch
+        self._mend(now_ms)
         appended = self._log.append_as_leader(data, leader_epoch=epoch, now_ms=now_ms, origin=Origin.CONTROLLER)
         assert appended.last_offset - appended.first_offset + 1 == count, "a batch takes an offset for each record"
         self._loader.load(MetadataBatch(appended.first_offset, appended.last_offset, epoch, now_ms, records))
@@ -271,10 +282,21 @@ class MetadataLog:
         self._pending.append((appended.last_offset + 1, len(data), delta))
         self.raft.step(Appended(appended.last_offset + 1))
 
+    def _mend(self, now_ms: int) -> None:
+        """A log that stopped half-way for want of room is read again. Raises: StorageFailed."""
+        if self._log.failure is not None and self._log.failure.temporary:
+            end = self._log.log_end_offset
+            self._log.mend(now_ms)
+            assert self._log.log_end_offset == end, "all that was appended is in the files"
+
     # Committing
 
-    def begin_flush(self) -> Flush | None:
-        """What must be synced for everything appended so far to be committed; None: it is durable."""
+    def begin_flush(self, now_ms: int) -> Flush | None:
+        """What must be synced for everything appended so far to be committed; None: it is durable.
+
+        Raises: StorageFailed.
+        """
+        self._mend(now_ms)
         return self._log.begin_flush()
 
     def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> list[Delta]:
@@ -410,9 +432,13 @@ def _voters(
     remembered = replayed.quorum_state.voters if replayed.quorum_state is not None else ()
     ids = tuple(static_voters) or remembered or replayed.leader_change_voters
     if not ids:
-        raise NotAlone(
-            f"{replayed.log.directory} does not say who the voters of the metadata quorum are: it was formatted "
-            "without them, and controller.quorum.voters is not set"
-        )
+        raise _unknown_voters(replayed.log.directory)
     own = directory_id if node_id in ids else bytes(16)
     return tuple(Voter(id=id_, directory_id=own, endpoints=()) for id_ in ids)
+
+
+def _unknown_voters(folder: str) -> NotAlone:
+    return NotAlone(
+        f"{folder} does not say who the voters of the metadata quorum are: it was formatted without them, and "
+        "controller.quorum.voters is not set"
+    )

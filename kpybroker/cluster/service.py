@@ -1,6 +1,6 @@
 """The cluster as a node has it: its metadata log opened and led, its image kept, its own broker registered.
 
-    cluster = Cluster.open(data_dir, ...)        reads the folder, formatting it if it is empty
+    cluster = Cluster.open(dirs, ...)            reads the data folders, formatting those that are empty
     await nursery.start(cluster.run)             leads; commits and snapshots until it is cancelled
     await cluster.join(endpoints, ...)           this node's broker registers and serves: partitions get leaders
     await cluster.shut_down_broker()             it hands over and is fenced, as Kafka's broker at a clean stop
@@ -12,7 +12,8 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -27,6 +28,7 @@ from kpybroker.cluster.format import (
     bootstrap_records,
     directory_id_of,
     ensure_formatted,
+    ensure_others_formatted,
 )
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.decision import Settings
@@ -35,7 +37,7 @@ from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
-from kpybroker.storage.data_dir import DataDir
+from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
@@ -47,6 +49,13 @@ from kpybroker.wire.messages.broker_registration import (
     Feature,
     Listener,
 )
+
+log = logging.getLogger(__name__)
+
+COMMIT_AGAIN_S = 1.0
+"""How long a commit waits for which there was no room, or no descriptor."""
+SNAPSHOT_AGAIN_S = 30.0
+"""The same of a snapshot."""
 
 Change = Callable[[Delta, ClusterImage], None]
 """What a listener is: told what changed and the image after it."""
@@ -76,10 +85,10 @@ class Cluster:
         controller: Controller,
         *,
         cluster_id: str,
-        directory_id: bytes,
+        directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
-        cordoned: bool,
+        cordoned: frozenset[bytes],
         policy: SnapshotPolicy,
         clock: Clock,
         ids: Ids,
@@ -87,14 +96,15 @@ class Cluster:
     ) -> None:
         self.cluster_id = cluster_id
         self.controller = controller
-        self.directory_id = directory_id
-        """The id of the data folder, 16 bytes."""
+        self.directories = directories
+        """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self.broker_epoch = -1
         """The epoch of this node's registration; -1 before `register`."""
         self._log = log
         self._bootstrap = bootstrap
         self._controller_endpoint = controller_endpoint
         self._cordoned = cordoned
+        self._offline: list[bytes] = []
         self._policy = policy
         self._clock = clock
         self._ids = ids
@@ -106,7 +116,7 @@ class Cluster:
     @classmethod
     def open(
         cls,
-        data_dir: DataDir,
+        dirs: DataDirs,
         *,
         config: BrokerConfig,
         adopt: bool,
@@ -117,11 +127,12 @@ class Cluster:
         cluster_id: str | None = None,
         in_worker: Worker = trio.to_thread.run_sync,
     ) -> Cluster:
-        """Open the metadata of a data folder, formatting it if it is empty. Blocks; `now_ms` is wall time.
+        """Open the metadata of a node, formatting its data folders if they are empty. Blocks; `now_ms` is wall time.
 
         `adopt`: take the node id from the folder (nobody has set one). `cluster_id` is for an empty folder.
         Raises: DataDirRefused, MetadataError, StorageFailed.
         """
+        data_dir = dirs.metadata
         voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
         endpoint = _controller_endpoint(config)
         meta = ensure_formatted(
@@ -135,11 +146,12 @@ class Cluster:
             now_ms=now_ms,
             cluster_id=cluster_id,
         )
-        directory_id = directory_id_of(meta)
+        ensure_others_formatted(dirs, meta, ids)
+        directories = {each.path: directory_id_of(each) for each in dirs.logs}
         log = MetadataLog.open(
             f"{data_dir.path}/{FOLDER}",
             node_id=meta.node_id,
-            directory_id=directory_id,
+            directory_id=directory_id_of(data_dir),
             static_voters=[] if adopt else voters,
             config=_log_config(config),
             files=files,
@@ -154,10 +166,10 @@ class Cluster:
             log,
             Controller(log, _settings(config, meta), clock, ids),
             cluster_id=meta.cluster_id,
-            directory_id=directory_id,
+            directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
-            cordoned=config.cordons(data_dir.path),
+            cordoned=frozenset(directories[path] for path in directories if config.cordons(path)),
             policy=policy,
             clock=clock,
             ids=ids,
@@ -214,15 +226,26 @@ class Cluster:
             if self.controller.failure is not None:
                 raise self.controller.failure
             self.controller.appended = trio.Event()
-            flush = self._log.begin_flush()
-            if flush is None:
-                continue
             try:
-                await self._in_worker(flush.run)
-            except StorageFailed as error:
-                self._log.end_flush(flush, error)
-                raise
-            self._publish(self._log.end_flush(flush))
+                await self._commit()
+            except StorageFailed as failure:
+                if not failure.temporary:
+                    raise
+                log.error("the metadata log cannot be synced now: %s", failure)
+                await trio.sleep(COMMIT_AGAIN_S)
+                self.controller.appended.set()
+
+    async def _commit(self) -> None:
+        """Sync once, if need be. Raises: StorageFailed."""
+        flush = self._log.begin_flush(self._clock.wall_ms())
+        if flush is None:
+            return
+        failure: StorageFailed | None = None
+        try:
+            await self._in_worker(flush.run)
+        except StorageFailed as failed:
+            failure = failed
+        self._publish(self._log.end_flush(flush, failure))
 
     def _publish(self, deltas: Sequence[Delta]) -> None:
         if deltas:
@@ -243,23 +266,39 @@ class Cluster:
             self._committed = trio.Event()
             if not self._policy.due(self._clock.monotonic_s()):
                 continue
-            job = self._log.snapshot_job(self._clock.wall_ms())
-            self._policy.taken()
-            if job is not None:
-                await self._in_worker(job.run)
-                self._log.snapshot_written(job, self._clock.wall_ms())
+            taken = self._policy.taken()
+            try:
+                await self._snapshot()
+            except StorageFailed as failure:
+                if not failure.temporary:
+                    raise
+                log.error("no snapshot of the metadata can be written now: %s", failure)
+                await trio.sleep(SNAPSHOT_AGAIN_S)
+                self._policy.put_back(taken)
+
+    async def _snapshot(self) -> None:
+        """Write a snapshot, if there is anything new. Raises: StorageFailed."""
+        job = self._log.snapshot_job(self._clock.wall_ms())
+        if job is not None:
+            await self._in_worker(job.run)
+            self._log.snapshot_written(job, self._clock.wall_ms())
 
     def close(self, *, clean: bool) -> None:
-        """Write a last snapshot and close the files; after `run` has ended. Blocks. Raises: StorageFailed.
+        """Write a last snapshot and close the files; after `run` has ended. Blocks.
 
-        `clean` False closes without either, as after a failure.
+        `clean` False closes without either, as after a failure. What the disk does not take is but told: the next start
+        reads the log as after a crash in any case.
         """
         now_ms = self._clock.wall_ms()
-        job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
-        if job is not None:
-            job.run()
-            self._log.snapshot_written(job, now_ms)
-        self._log.close(clean=clean)
+        try:
+            job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
+            if job is not None:
+                job.run()
+                self._log.snapshot_written(job, now_ms)
+            self._log.close(clean=clean)
+        except StorageFailed as failure:
+            log.error("the metadata log was not closed as it should: %s", failure)
+            self._log.close(clean=False)
 
     # This node's broker
 
@@ -286,14 +325,32 @@ class Cluster:
         await self.unfence()
         return self.broker_epoch
 
-    def cordon(self, cordoned: bool) -> None:
-        """The data folder takes no more new partitions, or takes them again: the controller hears of it (KIP-1066)."""
-        if cordoned == self._cordoned:
-            return
-        self._cordoned = cordoned
+    def cordon(self, paths: Iterable[str]) -> None:
+        """These of the data folders take no new partitions from now on: the controller hears of it (KIP-1066)."""
+        cordoned = frozenset(self.directories[path] for path in paths)
+        if cordoned != self._cordoned:
+            self._cordoned = cordoned
+            self._tell_directories()
+
+    def directory_failed(self, path: str) -> None:
+        """A data folder is offline from now on: the controller takes leadership of what is in it away (KIP-858)."""
+        self._offline.append(self.directories[path])
+        self._tell_directories()
+
+    def _tell_directories(self) -> None:
         broker = self._log.image.brokers.get(self.node_id)
         if self._is_registered and broker is not None and broker.active:
             self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+
+    async def assign_directories(self, places: Mapping[tuple[bytes, int], bytes]) -> None:
+        """Have the metadata say in which folders this node's replicas are, by topic id and partition (KIP-858).
+
+        Those that the controller does not know (any more) are left out. Raises: Refused.
+        """
+        from kpybroker.cluster.machines.assign_directories import assignments_request
+
+        request = assignments_request(self.node_id, self.broker_epoch, places)
+        await self.controller.assign_replicas_to_dirs(request)
 
     async def shut_down_broker(self) -> None:
         """Hand over what this broker leads, and be fenced; nothing is left to one that was unregistered.
@@ -326,7 +383,7 @@ class Cluster:
                 for name, (low, high) in SUPPORTED.items()
             ],
             rack=rack,
-            log_dirs=[self.directory_id],
+            log_dirs=[each for each in self.directories.values() if each not in self._offline],
             previous_broker_epoch=previous_broker_epoch,
         )
         promise = self.controller.begin_register(request, api_version=REGISTRATION_VERSION)
@@ -340,7 +397,8 @@ class Cluster:
             current_metadata_offset=self._log.image.offset,
             want_fence=False,
             want_shut_down=want_shut_down,
-            cordoned_log_dirs=[self.directory_id] if self._cordoned else [],
+            offline_log_dirs=list(self._offline),
+            cordoned_log_dirs=sorted(self._cordoned),
         )
 
     async def allocate_producer_ids(self) -> range:

@@ -161,10 +161,17 @@ class SnapshotPolicy(msgspec.Struct, kw_only=True):
         if self.waiting_since_s is None:
             self.waiting_since_s = now_s
 
-    def taken(self) -> None:
-        """A snapshot of everything committed is being written."""
+    def taken(self) -> tuple[int, float | None]:
+        """A snapshot of everything committed is being written. Returns what to put back if it can't be."""
+        before = self.record_bytes, self.waiting_since_s
         self.record_bytes = 0
         self.waiting_since_s = None
+        return before
+
+    def put_back(self, taken: tuple[int, float | None]) -> None:
+        """The snapshot was not written."""
+        record_bytes, self.waiting_since_s = taken
+        self.record_bytes += record_bytes
 
     @property
     def deadline_s(self) -> float | None:

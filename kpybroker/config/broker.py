@@ -44,6 +44,8 @@ class BrokerConfig:
     Attributes exist for settings that the code uses. Times and sizes are in the unit that the name ends with.
     """
 
+    add_partitions_to_txn_retry_backoff_max_ms = integer()
+    add_partitions_to_txn_retry_backoff_ms = integer()
     auto_create_topics_enable = boolean()
     broker_rack = optional_text()
     connections_max_idle_ms = integer()
@@ -113,6 +115,7 @@ class BrokerConfig:
     telemetry_max_bytes = integer()
     transaction_abort_timed_out_transaction_cleanup_interval_ms = integer()
     transaction_max_timeout_ms = integer()
+    transaction_partition_verification_enable = boolean()
     transaction_remove_expired_transaction_cleanup_interval_ms = integer()
     transaction_state_log_min_isr = integer()
     transaction_state_log_num_partitions = integer()

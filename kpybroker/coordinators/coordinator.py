@@ -14,7 +14,7 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Generic
 
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 INT32_MASK = 0xFFFFFFFF
 PARTITIONS_KEPT = 4096
+LOAD_AGAIN_S = 5.0
+"""When a shard is read again that could not be read for want of room or descriptors."""
 
 
 def java_hash(text: str) -> int:
@@ -175,6 +177,9 @@ class Coordinator(Generic[M]):
             chunks = shard.log.read_batches(0)
             end_offset = await load(shard.machine, chunks, lambda: self._shards.get(shard.index) is shard)
         except (Refused, MalformedMessage) as error:
+            if isinstance(error, Refused) and error.code is Code.KAFKA_STORAGE_ERROR and not shard.log.failed:
+                self.start(partial(self._load_later, shard), f"load {shard} later")
+                return
             logger.error("%s could not be loaded: %s", shard, error)
             shard.state = ShardState.LOST
             return
@@ -185,6 +190,11 @@ class Coordinator(Generic[M]):
         if end_offset is not None:
             shard.activate(end_offset)
             logger.info("Loaded %s up to offset %d", shard, end_offset)
+
+    async def _load_later(self, shard: Shard[M]) -> None:
+        """There was no room, or no descriptor, to read it: that was told, and may be otherwise in a while."""
+        await trio.sleep(LOAD_AGAIN_S)
+        self._reload(shard)
 
     async def _tick_all(self) -> None:
         while True:
@@ -201,14 +211,14 @@ class Coordinator(Generic[M]):
             if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
                 continue  # gone, or armed for an earlier time since
             shard.armed_s = NEVER
-            if shard.machine.deadline_s <= self._clock.monotonic_s():
+            if max(shard.machine.deadline_s, shard.not_before_s) <= self._clock.monotonic_s():
                 shard.perform(Tick())
             else:
                 self._arm(shard)  # what was due has been put off
 
     def _arm(self, shard: Shard[M]) -> None:
         """See that the shard is ticked at its deadline. One put off costs nothing until the old time has come."""
-        when_s = shard.machine.deadline_s
+        when_s = max(shard.machine.deadline_s, shard.not_before_s)
         if when_s < shard.armed_s:
             shard.armed_s = when_s
             heapq.heappush(self._due, (when_s, next(self._tie), shard))

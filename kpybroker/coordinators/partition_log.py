@@ -34,6 +34,12 @@ class PartitionLog:
         return self._partition.leader_epoch
 
     @property
+    def failed(self) -> bool:
+        """Whether the log has failed for good."""
+        opened = self._partition.opened
+        return opened is not None and opened.failure is not None and not opened.failure.temporary
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
         try:
@@ -83,7 +89,7 @@ class PartitionLog:
                 data, offset = _whole_batches(self._partition, offset)
                 yield data
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self._partition.failed("load groups from", failure) from failure
 
 
 def _whole_batches(partition: Partition, offset: int) -> tuple[bytes, int]:

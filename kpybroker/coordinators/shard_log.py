@@ -26,6 +26,11 @@ class ShardLog(Protocol):
         ...
 
     @property
+    def failed(self) -> bool:
+        """Whether it takes nothing more: its disk has failed. One that is but full goes on when it has room."""
+        ...
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all: there is nothing to load."""
         ...

@@ -32,7 +32,8 @@ RECORD_OVERHEAD_MAX = 36
 
 M = TypeVar("M", bound=Machine)
 
-_LOST_LOG = (Code.NOT_LEADER_OR_FOLLOWER, Code.KAFKA_STORAGE_ERROR)
+REFUSED_PAUSE_S = 1.0
+"""How long a machine that wants to write of its own accord waits after its log has refused that."""
 
 
 class ShardState(enum.Enum):
@@ -115,6 +116,8 @@ class Shard(Generic[M]):
         """The log's end as the shard knows it: what has been applied."""
         self.armed_s = NEVER
         """For when the service's heap has this shard; kept by the service."""
+        self.not_before_s = 0.0
+        """When it may be ticked at the earliest."""
         self._clock = clock
         self._terms = terms
         self._rearm = rearm
@@ -166,14 +169,22 @@ class Shard(Generic[M]):
             try:
                 self._append(effects, now.wall_ms)
             except Refused as refusal:
-                logger.warning("The log of %s refused a decision: %s", self, refusal)
+                if refusal.code is not Code.KAFKA_STORAGE_ERROR:  # that is told where it came up, and seldom
+                    logger.warning("The log of %s refused a decision: %s", self, refusal)
                 effects = self.machine.refused(effects, refusal.code, now)
-                if refusal.code in _LOST_LOG:
+                self.not_before_s = now.monotonic_s + REFUSED_PAUSE_S
+                if self._has_lost(refusal):
                     self._finish(effects)
                     self.resign()
                     self._lost(self)
                     return
         self._finish(effects)
+
+    def _has_lost(self, refusal: Refused) -> bool:
+        """Whether the log that said so is not this shard's any more. A full disk is but a refusal."""
+        return refusal.code is Code.NOT_LEADER_OR_FOLLOWER or (
+            refusal.code is Code.KAFKA_STORAGE_ERROR and self.log.failed
+        )
 
     def _append(self, effects: Effects[Any], wall_ms: int) -> None:
         """Append the records and apply each. Raises: Refused; what had been appended before that is applied."""
@@ -195,7 +206,7 @@ class Shard(Generic[M]):
         try:
             last_offset = self.log.append(batch, transaction_version=version)
         except Refused as refusal:
-            if refusal.code in _LOST_LOG:
+            if self._has_lost(refusal):
                 self.resign()
                 self._lost(self)
             raise
@@ -228,7 +239,12 @@ class Shard(Generic[M]):
         if producer is None:
             return build_batch(encoded, codec=codec)
         return build_batch(
-            encoded, codec=codec, producer_id=producer.id, producer_epoch=producer.epoch, transactional=True
+            encoded,
+            codec=codec,
+            producer_id=producer.id,
+            producer_epoch=producer.epoch,
+            base_sequence=0,
+            transactional=True,
         )
 
     def _finish(self, effects: Effects[Any]) -> None:

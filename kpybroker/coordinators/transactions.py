@@ -18,6 +18,7 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.coordinators.coordinator import Coordinator
 from kpybroker.coordinators.machines import transaction_events as events
+from kpybroker.coordinators.machines.patterns import compile_pattern
 from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.machines.transaction_events import PRODUCER_ID_NEEDED, Outcome, Response
 from kpybroker.coordinators.machines.transaction_shard import Markers, TransactionShard
@@ -192,7 +193,12 @@ class Transactions(Coordinator[TransactionShard]):
         return response
 
     async def list_transactions(self, request: ListTransactionsRequest) -> ListTransactionsResponse:
-        """ListTransactions: all ids that this node coordinates. Not complete while a shard loads, so an error then."""
+        """ListTransactions: all ids that this node coordinates. Not complete while a shard loads, so an error then.
+
+        Raises: Refused(INVALID_REGULAR_EXPRESSION).
+        """
+        if request.transactional_id_pattern:
+            compile_pattern(request.transactional_id_pattern)
         states, producer_ids = frozenset(request.state_filters), frozenset(request.producer_id_filters)
         listed: list[ListedTransaction] = []
         if any(shard.state is ShardState.LOADING for shard in self.shards):
@@ -201,7 +207,9 @@ class Transactions(Coordinator[TransactionShard]):
             if shard.state is not ShardState.ACTIVE:
                 continue
             waiter = Waiter()
-            event = events.ListTransactions(states, producer_ids, request.duration_filter, waiter)
+            event = events.ListTransactions(
+                states, producer_ids, request.duration_filter, request.transactional_id_pattern, waiter
+            )
             response = await shard.ask(event, waiter)
             assert isinstance(response, ListTransactionsResponse)
             if response.error_code:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from kpybroker.config.live import LiveConfig
     from kpybroker.coordinators.service import Groups
     from kpybroker.coordinators.transactions import Transactions
+    from kpybroker.coordinators.txn_verifier import TxnVerifier
     from kpybroker.handlers.account import Account
     from kpybroker.ids import Ids
     from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.quotas.client_quotas import ClientQuotas
     from kpybroker.replication.fetch_sessions import FetchSessions
+    from kpybroker.replication.moves import Moves
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
     from kpybroker.replication.txn_markers import TxnMarkers
@@ -99,11 +101,13 @@ class Services:
     active_controller: Controller
     controller: Forwarding
     replicas: Replicas
+    moves: Moves
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: Groups
     transactions: Transactions
     txn_markers: TxnMarkers
+    txn_verifier: TxnVerifier
     telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
@@ -226,8 +230,16 @@ class Context:
         return LeaderHint(partition.leader, partition.leader_epoch, self.endpoint(partition.leader), rack)
 
     def offline_replicas(self, partition: PartitionImage) -> list[int]:
-        """The replicas of a partition that the client can't reach: their brokers are away, or not on its listener."""
-        return [replica for replica in partition.replicas if self.endpoint(replica) is None]
+        """The replicas of a partition that the client can't reach.
+
+        Their brokers are away, or not on its listener, or the folders that they are in have failed.
+        """
+        brokers = self.image.brokers
+        return [
+            replica
+            for replica, directory in zip(partition.replicas, partition.directories, strict=True)
+            if self.endpoint(replica) is None or not brokers[replica].has_online_directory(directory)
+        ]
 
     def at_version(self, version: int) -> Context:
         """The same client, as if it had asked at another version: for a request made on its behalf."""

@@ -2,7 +2,7 @@
 
 What is read and written goes through a worker thread, which lets the event loop go first every millisecond and keeps to
 log.cleaner.io.max.bytes.per.second. A log that cannot be compacted (a damaged batch) is left alone until the next
-start, as in Kafka.
+start, as in Kafka; for want of room, or of descriptors, it is tried again after a while.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ log = logging.getLogger("kpybroker.replication.cleaner")
 
 WORK_S = 0.001
 """How long the worker keeps the interpreter to itself."""
+AGAIN_S = 60.0
+"""When a log is tried again that could not be compacted for want of room."""
 REST_S = 0.0002
 """And then leaves it: long enough for a thread that waits to be woken."""
 
@@ -45,6 +47,7 @@ class Cleaner:
         self._clock = clock
         self._ids = ids
         self._uncleanable: set[Log] = set()
+        self._resting: dict[Log, float] = {}  # logs for which there was no room, and until when they are passed over
 
     async def run(self) -> None:
         """Compact what is due, until cancelled."""
@@ -64,7 +67,8 @@ class Cleaner:
             await self._clean(partition, opened, part)
         except StorageFailed as failure:
             if not failure.missing:  # a file that is gone: retention or a deletion was quicker
-                self._give_up(opened, failure)
+                partition.failed("compact", failure)
+                self._resting[opened] = self._clock.monotonic_s() + AGAIN_S
         except CorruptRecords as damage:
             self._give_up(opened, damage)
         return True
@@ -88,14 +92,28 @@ class Cleaner:
 
         try:
             opened = partition.log
-            if opened in self._uncleanable or opened.failure is not None:
-                return None
+            if opened in self._uncleanable or opened.failure is not None or self._rests(opened) or partition.moving:
+                return None  # what is being moved waits, as in Kafka
             stable = partition.last_stable_offset
             part = cleanable(opened, last_stable_offset=stable, now_ms=self._clock.wall_ms())
-        except (Refused, StorageFailed, CorruptRecords) as failure:
-            log.error("%s cannot be looked at: %s", partition, failure)
+        except StorageFailed as failure:
+            partition.failed("look at", failure)
+            return None
+        except Refused:  # it can't be opened, which was told
+            return None
+        except CorruptRecords as damage:
+            log.error("%s cannot be looked at: %s", partition, damage)
             return None
         return part if part.is_due(opened.config) else None
+
+    def _rests(self, opened: Log) -> bool:
+        until_s = self._resting.get(opened)
+        if until_s is None:
+            return False
+        if self._clock.monotonic_s() < until_s:
+            return True
+        del self._resting[opened]
+        return False
 
     async def _clean(self, partition: Partition, opened: Log, part: Cleanable) -> None:
         from kpybroker.storage.compaction import plan
@@ -116,6 +134,7 @@ class Cleaner:
         await trio.to_thread.run_sync(compaction.read_keys, pace)
         if not await self._replace_groups(opened, compaction, pace):
             return
+        await self._logs.flush(opened, opened.recovery_point)  # the new names, before the checkpoint says so
         opened.first_dirty_offset = compaction.end_offset
         await self._logs.checkpoint_cleaned()
         log.info(

@@ -6,18 +6,16 @@ flush.messages=1 costs one sync at a time, not one for each record, and no sync 
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import trio
 
+from kpybroker.replication.disk_trouble import RETRY_S
 from kpybroker.storage.errors import StorageFailed
 
 if TYPE_CHECKING:
     from kpybroker.replication.logs import Logs
     from kpybroker.replication.partition import Partition
-
-log = logging.getLogger("kpybroker.replication")
 
 
 class Flusher:
@@ -46,12 +44,15 @@ class Flusher:
                 await self._more.wait()
 
     async def _flush(self, partition: Partition) -> None:
-        opened = partition.log
         try:
-            while opened.owes_flush and opened.failure is None:
-                await self._logs.flush(opened, opened.log_end_offset)
+            while partition.is_leader and (opened := partition.log).owes_flush and opened.failure is None:
+                try:
+                    await self._logs.flush(opened, opened.log_end_offset)
+                except StorageFailed as failure:
+                    partition.failed("flush", failure)
+                    if opened.failure is None:  # nothing is lost: whoever waits goes on waiting
+                        await trio.sleep(RETRY_S)
+                        continue
                 partition.flushed()
-        except StorageFailed as failure:  # before anything was synced; the next append tries again
-            log.error("%s cannot be flushed: %s", partition, failure)
         finally:
             self._busy.discard(partition)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.replication.logs import Logs
     from kpybroker.replication.replicas import Replicas
-
-log = logging.getLogger("kpybroker.replication")
 
 NEVER_MS = 2**62
 """Intervals from here on mean never (Kafka's own default is the largest long)."""
@@ -49,14 +46,13 @@ class Housekeeping:
                 if 0 < interval_ms < NEVER_MS:  # 0: Kafka does it once, when there is nothing to do yet
                     nursery.start_soon(self._every, interval_ms, duty)
 
-    @staticmethod
-    async def _every(interval_ms: int, duty: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, interval_ms: int, duty: Callable[[], Awaitable[None]]) -> None:
         while True:
             await trio.sleep(interval_ms / 1000)
             try:
                 await duty()
             except StorageFailed as failure:
-                log.error("%s", failure)
+                self._logs.trouble.met("write a checkpoint", failure)
 
     async def _apply_retention(self) -> None:
         """Let go of old segments, of partitions that nobody has used as well."""
@@ -65,8 +61,10 @@ class Housekeeping:
             try:
                 if partition.log.retention(self._clock.wall_ms(), partition.high_watermark):
                     partition.log_start_moved()
-            except (Refused, StorageFailed) as failure:
-                log.error("retention of %s: %s", partition, failure)
+            except StorageFailed as failure:
+                partition.failed("delete old segments of", failure)
+            except Refused:  # it can't be opened, which was told
+                continue
 
     async def _expire_producers(self) -> None:
         """Forget producers that have been silent for producer.id.expiration.ms."""
@@ -77,8 +75,7 @@ class Housekeeping:
     async def _checkpoint(self) -> None:
         """Rolled segments are flushed, so that recovery need not read them; deleted ones leave the disk."""
         await self._logs.flush_due()
-        for opened in self._logs.opened:
-            opened.purge(self._clock.wall_ms())
+        self._logs.purge()
         await self._logs.checkpoint()
 
     async def _checkpoint_high_watermarks(self) -> None:

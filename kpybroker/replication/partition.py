@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed
+from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
@@ -56,8 +56,9 @@ class Partition:
         topic_id: bytes,
         open_log: Callable[[], Log],
         flush: Callable[[Partition], None],
+        met: Callable[[Partition, str, StorageFailed], None],
     ) -> None:
-        """`flush` is asked to have the log flushed, and to call `flushed` when it is."""
+        """`flush` is asked to have the log flushed, and to call `flushed` when it is; `met` hears of disk failures."""
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -67,6 +68,9 @@ class Partition:
         self.is_leader = False
         self._open_log = open_log
         self._flush = flush
+        self._met = met
+        self.moving = False
+        """A copy of it is being made in another data directory."""
         self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
         self._watches: dict[Watch[Any], Any] = {}
@@ -79,14 +83,47 @@ class Partition:
     @property
     def log(self) -> Log:
         """The log, opened at first use. Raises: Refused(KAFKA_STORAGE_ERROR)."""
-        if self._log is None:
+        opened = self._log
+        if opened is None:
             try:
-                self._log = self._open_log()
+                opened = self.load()
             except StorageFailed as failure:
-                raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+                raise self.failed("open", failure) from failure
+        return opened
+
+    def load(self) -> Log:
+        """Open the log, in a worker thread maybe. Raises: StorageFailed."""
+        if self._log is None:
+            self._log = self._open_log()
             self._high_watermark = self._log.log_end_offset
+            self._log.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
             self._begin_epoch()
         return self._log
+
+    def replace_log(self, log: Log) -> None:
+        """From now on the replica is this log, which has the same records, in another data directory."""
+        if self._log is None:
+            self._high_watermark = log.log_end_offset
+        self._log = log
+        log.producers.replicated_to(self._high_watermark)
+        self._begin_epoch()
+
+    def failed(self, doing: str, failure: StorageFailed) -> Refused:
+        """The disk failed when something was done to the log: what the client is to be told. `doing` is said to people.
+
+        If that is the folder's failure, the log takes nothing more.
+        """
+        if failure.of_folder and self._log is not None:
+            self._log.fail(failure)
+        self._met(self, doing, failure)
+        if isinstance(failure, FolderOffline):  # as Kafka's partition that has no log
+            return Refused(Code.NOT_LEADER_OR_FOLLOWER, str(failure))
+        return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
+
+    def mended(self) -> None:
+        """The log, which had failed, was read again."""
+        self._begin_epoch()
+        self._advance_high_watermark(0, None if not self.flushing else self.log.recovery_point)
 
     @property
     def opened(self) -> Log | None:
@@ -166,7 +203,7 @@ class Partition:
                 transaction_version=transaction_version,
             )
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self.failed("append to", failure) from failure
         if not appended.duplicate:
             if self._log is not None and self._log.owes_flush:
                 self._held_back_bytes += len(records)
@@ -193,7 +230,9 @@ class Partition:
 
     def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
         """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
-        self._high_watermark = self.log.log_end_offset if end_offset is None else end_offset
+        reached = self.log.log_end_offset if end_offset is None else end_offset
+        if reached > self._high_watermark:  # not so when the log was replaced by one that is synced less far
+            self._high_watermark = reached
         decided = self.log.producers.replicated_to(self._high_watermark)
         for watch, key in self._watches.items():
             if decided:  # what was held back from readers of committed records may be any number of bytes
@@ -214,7 +253,7 @@ class Partition:
         self.check_leader()
         log = self.log
         if log.failure is not None:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(log.failure))
+            raise self.failed("delete records of", log.failure)
         if log.config.compacted and not log.config.deletes:
             raise Refused(Code.POLICY_VIOLATION)
         offset = self.high_watermark if before == HIGH_WATERMARK else before
@@ -251,7 +290,7 @@ class Partition:
         except OffsetOutOfRange as outside:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
         except StorageFailed as failure:
-            raise Refused(Code.KAFKA_STORAGE_ERROR, str(failure)) from failure
+            raise self.failed("read", failure) from failure
         except CorruptRecords as damage:
             raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
         return Read(found.region, high_watermark, stable, log.log_start_offset, aborted)
@@ -286,7 +325,7 @@ class Partition:
         self._watches.pop(watch, None)
 
     def stop(self) -> None:
-        """The replica is gone from this node (its topic was deleted): whoever waits for it finds so."""
+        """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""
         self.is_leader = False
         self._upset()
         self._wake_waiters()

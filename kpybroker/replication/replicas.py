@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.cluster.image import ConfigResource, ResourceType
+from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ConfigResource, ResourceType
 from kpybroker.config.topic import topic_config
 from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage, PartitionImage, TopicImage
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
+    from kpybroker.replication.log_dir import LogDir
     from kpybroker.replication.logs import Logs
-    from kpybroker.storage.files import Room
     from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
 
@@ -41,13 +43,26 @@ class Replicas:
         self._logs = logs
         self._image = image
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self._offline: set[tuple[str, int]] = set()
+        """Partitions whose data directory has failed."""
+        self._on_drop: list[Callable[[str, int], None]] = []
+        self._on_misplaced: list[Callable[[bytes, int, bytes], object]] = []
         self.flusher = Flusher(logs)
         live.on_change(self._configure_all)
+
+    def on_drop(self, listener: Callable[[str, int], None]) -> None:
+        """Call `listener` when a partition is about to be deleted."""
+        self._on_drop.append(listener)
+
+    def on_misplaced(self, listener: Callable[[bytes, int, bytes], object]) -> None:
+        """Call `listener` with topic id, partition and directory id of what is not where the metadata has it."""
+        self._on_misplaced.append(listener)
 
     def get(self, topic: str, index: int) -> Partition:
         """A partition that this node holds.
 
-        Raises: Refused with UNKNOWN_TOPIC_OR_PARTITION, or NOT_LEADER_OR_FOLLOWER if another node holds it.
+        Raises: Refused with UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER if another node holds it, or
+        KAFKA_STORAGE_ERROR if its data directory has failed.
         """
         partition = self._partitions.get((topic, index))
         return partition if partition is not None else self._make(topic, index)
@@ -59,19 +74,50 @@ class Replicas:
             raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION)
         if self._me not in image.replicas:
             raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+        if (topic, index) in self._offline:
+            raise Refused(Code.KAFKA_STORAGE_ERROR)
         return self._hold(known, index, image)
 
     def _hold(self, topic: TopicImage, index: int, image: PartitionImage) -> Partition:
         name, topic_id = topic.name, topic.id
 
         def open_log() -> Log:
-            return self._logs.open(name, index, topic_id, self._log_config(name))
+            wanted = self.directory_of(topic_id, index)
+            opening = partial(self._logs.open, name, index, topic_id, self.log_config(name), wanted)
+            opened = self._logs.trouble.opening((name, index), opening)
+            self.placed(name, index, topic_id)
+            return opened
 
-        partition = self._partitions[name, index] = Partition(name, index, topic_id, open_log, self.flusher.want)
+        partition = self._partitions[name, index] = Partition(
+            name, index, topic_id, open_log, self.flusher.want, self._logs.trouble.met_by
+        )
         partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
         return partition
 
-    def _log_config(self, topic: str) -> LogConfig:
+    def directory_of(self, topic_id: bytes, index: int) -> bytes:
+        """The id of the directory in which the metadata has a partition of this node's."""
+        image = self._image().partition(topic_id, index)
+        if image is None or self._me not in image.replicas:
+            return UNASSIGNED_DIRECTORY
+        return image.directories[image.replicas.index(self._me)]
+
+    def placed(self, topic: str, index: int, topic_id: bytes) -> None:
+        """A partition is where it is: if the metadata has it in another data directory, somebody hears of it."""
+        if self._on_misplaced:
+            home = self._logs.dir_of(topic, index)
+            if home is not None and home.id != self.directory_of(topic_id, index):
+                for listener in self._on_misplaced:
+                    listener(topic_id, index, home.id)
+
+    def check_places(self) -> None:
+        """At start: `placed`, of every partition."""
+        for topic in self._image().topics.by_name.values():
+            for index, image in topic.partitions.items():
+                if self._me in image.replicas:
+                    self.placed(topic.name, index, topic.id)
+
+    def log_config(self, topic: str) -> LogConfig:
+        """The settings of a topic that reach its logs."""
         overrides = self._image().config(ResourceType.TOPIC, topic)
         config = topic_config(self._live.current, overrides)
         for why in config.ignored:
@@ -90,7 +136,7 @@ class Replicas:
     def compacted(self) -> Iterator[Partition]:
         """Those of `mine` whose topic has the cleanup policy compact."""
         for topic in list(self._image().topics.by_name):
-            if self._log_config(topic).compacted:
+            if self.log_config(topic).compacted:
                 yield from self._mine_of(topic)
 
     def _mine_of(self, topic: str) -> Iterator[Partition]:
@@ -103,22 +149,21 @@ class Replicas:
             yield partition
 
     @property
-    def log_dir(self) -> str:
-        """The absolute path of the folder that holds all replicas."""
-        return self._logs.directory
+    def logs(self) -> Logs:
+        """Where the replicas are."""
+        return self._logs
 
-    @property
-    def cordoned(self) -> bool:
-        """Whether that folder takes no new partitions (KIP-1066)."""
-        return self._live.current.cordons(self.log_dir)
+    async def persist_log_starts(self, places: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Make durable where logs start; returns those of which that failed."""
+        return await self._logs.persist_log_starts(places)
 
-    async def persist_log_starts(self) -> None:
-        """Make durable where the logs start. Raises: StorageFailed."""
-        await self._logs.checkpoint_log_starts()
-
-    async def usage(self, places: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], int], Room]:
-        """As `Logs.usage`, for partitions (topic and index) that this node holds."""
-        return await self._logs.usage(places)
+    def folder_failed(self, failed: LogDir) -> None:
+        """A data directory has failed: its partitions are out of service until the node is started again."""
+        for place in failed.open_logs:
+            self._offline.add(place)
+            partition = self._partitions.pop(place, None)
+            if partition is not None:
+                partition.stop()
 
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""
@@ -141,7 +186,10 @@ class Replicas:
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
         for partition in list(self.mine()):
-            await trio.to_thread.run_sync(self._open, partition)
+            try:
+                await trio.to_thread.run_sync(partition.load)
+            except StorageFailed as failure:
+                partition.failed("recover", failure)
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
@@ -156,12 +204,16 @@ class Replicas:
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
+        self._logs.trouble.forget((topic.name, index))
         if partition is not None:
             partition.stop()
+        for listener in self._on_drop:
+            listener(topic.name, index)
+        self._offline.discard((topic.name, index))
         try:
-            self._logs.delete(topic.name, index, self._log_config(topic.name).file_delete_delay_ms)
+            self._logs.delete(topic.name, index, self.log_config(topic.name).file_delete_delay_ms)
         except StorageFailed as failure:
-            log.error("the log of %s-%d cannot be deleted: %s", topic.name, index, failure)
+            self._logs.trouble.met(f"delete {topic.name}-{index}", failure)
 
     def _follow(self, topic: TopicImage, index: int, before: PartitionImage | None, after: PartitionImage) -> None:
         if self._me not in after.replicas:
@@ -174,10 +226,8 @@ class Replicas:
 
     @staticmethod
     def _open(partition: Partition) -> None:
-        try:
+        with suppress(Refused):  # that was told; it is tried again when it is used
             _ = partition.log
-        except Refused as refused:
-            log.error("the log of %s cannot be opened: %s", partition, refused.message)
 
     def _configure(self, resource: ConfigResource) -> None:
         """The settings of one topic were changed."""
@@ -200,5 +250,5 @@ class Replicas:
             partition = self._partitions.get((topic, index))
             if partition is not None and partition.opened is not None:
                 if config is None:
-                    config = self._log_config(topic)
+                    config = self.log_config(topic)
                 partition.opened.reconfigure(config)

@@ -55,6 +55,9 @@ class TxnMarkers:
                 place = (topic.name, index)
                 if place in codes:
                     continue
+                if marker.producer_epoch < 0:  # Kafka can't even build such a batch
+                    codes[place] = Code.UNKNOWN_SERVER_ERROR
+                    continue
                 try:
                     partition = self._held(place)
                     codes[place] = Code.NONE

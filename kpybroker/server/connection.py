@@ -15,6 +15,7 @@ import trio
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.server.dispatch import Dispatcher, NotServed
 from kpybroker.server.transport import PeerGone
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.region import FileRegion
 from kpybroker.wire.errors import WireError
 from kpybroker.wire.frames import FrameReader
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpybroker.handlers.context import Answer
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.dispatch import Reply
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
     from kpybroker.server.transport import Transport
     from kpybroker.wire.api_keys import Api
 
@@ -36,6 +37,9 @@ READ_AHEAD_BYTES = 64 * 1024
 
 TURN_REQUESTS = 8
 """Requests that a peer has sent ahead are carried out so many at a time, then others have their turn."""
+
+PRODUCE = b"\x00\x00"
+"""How the frame of a Produce begins."""
 
 
 class Connection:
@@ -61,6 +65,8 @@ class Connection:
         self._mute_s = 0.0
         self._in_a_row = 0
         self._ended: list[Callable[[], None]] = []
+        self._unsent: Reply = []
+        """Answers that wait for those of Produce requests that are here already: one system call sends them all."""
         self.scope = trio.CancelScope()
         self.answering = False
         """Whether a request is being carried out: then the peer is not idle, however long it takes."""
@@ -84,48 +90,78 @@ class Connection:
         self._idle.active(self)
         try:
             with self.scope:
-                while (frame := await self._next_frame()) is not None:
-                    self.answering = True
-                    reply = await self._dispatcher.answer(frame, self._client, self)
-                    self.answering = False
-                    self._idle.active(self)
-                    if reply is not None:
-                        await self._send(reply)
-                    if self._mute_s:
-                        await self._pause()
+                await self._answer_all()
             if self.scope.cancelled_caught:
                 log.debug("connection from %s closed: idle", self)
         except (NotServed, WireError) as reason:
             kind = (type(reason), self._client.host)
             self._say(logging.WARNING, kind, "connection from %s closed: %s", self, reason)
+        except StorageFailed as failure:  # in the middle of an answer, which can only be broken off, as by Kafka
+            self._say(logging.ERROR, failure.error.errno, "connection from %s closed: %s", self, failure)
         except (PeerGone, CloseConnection) as reason:
             log.debug("connection from %s closed: %s", self, reason or type(reason).__name__)
         finally:
+            self._release(self._unsent)
             self._idle.forget(self)
             for call in self._ended:
                 call()
             await self._transport.aclose()
 
+    async def _answer_all(self) -> None:
+        """Carry out requests until the peer leaves. Raises: PeerGone, and what ends a connection from this side."""
+        try:
+            while (frame := await self._next_frame()) is not None:
+                self.answering = True
+                reply = await self._dispatcher.answer(frame, self._client, self)
+                self.answering = False
+                self._idle.active(self)
+                if reply is not None:
+                    self._unsent += reply
+                if self._mute_s:
+                    await self._pause()
+        except (NotServed, WireError, CloseConnection):
+            await self._send()  # what came before is answered
+            raise
+
     async def _next_frame(self) -> memoryview | None:
-        """The next request, None after the last one. Raises: WireError."""
+        """The next request, None after the last one; before anything is waited for, answers are sent.
+
+        Only Produce is carried out before earlier answers are on their way: it waits nowhere but at `wait`.
+        Raises: WireError, PeerGone.
+        """
         self._in_a_row += 1
         if self._in_a_row > TURN_REQUESTS:  # it sent more than it was answered: the others are next
             self._in_a_row = 0
+            await self._send()
             await trio.lowlevel.checkpoint()
         while (frame := self._reader.next_frame()) is None:
+            await self._send()
             if self._at_end or not await self._transport.receive(self._reader):
                 return None
-            self._in_a_row = 0
             self._idle.active(self)
+        if self._unsent and frame[:2] != PRODUCE:
+            await self._send()
         return frame
 
-    async def _send(self, reply: Reply) -> None:
+    async def _send(self) -> None:
+        """Send the answers that were not sent yet. Raises: PeerGone."""
+        if self._unsent:
+            replies, self._unsent = self._unsent, []
+            try:
+                await self._transport.send(replies)
+            finally:
+                self._release(replies)
+
+    async def _send_before_waiting(self) -> None:
         try:
-            await self._transport.send(reply)
-        finally:
-            for part in reply:
-                if isinstance(part, FileRegion):
-                    part.release()
+            await self._send()
+        except PeerGone:  # the handler that waits goes on, and nobody hears of it
+            self._at_end = True
+
+    def _release(self, reply: Reply) -> None:
+        for part in reply:
+            if isinstance(part, FileRegion):
+                part.release()
 
     def mute(self, throttle_ms: int) -> None:
         """Read nothing from the peer for that long, once the request at hand is answered (KIP-219).
@@ -136,6 +172,7 @@ class Connection:
 
     async def _pause(self) -> None:
         pause_s, self._mute_s = self._mute_s, 0.0
+        await self._send()
         await trio.sleep(pause_s)
 
     def advertised(self) -> list[tuple[Api, int, int]]:
@@ -148,7 +185,10 @@ class Connection:
 
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
-        if not event.is_set() and limit_s > 0 and not self._at_end:
+        if event.is_set() or limit_s <= 0:
+            return event.is_set()
+        await self._send_before_waiting()
+        if not self._at_end:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_on, nursery.cancel_scope)
                 with trio.move_on_after(limit_s):
@@ -161,6 +201,7 @@ class Connection:
 
         Members of large groups wait all at once, so here is no second task: this one reads on, and the answer stops it.
         """
+        await self._send_before_waiting()
         with trio.CancelScope() as scope:
             answer.wake = scope.cancel
             while not answer.answered:

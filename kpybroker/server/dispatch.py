@@ -27,7 +27,7 @@ from kpybroker.wire.headers import RequestStart, parse_request_header
 
 if TYPE_CHECKING:
     from kpybroker.handlers.finder import Handler
-    from kpybroker.server.seldom import SeldomLog
+    from kpybroker.seldom import SeldomLog
     from kpybroker.wire.messages.produce import ProduceRequest
     from kpybroker.wire.schema import Message
 
@@ -122,7 +122,11 @@ class Dispatcher:
             raise NotServed(f"API {key} version {version} is not served on this listener")
         if not served[0] <= version <= served[1]:
             raise NotServed(f"{APIS[key].name} version {version} is not served (only {served[0]} to {served[1]})")
-        route = self._routes[key, version] = Route(key, version, self._finder.handler(key))
+        try:
+            route = Route(key, version, self._finder.handler(key))
+        except OSError as failure:  # its module is imported now, for which there may be no descriptor left
+            raise NotServed(f"{APIS[key].name} cannot be carried out: {failure}") from failure
+        self._routes[key, version] = route
         return route
 
     def _read(self, route: Route, frame: memoryview, header: RequestStart, client: Client) -> Message:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from kpybroker.clock import Clock
     from kpybroker.config import BrokerConfig
     from kpybroker.quotas.limits import Quotas
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.connection import Connection
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
 
 HELD_MAX = 1000
 """Connections that are held back at once before they are closed; more are closed without delay."""

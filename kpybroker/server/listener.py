@@ -17,17 +17,17 @@ from kpybroker.server.transport import SocketTransport
 from kpybroker.wire.frames import FrameReader
 
 if TYPE_CHECKING:
+    from kpybroker.seldom import SeldomLog
     from kpybroker.server.dispatch import Dispatcher
     from kpybroker.server.gate import Gate
     from kpybroker.server.idle import IdleConnections
-    from kpybroker.server.seldom import SeldomLog
 
 log = logging.getLogger("kpybroker.server")
 
 ACCEPT_PAUSE_S = 0.1
 """How long a listener rests when it cannot accept, for want of file descriptors for example."""
 DESCRIPTORS_KEPT = 64
-"""File descriptors that connections leave to the logs: a log that cannot open a file takes the node down."""
+"""File descriptors that connections leave to the logs, and to modules imported late; of few, a quarter of them."""
 _NOT_TO_BE = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
 _NOT_TO_BE |= {errno.ENOPROTOOPT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 """What accept says of the one connection that did not come to be (see accept(2)); anything else is about us."""
@@ -101,7 +101,8 @@ class Listener:
         self._staging = staging
         self._gate = gate
         self._say = say
-        self._descriptors_max = _descriptor_limit() - DESCRIPTORS_KEPT
+        limit = _descriptor_limit()
+        self._descriptors_max = limit - min(DESCRIPTORS_KEPT, limit // 4)
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; each connection runs in `connections`. Closes the sockets when it ends."""

@@ -3,6 +3,7 @@
 Both receive into a FrameReader and send a reply: a list of bytes, memoryviews and file regions.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -25,6 +26,11 @@ COALESCE_BYTES = 32 * 1024
 PARTS_MAX = 512
 """Buffers handed to one sendmsg (IOV_MAX is 1024)."""
 READ_STEP_BYTES = 1024 * 1024
+AT_ONCE_MAX = 8
+"""Receives from one peer, which always has something there, before others have their turn."""
+
+_OF_THE_FILE = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, getattr(errno, "EUCLEAN", errno.EIO)}
+"""What sendfile says when it is the disk that failed; anything else is about the socket."""
 
 _RESET = Struct("ii").pack(1, 0)
 _MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
@@ -65,22 +71,31 @@ class SocketTransport:
         sock.setblocking(False)
         self._socket = sock
         self._cut_off = False  # an answer was begun, and not sent to its end
+        self._taken_at_once = 0  # receives since others had their turn
         self.moved: Callable[[], None] = _nothing
 
     async def receive(self, reader: FrameReader) -> bool:
-        """As Transport.receive. Always waits first: a peer that never pauses does not starve the others."""
+        """As Transport.receive. What is there already is taken without asking the loop, so many times in a row."""
         sock = self._socket
         while True:
-            await trio.lowlevel.wait_readable(sock)
+            if self._taken_at_once >= AT_ONCE_MAX:
+                await self._readable()
             try:
                 count = sock.recv_into(reader.room())
+                self._taken_at_once += 1
             except (BlockingIOError, InterruptedError):
+                await self._readable()
                 continue
             except OSError:
                 return False
             if count:
                 reader.received(count)
             return count > 0
+
+    async def _readable(self) -> None:
+        """Wait for more, while others have their turn."""
+        self._taken_at_once = 0
+        await trio.lowlevel.wait_readable(self._socket)
 
     async def send(self, parts: Sequence[Part]) -> None:
         """As Transport.send: small parts joined, file regions by sendfile."""
@@ -150,6 +165,10 @@ class SocketTransport:
                 await trio.lowlevel.wait_writable(self._socket)
                 self.moved()
                 continue
+            except OSError as error:
+                if error.errno in _OF_THE_FILE:
+                    raise region.failed(error) from error
+                raise
             if count == 0:
                 raise PeerGone(f"{region} is shorter than announced")
             position += count
@@ -201,9 +220,7 @@ class StreamTransport:
         while position < end:
             if region.stale:  # truncated since: its bytes are no longer what was promised
                 raise PeerGone("the log was truncated under a reply")
-            data = await trio.to_thread.run_sync(
-                os.pread, region.fileno(), min(end - position, READ_STEP_BYTES), position
-            )
+            data = await trio.to_thread.run_sync(region.read, position - region.position, READ_STEP_BYTES)
             if not data:
                 raise PeerGone(f"{region} is shorter than announced")
             await self._stream.send_all(data)

@@ -144,12 +144,13 @@ def _raise_descriptor_limit() -> None:
 
 def _run(config: BrokerConfig, cluster_id: str | None) -> None:
     """Run the node in a loop of its own until it has stopped."""
-    from kpybroker.node import StartupFailed  # with it comes the node itself: not before the settings are known good
+    # With them comes half of the node itself: not before the settings are known good.
+    from kpybroker.endings import NodeFailed, StartupFailed
 
-    failures: list[StartupFailed] = []
+    failures: list[StartupFailed | NodeFailed] = []
     try:
         trio.run(_serve, config, cluster_id)
-    except* StartupFailed as group:
+    except* (StartupFailed, NodeFailed) as group:
         failures = _leaves(group)
     if failures:
         fail(str(failures[0]))

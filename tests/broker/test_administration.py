@@ -84,25 +84,6 @@ def test_feature_levels_are_told_and_kept(broker: Broker, client: Any, connect: 
     assert levels(connect()) == after
 
 
-def test_what_can_not_be_written_down_is_an_error(broker: Broker, client: Any) -> None:
-    """The records are out of sight all the same, until the disk is well or the node ends."""
-    broker.create_topic("t")
-    produce(client)
-    blocked = broker.data_dir / "log-start-offset-checkpoint.tmp"
-    blocked.mkdir()
-
-    def delete() -> tuple[int, int]:
-        partition = delete_records.DeleteRecordsPartition(partition_index=0, offset=1)
-        topic = delete_records.DeleteRecordsTopic(name="t", partitions=[partition])
-        request = delete_records.DeleteRecordsRequest(topics=[topic], timeout_ms=1000)
-        (result,) = client.ask(request, delete_records.DeleteRecordsResponse, 2).topics[0].partitions
-        return result.error_code, result.low_watermark
-
-    assert delete() == (Code.KAFKA_STORAGE_ERROR, -1)
-    blocked.rmdir()
-    assert delete() == (Code.NONE, 1)
-
-
 def hostile() -> list[tuple[str, Message, int]]:
     """Long names, numbers at their ends, lists without end."""
     many = list(range(-1, MANY))

@@ -167,8 +167,8 @@ def test_topic_ids(client: Any) -> None:
                 "records": batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0, transactional=True),
                 "transactional_id": "x",
             },
-            Code.INVALID_TXN_STATE,
-            id="a transaction",
+            Code.NOT_ENOUGH_REPLICAS,
+            id="a transaction without a coordinator",
         ),
     ],
 )

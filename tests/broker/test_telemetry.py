@@ -12,7 +12,8 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from kpybroker.cluster.machines.decision import Caller
-from kpybroker.node import Node, StartupFailed
+from kpybroker.endings import StartupFailed
+from kpybroker.node import Node
 from kpybroker.testing import Broker
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kpybroker.node import StartupFailed
+from kpybroker.endings import StartupFailed
 from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code, Refused
 

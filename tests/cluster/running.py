@@ -10,6 +10,7 @@ from kpybroker.cluster.service import Cluster
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import DataDir
+from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from kpybroker.wire.messages.create_topics import CreateTopicsRequest
 from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest
@@ -47,10 +48,10 @@ async def inline(call):
 def open_cluster(
     disk, *, of=EMBEDDED, adopt=True, seed=None, in_worker=trio.to_thread.run_sync
 ) -> tuple[DataDir, Cluster]:
-    data_dir = DataDir(PATH, disk)
+    dirs = DataDirs.open([PATH], PATH, disk)
     try:
         cluster = Cluster.open(
-            data_dir,
+            dirs,
             config=of,
             adopt=adopt,
             clock=Clock(),
@@ -60,9 +61,9 @@ def open_cluster(
             in_worker=in_worker,
         )
     except BaseException:
-        data_dir.close()
+        dirs.close()
         raise
-    return data_dir, cluster
+    return dirs.metadata, cluster
 
 
 @asynccontextmanager

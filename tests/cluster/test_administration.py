@@ -5,7 +5,7 @@ import pytest
 from kpybroker.cluster.image import NO_LEADER
 from kpybroker.wire.codes import Code, Refused
 
-from .running import FaultyFiles, config, create, running, unregister, update
+from .running import PATH, FaultyFiles, config, create, running, unregister, update
 
 
 def only_partition(cluster, topic="a"):
@@ -49,7 +49,7 @@ async def test_a_quorum_of_the_configuration_is_upgraded():
         (voter,) = cluster.controller.quorum().voters
         assert (voter.id, voter.directory_id, voter.endpoints) == (
             1,
-            cluster.directory_id,
+            cluster.directories[PATH],
             (("CONTROLLER", "localhost", 9093),),
         )
         assert await update(cluster, kraft_version=1) == Code.NONE
@@ -61,11 +61,11 @@ async def test_a_quorum_of_the_configuration_is_upgraded():
 async def test_cordoned_folders_take_no_new_partitions():
     disk = FaultyFiles()
     async with running(disk, of=config(cordoned_log_dirs="*")) as cluster:
-        assert cluster.image.brokers[1].cordoned_directories == (cluster.directory_id,)
+        assert cluster.image.brokers[1].cordoned_directories == (cluster.directories[PATH],)
         assert await create(cluster, "a") == [Code.INVALID_REPLICATION_FACTOR]
-        cluster.cordon(False)
+        cluster.cordon([])
         assert await create(cluster, "a") == [Code.NONE]
-        cluster.cordon(True)
-        cluster.cordon(True)
+        cluster.cordon([PATH])
+        cluster.cordon([PATH])
         assert await create(cluster, "b") == [Code.INVALID_REPLICATION_FACTOR]
         assert only_partition(cluster).leader == 1, "what is there stays"

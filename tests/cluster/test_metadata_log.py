@@ -40,7 +40,7 @@ def open_log(disk, *, node_id=1, directory_id=None, static_voters=(), of=LOG_CON
 
 def commit(log):
     """Make everything durable, and committed."""
-    flush = log.begin_flush()
+    flush = log.begin_flush(NOW)
     if flush is not None:
         flush.run()
         return log.end_flush(flush)
@@ -271,7 +271,7 @@ def test_nothing_is_committed_before_it_is_durable(disk):
     log.append(topic(1, "a", [1]), NOW)
     assert "a" in log.image.topics.by_name
     assert log.committed.topics.by_name == {}
-    flush = log.begin_flush()
+    flush = log.begin_flush(NOW)
     log.append(topic(2, "b", [1]), NOW)
     flush.run()
     deltas = log.end_flush(flush)

@@ -16,13 +16,14 @@ def made(replicas=(1, 2, 3), **fields):
     return apply(EMPTY, topic(1, "t")[0], partition(T, 0, list(replicas), **fields)).partition(T, 0)
 
 
-def rules(alive=(1, 2, 3), min_isr=1, elr=True, unclean=False):
+def rules(alive=(1, 2, 3), min_isr=1, elr=True, unclean=False, offline=()):
     return Rules(
         min_insync_replicas=min_isr,
         elr_enabled=elr,
         unclean_election=unclean,
         acceptable=set(alive).__contains__,
         directory=directory,
+        online=lambda _, directory: directory not in offline,
     )
 
 

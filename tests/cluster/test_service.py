@@ -42,7 +42,7 @@ async def test_the_first_start():
     async with running(disk) as cluster:
         assert cluster.image.brokers[1].active
         assert cluster.image.brokers[1].endpoints == (Endpoint("PLAINTEXT", "localhost", 9092, 0),)
-        assert cluster.image.brokers[1].directories == (cluster.directory_id,)
+        assert cluster.image.brokers[1].directories == tuple(cluster.directories.values())
         assert cluster.image.controllers[1].endpoints == (Endpoint("CONTROLLER", "localhost", 9093, 0),)
         assert cluster.image.configs == {ConfigResource(4, ""): {"min.insync.replicas": "1"}}
         assert cluster.finalized_features.levels["kraft.version"] == 1

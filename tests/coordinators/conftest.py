@@ -23,6 +23,7 @@ class FakeLog:
         self.batch_bytes_max = batch_bytes_max
         self.refuses: Code | None = None
         self.unreadable: Code | None = None
+        self.failed = False
         self.guard: Guard | None = None
         self.transaction_version = 0
         self.leader_epoch = 0

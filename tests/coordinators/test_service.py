@@ -344,7 +344,7 @@ async def test_after_a_failed_append_the_shard_is_what_the_log_says(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(join_and_note, groups)  # waits for the member to rejoin
             await trio.sleep(1)
-            log.refuses = Code.KAFKA_STORAGE_ERROR
+            log.refuses, log.failed = Code.KAFKA_STORAGE_ERROR, True
             mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
             response = await groups.commit_offsets(mine, version=9)
             assert response.topics[0].partitions[0].error_code == Code.NOT_COORDINATOR
@@ -352,7 +352,7 @@ async def test_after_a_failed_append_the_shard_is_what_the_log_says(
                 groups.local(GROUP)
             assert refusal.value.code is Code.COORDINATOR_LOAD_IN_PROGRESS
         assert codes == [Code.NOT_COORDINATOR]
-        log.refuses = None
+        log.refuses, log.failed = None, False
         await trio.sleep(0.1)
         described = (await groups.describe_groups([GROUP], version=6))[0]
         assert described.group_state == "Stable"
@@ -365,15 +365,51 @@ async def test_a_log_that_can_not_be_read(settings: GroupSettings, make_log: Cal
         index = groups.partition_for(GROUP)
         groups.lead(index, log)
         await groups.commit_offsets(commit(1), version=9)
-        log.unreadable = Code.KAFKA_STORAGE_ERROR
+        log.unreadable, log.failed = Code.KAFKA_STORAGE_ERROR, True
         groups.lead(index, log)
         await trio.sleep(0.1)
         with pytest.raises(Refused) as refusal:
             groups.local(GROUP)
         assert refusal.value.code is Code.NOT_COORDINATOR
-        log.unreadable = None
+        log.unreadable, log.failed = None, False
         groups.lead(index, log)
         await trio.sleep(0.1)
+        assert await offset_of(groups) == 1
+
+
+async def test_a_full_disk_keeps_the_shard(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
+    """The client is told to look again, and finds the group as it was."""
+    log = make_log()
+    async with running(settings) as groups:
+        groups.lead(groups.partition_for(GROUP), log)
+        member_id = await stable_member(groups)
+        log.refuses = Code.KAFKA_STORAGE_ERROR
+        mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
+        response = await groups.commit_offsets(mine, version=9)
+        assert response.topics[0].partitions[0].error_code == Code.NOT_COORDINATOR
+        await trio.sleep(60)  # what the machine wants to write by itself is refused too, and does not keep it busy
+        log.refuses = None
+        response = await groups.commit_offsets(commit(2), version=9)
+        assert response.topics[0].partitions[0].error_code in (Code.NONE, Code.UNKNOWN_MEMBER_ID)
+        assert (await groups.describe_groups([GROUP], version=6))[0].error_code == Code.NONE
+
+
+async def test_a_log_for_which_there_was_no_room_is_loaded_later(
+    settings: GroupSettings, make_log: Callable[..., Any]
+) -> None:
+    log = make_log()
+    async with running(settings) as groups:
+        index = groups.partition_for(GROUP)
+        groups.lead(index, log)
+        await groups.commit_offsets(commit(1), version=9)
+        log.unreadable = Code.KAFKA_STORAGE_ERROR
+        groups.lead(index, log)
+        await trio.sleep(12)
+        with pytest.raises(Refused) as refusal:
+            groups.local(GROUP)
+        assert refusal.value.code is Code.COORDINATOR_LOAD_IN_PROGRESS
+        log.unreadable = None
+        await trio.sleep(5)
         assert await offset_of(groups) == 1
 
 

@@ -13,7 +13,7 @@ from kpybroker.config import BrokerConfig
 from kpybroker.config.topic import topic_config
 from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
-from kpybroker.storage.errors import StorageFailed
+from kpybroker.storage.errors import StorageFailed, SyncFailed
 from kpybroker.storage.files import RealFiles
 from kpybroker.storage.log import Log
 from kpybroker.wire.codes import Code, Refused
@@ -34,15 +34,17 @@ class Disk:
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.gate = trio.Semaphore(0)
-        self.failing = False
+        self.failing: StorageFailed | None = None
+        self.met: list[tuple[Partition, str, StorageFailed]] = []
 
     async def flush(self, log: Log, offset: int) -> None:
         flush = log.begin_flush(offset)
         assert flush is not None
         self.begun.append(offset)
         await self.gate.acquire()
-        failure = StorageFailed(log.directory, OSError(errno.EIO, "bad")) if self.failing else None
-        log.end_flush(flush, failure)
+        log.end_flush(flush, self.failing)
+        if self.failing is not None:
+            raise self.failing
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def make_log(tmp_path: Path) -> Callable[[int], Log]:
 @asynccontextmanager
 async def running(disk: Disk, log: Log) -> AsyncIterator[Partition]:
     flusher = Flusher(disk)
-    partition = Partition("t", 0, TOPIC_ID, lambda: log, flusher.want)
+    partition = Partition("t", 0, TOPIC_ID, lambda: log, flusher.want, lambda *met: disk.met.append(met))
     partition.lead(1, 0, 0, 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flusher.run)
@@ -100,7 +102,7 @@ async def test_records_below_the_bound_are_there_at_once(make_log) -> None:
 
 async def test_a_sync_that_fails_tells_whoever_waits(make_log) -> None:
     disk = Disk()
-    disk.failing = True
+    disk.failing = SyncFailed("/data", OSError(errno.EIO, "bad"))
     async with running(disk, make_log(1)) as partition:
         appended = partition.append(batch(b"a"), now_ms=NOW)
         event = partition.replicated(appended.last_offset + 1)
@@ -112,3 +114,21 @@ async def test_a_sync_that_fails_tells_whoever_waits(make_log) -> None:
         with pytest.raises(Refused) as refused:
             partition.append(batch(b"b"), now_ms=NOW)
         assert refused.value.code is Code.KAFKA_STORAGE_ERROR
+        assert {failure for _, _, failure in disk.met} == {disk.failing}
+
+
+@pytest.mark.simulated_time
+async def test_a_flush_for_which_there_is_no_descriptor_is_tried_again(make_log) -> None:
+    disk = Disk()
+    disk.failing = StorageFailed("/data", OSError(errno.EMFILE, "too many"))
+    async with running(disk, make_log(1)) as partition:
+        appended = partition.append(batch(b"a"), now_ms=NOW)
+        event = partition.replicated(appended.last_offset + 1)
+        disk.gate.release()
+        while not disk.met:
+            await trio.lowlevel.checkpoint()
+        disk.failing = None
+        disk.gate.release()
+        assert event is not None
+        await event.wait()
+        assert (disk.begun, partition.high_watermark, len(disk.met)) == ([1, 1], 1, 1)

@@ -42,7 +42,7 @@ Look = Callable[[Replicas], Iterator[Partition]]
 def test_who_leads_is_what_the_metadata_says_when_a_partition_is_made(look: Look) -> None:
     """Looking takes its time, in which this node is unfenced and made leader: nobody tells a partition afterwards."""
     metadata = Metadata(leader=-1)
-    logs: Any = SimpleNamespace()
+    logs: Any = SimpleNamespace(trouble=SimpleNamespace(met_by=None))
     found = look(Replicas(ME, LiveConfig(BrokerConfig.load()), logs, lambda: metadata.image))
     first = next(found)
     assert not first.is_leader
@@ -53,7 +53,7 @@ def test_who_leads_is_what_the_metadata_says_when_a_partition_is_made(look: Look
 @pytest.mark.parametrize("look", [Replicas.mine, Replicas.compacted])
 def test_what_is_deleted_meanwhile_is_not_made(look: Look) -> None:
     metadata = Metadata(leader=ME)
-    logs: Any = SimpleNamespace()
+    logs: Any = SimpleNamespace(trouble=SimpleNamespace(met_by=None))
     replicas = Replicas(ME, LiveConfig(BrokerConfig.load()), logs, lambda: metadata.image)
     found = look(replicas)
     next(found)

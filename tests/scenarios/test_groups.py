@@ -29,6 +29,7 @@ import pytest
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines import events
+from kpybroker.coordinators.machines.effects import TxnProducer
 from kpybroker.coordinators.machines.events import Effects
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.machines.shard import GroupShard
@@ -76,6 +77,12 @@ from kpybroker.wire.messages.offset_fetch import (
     OffsetFetchResponseGroup,
 )
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
+from kpybroker.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse,
+)
 from kpybroker.wire.schema import Message
 
 FILES = sorted((Path(__file__).parent / "groups").glob("*.txt"))
@@ -160,8 +167,10 @@ class Story:
     def _finish(self, effects: Effects) -> Iterator[str]:
         for record in effects.records:
             value = None if record.value is None else encode_value(record.value)
-            yield "append " + _show_record(record.key, record.value)
-            self._write(-1, encode_key(record.key), value)
+            within = "" if effects.producer is None else f" in the transaction of {effects.producer.id}"
+            yield "append " + _show_record(record.key, record.value) + within
+            producer_id = -1 if effects.producer is None else effects.producer.id
+            self._write(producer_id, encode_key(record.key), value)
         yield from (f"{token}: {_show(response)}" for token, response in effects.replies)
         yield from (f"({note})" for note in effects.notes)
 
@@ -337,6 +346,31 @@ class Story:
         )
         return self._perform(events.CommitOffsets(request, int(arguments.get("v", "9")), names[0]))
 
+    def do_txn_commit(self, names: list[str], arguments: Arguments) -> Iterator[str]:
+        """What a transactional producer commits of a group's offsets, its transaction having been verified."""
+        topics: dict[str, list[TxnOffsetCommitRequestPartition]] = {}
+        for topic, partition, offset in _offsets(arguments["offsets"]):
+            topics.setdefault(topic, []).append(
+                TxnOffsetCommitRequestPartition(
+                    partition_index=partition, committed_offset=offset, committed_metadata=arguments.get("metadata")
+                )
+            )
+        request = TxnOffsetCommitRequest(
+            transactional_id="txn",
+            group_id=arguments["group"],
+            producer_id=int(arguments["producer"]),
+            producer_epoch=0,
+            generation_id_or_member_epoch=int(arguments.get("generation", "-1")),
+            member_id=arguments.get("member", ""),
+            group_instance_id=arguments.get("instance"),
+            topics=[
+                TxnOffsetCommitRequestTopic(name=name, topic_id=TOPIC_IDS[name], partitions=partitions)
+                for name, partitions in topics.items()
+            ],
+        )
+        producer = TxnProducer(request.producer_id, request.producer_epoch, None)
+        return self._perform(events.CommitTxnOffsets(request, producer, names[0]))
+
     def do_fetch(self, names: list[str], arguments: Arguments) -> Iterator[str]:
         topics = None
         if "topics" in arguments:
@@ -483,7 +517,7 @@ def _show(response: Any) -> str:
                 f" {m.member_id}{'@' + m.group_instance_id if m.group_instance_id else ''}={Code(m.error_code).name}"
                 for m in response.members
             )
-        case OffsetCommitResponse() | OffsetDeleteResponse():
+        case OffsetCommitResponse() | OffsetDeleteResponse() | TxnOffsetCommitResponse():
             if code is not Code.NONE:
                 return shown
             return " ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -13,11 +13,11 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 from kpybroker.clock import Clock
 from kpybroker.handlers.context import Client, CloseConnection
 from kpybroker.security.principal import ANONYMOUS
+from kpybroker.seldom import SeldomLog
 from kpybroker.server.connection import READ_AHEAD_BYTES, Connection
 from kpybroker.server.dispatch import NotServed
 from kpybroker.server.idle import IdleConnections
-from kpybroker.server.seldom import SeldomLog
-from kpybroker.server.transport import StreamTransport
+from kpybroker.server.transport import Part, StreamTransport
 from kpybroker.wire.frames import FrameReader
 
 Work = Callable[[bytes, Connection], Awaitable[list[bytes] | None]]
@@ -43,6 +43,18 @@ async def echo(frame: bytes, connection: Connection) -> list[bytes]:
     return [framed(frame)]
 
 
+class Sending(StreamTransport):
+    """Notes the parts of each send."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__(stream)
+        self.sends: list[list[Part]] = []
+
+    async def send(self, parts: Sequence[Part]) -> None:
+        self.sends.append(list(parts))
+        await super().send(parts)
+
+
 class Peer:
     """The two ends of a connection that runs in a nursery."""
 
@@ -53,7 +65,8 @@ class Peer:
         client = Client(listener="PLAINTEXT", host="test", port=1, principal=ANONYMOUS)
         say = SeldomLog(logging.getLogger("kpybroker.server"), Clock())
         reader = FrameReader(1_000_000)
-        self.connection = Connection(StreamTransport(theirs), client, self.scripted, reader, self.idle, say)
+        self.transport = Sending(theirs)
+        self.connection = Connection(self.transport, client, self.scripted, reader, self.idle, say)
         self.ended = trio.Event()
         nursery.start_soon(self._run)
 
@@ -141,6 +154,71 @@ async def test_a_wait_has_its_limit() -> None:
         await peer.stream.send_all(framed(b"one"))
         assert await peer.receive(7) == framed(b"one")
         await peer.stream.aclose()
+
+
+PRODUCE, OTHER = b"\x00\x00 produce", b"\x00\x03 metadata"
+
+
+async def test_answers_of_produce_requests_that_came_together_leave_together() -> None:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery, echo)
+        requests = framed(PRODUCE, PRODUCE, PRODUCE, OTHER, PRODUCE)
+        await peer.stream.send_all(requests)
+        assert await peer.receive(len(requests)) == requests
+        await peer.stream.aclose()
+        await peer.ended.wait()
+    three, two = [framed(PRODUCE)] * 3, [framed(OTHER), framed(PRODUCE)]
+    assert peer.transport.sends == [three, two]
+
+
+async def test_no_answer_waits_for_a_request_that_waits() -> None:
+    done = trio.Event()
+
+    async def work(frame: bytes, connection: Connection) -> list[bytes]:
+        if frame != PRODUCE:
+            await connection.wait(done, 1000)
+        return [framed(frame)]
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            peer = Peer(nursery, work)
+            slow = PRODUCE + b" with acks=all"
+            await peer.stream.send_all(framed(PRODUCE, slow))
+            assert await peer.receive(len(framed(PRODUCE))) == framed(PRODUCE)
+            done.set()
+            assert await peer.receive(len(framed(slow))) == framed(slow)
+            await peer.stream.aclose()
+            await peer.ended.wait()
+
+
+async def test_what_ends_a_connection_does_not_swallow_earlier_answers() -> None:
+    async def work(frame: bytes, connection: Connection) -> list[bytes]:
+        if frame != PRODUCE:
+            raise NotServed("a test")
+        return [framed(frame)]
+
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery, work)
+        await peer.stream.send_all(framed(PRODUCE, PRODUCE + b" of no version"))
+        assert await peer.receive(len(framed(PRODUCE))) == framed(PRODUCE)
+        await peer.ended.wait()
+
+
+async def test_a_peer_that_left_is_noticed_before_a_wait_and_the_wait_is_over() -> None:
+    ended_early = trio.Event()
+
+    async def work(frame: bytes, connection: Connection) -> list[bytes]:
+        if frame != PRODUCE and not await connection.wait(trio.Event(), 1000):
+            ended_early.set()
+        return [framed(frame)]
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            peer = Peer(nursery, work)
+            await peer.stream.send_all(framed(PRODUCE, PRODUCE + b" with acks=all"))
+            await peer.stream.aclose()
+            await ended_early.wait()
+            await peer.ended.wait()
 
 
 class Late:

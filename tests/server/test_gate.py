@@ -12,10 +12,10 @@ import trio
 
 from kpybroker.clock import Clock
 from kpybroker.config import BrokerConfig
+from kpybroker.seldom import SeldomLog
 from kpybroker.server import gate as module
 from kpybroker.server.gate import Gate
 from kpybroker.server.idle import IdleConnections
-from kpybroker.server.seldom import SeldomLog
 
 pytestmark = pytest.mark.simulated_time
 HOST = "127.0.0.1"

@@ -1,10 +1,13 @@
 """A disk in memory that can be hurt: writes that tear, a disk that fills up or fails, a machine that crashes.
 
 It knows what was synced. `crash` gives the disk as it may look after a power failure: of each file what was synced, and
-of the rest some prefix; of names in a folder those that were synced, or any later state. `killed` gives it as it looks
-after `kill -9`: everything that was written is there.
+of the writes since then any of them, in any order, torn or as zeros; of names in a folder those that were synced, or
+any later state. (Names are kept in order because file systems journal them; no content is in order with them.) `killed`
+gives it as it looks after `kill -9`: everything that was written is there. A sync that fails drops what it was to make
+durable, as Linux does: the next one says that all is well.
 
-Every changing operation has a number, counted from 1; a fault happens at the one ordered. `trace` lists them.
+Every changing operation has a number, counted from 1, and with `count_reads` every reading one too; a fault happens at
+the one ordered. `trace` lists them.
 """
 
 import errno
@@ -13,7 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.storage.errors import DataDirRefused, StorageFailed, SyncFailed
 from kpybroker.storage.files import Room
 
 
@@ -21,12 +24,61 @@ from kpybroker.storage.files import Room
 class _Content:
     data: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+    pending: list[tuple[int, bytes | None]] = field(default_factory=list)
+    """What was done since the last sync: (position, data written), or (length, None) for a truncation."""
+
+    def sync(self) -> None:
+        self.synced = bytes(_after(self.synced, self.pending))
+        self.pending = []
 
 
 @dataclass
 class _Folder:
     names: dict[str, object] = field(default_factory=dict)
     synced: dict[str, object] = field(default_factory=dict)
+    later: list[dict[str, object]] = field(default_factory=list)
+    """The names after each change since the last sync."""
+
+    def changed(self) -> None:
+        self.later.append(dict(self.names))
+
+
+SECTOR_BYTES = 64
+"""What reaches the disk whole or not at all; small, as the files of tests are."""
+
+
+def _put(into: bytearray, position: int, data: bytes) -> None:
+    into += bytes(max(position - len(into), 0))
+    into[position : position + len(data)] = data
+
+
+def _after(before: bytes, changes: list[tuple[int, bytes | None]]) -> bytearray:
+    """A file's content after some changes."""
+    data = bytearray(before)
+    for position, written in changes:
+        if written is not None:
+            _put(data, position, written)
+        else:
+            del data[position:]
+            data += bytes(position - len(data))
+    return data
+
+
+def _some(changes: list[tuple[int, bytes | None]], rng: random.Random) -> list[tuple[int, bytes | None]]:
+    """Some of the changes, some of them torn at a sector, some as zeros."""
+    kept = []
+    for position, written in changes:
+        fate = rng.random()
+        if fate < 0.3:
+            continue
+        if written is not None and fate < 0.5:
+            cut = rng.randrange(len(written) + 1) // SECTOR_BYTES * SECTOR_BYTES
+            kept.append((position, written[:cut]) if rng.random() < 0.5 else (position + cut, written[cut:]))
+        elif written is not None and fate < 0.6:
+            kept.append((position, bytes(len(written))))
+        else:
+            kept.append((position, written))
+    return kept
 
 
 Fault = Callable[[str, str], OSError | None]
@@ -40,6 +92,7 @@ class FaultyFiles:
         self.operations = 0
         self.trace: list[tuple[str, str]] = []
         self.reads: list[tuple[str, int, int]] = []
+        self.count_reads = False
         self.fail_at: dict[int, int] = {}  # number of the operation -> errno
         self.fail_from: int | None = None  # every operation from this number on fails
         self.torn = 0.5  # how much of a failing write reaches the file
@@ -70,8 +123,8 @@ class FaultyFiles:
         found = folder.names.get(name)
         return found if isinstance(found, _Content) else None
 
-    def _error(self, path, number: int) -> StorageFailed:
-        return StorageFailed(os.fspath(path), OSError(number, os.strerror(number)))
+    def _error(self, path, number: int, kind: type[StorageFailed] = StorageFailed) -> StorageFailed:
+        return kind(os.fspath(path), OSError(number, os.strerror(number)))
 
     def change(self, what: str, path) -> None:
         """Count an operation, and fail if that was ordered."""
@@ -81,7 +134,12 @@ class FaultyFiles:
         if number is None and self.fail_from is not None and self.operations >= self.fail_from:
             number = errno.EIO
         if number is not None:
-            raise self._error(path, number)
+            raise self._error(path, number, SyncFailed if what.startswith("sync") else StorageFailed)
+
+    def look(self, what: str, path) -> None:
+        """Count an operation that changes nothing, if that is wanted."""
+        if self.count_reads:
+            self.change(what, path)
 
     # Files
 
@@ -93,12 +151,16 @@ class FaultyFiles:
             self.change("create", path)
             folder, name = self._parent(path)
             content = folder.names[name] = _Content()
+            folder.changed()
+        else:
+            self.look("open", path)
         return FaultyFile(self, os.fspath(path), content)
 
     def read_whole(self, path):
         content = self._content(path)
         if content is None:
             return None
+        self.look("read", path)
         self.reads.append((os.fspath(path), 0, len(content.data)))
         return bytes(content.data)
 
@@ -109,18 +171,21 @@ class FaultyFiles:
             file.truncate(0)
             file.write_at(0, data)
             if sync:
-                file.sync()
+                self.change("write sync", file.path)
+                file.content.sync()
+            self.rename(name + temporary, name)
         except StorageFailed:
             self._drop(name + temporary)
             raise
-        self.rename(name + temporary, name)
         if sync:
             self.sync_folder(os.path.dirname(name))
 
     def names(self, folder):
+        self.look("list", folder)
         return list(self._folder(folder).names)
 
     def folders(self, folder):
+        self.look("list", folder)
         return [name for name, entry in self._folder(folder).names.items() if isinstance(entry, _Folder)]
 
     def exists(self, path):
@@ -134,6 +199,7 @@ class FaultyFiles:
         content = self._content(path)
         if content is None:
             raise self._error(path, errno.ENOENT)
+        self.look("stat", path)
         return len(content.data)
 
     def room(self, path):
@@ -141,6 +207,7 @@ class FaultyFiles:
         return Room(1 << 40, (1 << 40) if self.space is None else self.space)
 
     def modified_ms(self, path):
+        self.look("stat", path)
         return self.modified.get(os.fspath(path), self.now_ms)
 
     def identity(self, path):
@@ -160,10 +227,13 @@ class FaultyFiles:
             raise self._error(source, errno.ENOENT)
         into, new = self._parent(target)
         into.names[new] = folder.names.pop(name)
+        for changed in {id(folder): folder, id(into): into}.values():
+            changed.changed()
 
     def _drop(self, path):
         folder, name = self._parent(path)
         folder.names.pop(name, None)
+        folder.changed()
 
     def remove(self, path):
         if self.exists(path):
@@ -175,6 +245,7 @@ class FaultyFiles:
         if not isinstance(folder.names.get(name), _Folder):
             self.change("mkdir", path)
             folder.names[name] = _Folder()
+            folder.changed()
 
     def remove_folder(self, path):
         if self.exists(path):
@@ -185,6 +256,10 @@ class FaultyFiles:
         self.change("sync folder", path)
         folder = self._folder(path)
         folder.synced = dict(folder.names)
+        folder.later = []
+
+    def file_system(self, path):
+        return _FileSystem(self, os.fspath(path))
 
     def lock(self, path):
         name = os.fspath(path)
@@ -192,6 +267,16 @@ class FaultyFiles:
             raise DataDirRefused(f"{os.path.dirname(name)} is in use by another process")
         self.locked.add(name)
         return _Lock(self, name)
+
+    def sync_all(self, folder=None):
+        """Everything is on the disk."""
+        folder = folder or self.root
+        folder.synced, folder.later = dict(folder.names), []
+        for entry in folder.names.values():
+            if isinstance(entry, _Folder):
+                self.sync_all(entry)
+            else:
+                entry.sync()
 
     # disasters
 
@@ -203,18 +288,21 @@ class FaultyFiles:
         """What may be found after the power failed."""
 
         def content_of(content: _Content) -> bytes:
-            synced, data = content.synced, bytes(content.data)
             fate = rng.random()
-            if fate < 0.3 or synced == data:
-                return synced
-            if fate < 0.5:
-                return data
-            if data.startswith(synced):
-                return data[: rng.randrange(len(synced), len(data) + 1)]
-            return synced
+            if fate < 0.2 or not content.pending:
+                return content.synced
+            if fate < 0.4:
+                return bytes(_after(content.synced, content.pending))
+            if fate < 0.6:  # the last one that got through is torn
+                some = content.pending[: rng.randrange(len(content.pending)) + 1]
+                position, written = some.pop()
+                if written is not None:
+                    some.append((position, written[: rng.randrange(len(written) + 1)]))
+                return bytes(_after(content.synced, some))
+            return bytes(_after(content.synced, _some(content.pending, rng)))
 
         def names_of(folder: _Folder) -> dict[str, object]:
-            return folder.names if rng.random() < 0.5 else folder.synced
+            return rng.choice([folder.synced, folder.names, *folder.later])
 
         return self._copy(content_of, names_of)
 
@@ -252,7 +340,7 @@ class FaultyFile:
     def __init__(self, disk: FaultyFiles, path: str, content: _Content) -> None:
         self._disk = disk
         self.path = path
-        self._content = content
+        self.content = content
         self.closed = False
 
     def fileno(self):
@@ -260,8 +348,9 @@ class FaultyFile:
 
     def read_at(self, position, length):
         assert not self.closed, f"read of {self.path} after close"
+        self._disk.look("read", self.path)
         self._disk.reads.append((self.path, position, length))
-        return bytes(self._content.data[position : position + length])
+        return bytes(self.content.data[position : position + length])
 
     def write_at(self, position, data):
         assert not self.closed, f"write to {self.path} after close"
@@ -271,7 +360,7 @@ class FaultyFile:
             self._put(position, bytes(data)[: int(len(data) * self._disk.torn)])
             raise
         if self._disk.space is not None:
-            more = max(position + len(data) - len(self._content.data), 0)
+            more = max(position + len(data) - len(self.content.data), 0)
             if more > self._disk.space:
                 self._put(position, bytes(data)[: max(len(data) - more + self._disk.space, 0)])
                 self._disk.space = 0
@@ -280,29 +369,46 @@ class FaultyFile:
         self._put(position, data)
 
     def _put(self, position, data):
-        missing = position - len(self._content.data)
-        if missing > 0:
-            self._content.data += bytes(missing)
-        self._content.data[position : position + len(data)] = data
+        _put(self.content.data, position, data)
+        self.content.pending.append((position, bytes(data)))
 
     def size(self):
-        return len(self._content.data)
+        self._disk.look("stat", self.path)
+        return len(self.content.data)
 
     def truncate(self, size):
         self._disk.change("truncate", self.path)
-        if size < len(self._content.data):
-            if self._disk.space is not None:
-                self._disk.space += len(self._content.data) - size
-            del self._content.data[size:]
-        else:
-            self._content.data += bytes(size - len(self._content.data))
+        data = self.content.data
+        if size < len(data) and self._disk.space is not None:
+            self._disk.space += len(data) - size
+        if size != len(data):
+            data[:] = _after(data, [(size, None)])
+            self.content.pending.append((size, None))
 
     def sync(self):
-        self._disk.change("sync", self.path)
-        self._content.synced = bytes(self._content.data)
+        try:
+            self._disk.change("sync", self.path)
+        except StorageFailed:
+            self.content.pending = []
+            raise
+        self.content.sync()
 
     def close(self):
         self.closed = True
+
+
+class _FileSystem:
+    def __init__(self, disk, path):
+        self._disk, self._path = disk, path
+
+    def sync(self, folders):
+        assert all(self._disk.exists(folder) for folder in folders)
+        self._disk.change("sync all", self._path)
+        self._disk.sync_all()
+        return True
+
+    def close(self):
+        pass
 
 
 class _Lock:

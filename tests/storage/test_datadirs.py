@@ -5,11 +5,11 @@ damaged one what Kafka made of them when it started again.
 """
 
 import gzip
-import hashlib
 import io
 import json
 import tarfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -25,7 +25,9 @@ from kpybroker.storage.txn_index import TxnIndex
 from kpybroker.wire.primitives import uuid_text
 from kpybroker.wire.records.batch import iter_headers, iter_records, read_header
 
+from .compacting import compact, stable
 from .making import config
+from .manifests import batches_of, record_of
 
 DATA = Path(__file__).parents[1] / "data" / "datadirs"
 FILES = RealFiles(sync=False)
@@ -81,6 +83,18 @@ class Opened:
             now_ms=self.now_ms,
         )
 
+    def reopen(self, log: Log) -> Log:
+        """Open again a log that was closed cleanly."""
+        return Log.open(
+            log.directory,
+            config=log.config,
+            files=FILES,
+            clean=True,
+            recovery_point=log.recovery_point,
+            log_start_offset=log.log_start_offset,
+            now_ms=self.now_ms,
+        )
+
     def partitions(self):
         for topic in self.live["topics"]:
             for partition in topic["partitions"]:
@@ -130,24 +144,10 @@ def records_of(log: Log) -> list[dict]:
         for position, header in iter_headers(data):
             if not header.is_control:
                 found += [
-                    described(record, header) for record in iter_records(data, position) if record.offset >= offset
+                    record_of(record, header) for record in iter_records(data, position) if record.offset >= offset
                 ]
             offset = header.last_offset + 1
     return found
-
-
-def described(record, header) -> dict:
-    value = record.value
-    return {
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "timestamp_type": header.timestamp_type,
-        "leader_epoch": header.partition_leader_epoch,
-        "key": None if record.key is None else bytes(record.key).hex(),
-        "value_sha256": None if value is None else hashlib.sha256(value).hexdigest(),
-        "value_size": -1 if value is None else len(value),
-        "headers": [[key, None if text is None else text.hex()] for key, text in record.headers],
-    }
 
 
 def test_lookups(opened):
@@ -250,9 +250,8 @@ def content(path: Path, expected: dict):
         return sorted(found) == sorted(wanted) or found
     if path.suffix == ".log":
         data = path.read_bytes()
-        found = [(at, header.base_offset, header.last_offset, header.crc) for at, header in iter_headers(data)]
-        wanted = [(b["position"], b["base_offset"], b["last_offset"], b["crc"]) for b in expected["batches"]]
-        return (found == wanted and len(data) == expected["size"]) or found
+        found = list(batches_of(data, path.parent.name.rpartition("-")[0]))
+        return (found == expected["batches"] and len(data) == expected["size"]) or found
     base = offset_of(path.name, path.suffix)
     if path.suffix == ".txnindex":
         entries = [list(entry) for entry in TxnIndex(FILES, str(path), base, exists=True).entries]
@@ -268,6 +267,62 @@ def content(path: Path, expected: dict):
     if path.stat().st_size != len(entries) * index.file.entry_bytes:
         return "the file was not trimmed"
     return entries == expected.get("entries", []) or entries
+
+
+def test_what_kafka_wrote_survives_compaction(opened):
+    """Committed keys, where read_committed may go, and producers; also in topics that Kafka itself never compacts."""
+    compacted = 0
+    for topic, partition, log in opened.partitions():
+        where = (topic["name"], partition["partition"])
+        log.roll(opened.now_ms)
+        log.config = config(compacted=True)
+        before = committed(log)
+        compacted += compact(log, now_ms=opened.now_ms)
+        after = committed(log)
+        assert (after.latest, after.start, after.end, after.stable) == (
+            before.latest,
+            before.start,
+            before.end,
+            before.stable,
+        ), where
+        assert after.bytes <= before.bytes
+        producers = dict(log.producers.active)
+        log.close()
+        again = opened.reopen(log)
+        opened.logs[where] = again
+        assert committed(again) == after, where
+        assert again.producers.active.keys() == producers.keys()
+    assert compacted == 32, "logs with something to compact in them"
+
+
+class Committed(NamedTuple):
+    """What a reader of committed records comes to know of a log."""
+
+    latest: dict
+    start: int
+    end: int
+    stable: int
+    bytes: int
+
+
+def committed(log: Log) -> Committed:
+    """Of each key the latest record that is not a tombstone, and its offset, timestamp and headers."""
+    end = stable(log)
+    aborted = log.aborted_transactions(log.log_start_offset, log.log_end_offset)
+    latest = {}
+    for record, header in flat_records(log):
+        inside = any(
+            txn.producer_id == header.producer_id and txn.first_offset <= record.offset <= txn.last_offset
+            for txn in aborted
+        )
+        if header.is_control or record.offset >= end or (header.is_transactional and inside) or record.key is None:
+            continue
+        if record.value is None:
+            latest.pop(bytes(record.key), None)
+        else:
+            found = (record.offset, record.timestamp, bytes(record.value), [tuple(each) for each in record.headers])
+            latest[bytes(record.key)] = found
+    return Committed(latest, log.log_start_offset, log.log_end_offset, end, log.size_bytes)
 
 
 @pytest.mark.parametrize("name", ["clean", "killed", "torn", "snapshot"])

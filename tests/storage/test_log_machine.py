@@ -1,6 +1,7 @@
 """A log against a model: a list of records. Any sequence of operations, with clean and unclean stops in between."""
 
-from hypothesis import settings
+import random
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -8,6 +9,7 @@ from kpybroker.storage.log import Log
 from kpybroker.wire.records.batch import iter_headers, iter_records
 
 from .faulty_files import FaultyFiles
+from .machines import run_machine
 from .making import NOW, TOPIC_ID, append, config, end_transaction, read_all, sequenced
 
 FOLDER = "/data/t-0"
@@ -36,20 +38,25 @@ class LogMachine(RuleBasedStateMachine):
     def create(self, **changes) -> None:
         self.config = config(retention_ms=50, segment_ms=200, **changes)
         self.log = Log.create(FOLDER, topic_id=TOPIC_ID, config=self.config, files=self.disk)
+        self.log.flush()
+        self.disk.sync_folder("/")
 
     def _reopen(self, *, clean: bool) -> None:
         if not clean:
             self.disk = self.disk.killed()
+        self._open(clean=clean, recovery_point=self.log.recovery_point)
+        self._take_producers()
+
+    def _open(self, *, clean: bool, recovery_point: int) -> None:
         self.log = Log.open(
             FOLDER,
             config=self.config,
             files=self.disk,
             clean=clean,
-            recovery_point=self.log.recovery_point,
+            recovery_point=recovery_point,
             log_start_offset=self.start,
             now_ms=self.now,
         )
-        self._take_producers()
 
     def _take_producers(self) -> None:
         """The log went back or was read again. With all batches there, what it knows is the model's."""
@@ -134,15 +141,20 @@ class LogMachine(RuleBasedStateMachine):
     def truncate(self, data) -> None:
         offset = data.draw(st.integers(self.start, self.end))
         before = self.log.generation
-        end = self.log.truncate_to(offset, now_ms=self.now)
-        if offset < self.end:
-            assert self.log.generation == before + 1
-            cut = [batch for batch in self.batches if batch[0] + len(batch[1]) > offset]
-            self.end = min(offset, cut[0][0]) if cut else offset
-            self.batches = self.batches[: len(self.batches) - len(cut)]
-        assert end == self.end
-        self.start = min(self.start, end)
+        cuts = offset < self.end
+        self._truncate(offset)
+        assert self.log.generation == before + cuts
         self._take_producers()
+
+    def _truncate(self, offset: int) -> None:
+        if offset < self.end:
+            self._cut(min(first for first, values, *_ in self.batches if first + len(values) > offset))
+        assert self.log.truncate_to(offset, now_ms=self.now) == self.end
+        self.start = min(self.start, self.end)
+
+    def _cut(self, end: int) -> None:
+        self.batches = [batch for batch in self.batches if batch[0] + len(batch[1]) <= end]
+        self.end = end
 
     @rule(data=st.data())
     def delete_records(self, data) -> None:
@@ -165,6 +177,19 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def kill(self) -> None:
         self._reopen(clean=False)
+
+    @rule(seed=st.integers(0, 1000))
+    def lose_power(self, seed) -> None:
+        """What was flushed is there. What else is there is cut off, as a follower does that its leader tells to."""
+        point = self.log.recovery_point
+        self.disk = self.disk.crash(random.Random(seed))
+        self._open(clean=False, recovery_point=point)
+        assert self.log.log_end_offset >= point
+        if self.log.log_end_offset == self.start:  # nothing is left, even of the batch that the start may lie in
+            self._cut(self.start)
+        else:
+            self._truncate(point)
+        self._take_producers()
 
     @precondition(lambda self: self.end > self.start)
     @rule(data=st.data(), bytes_max=st.integers(1, 2000))
@@ -218,5 +243,5 @@ class LogMachine(RuleBasedStateMachine):
                     assert self.log.epochs.epoch_of(first) == epoch
 
 
-LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
-TestLog = LogMachine.TestCase
+def test_log(pytestconfig) -> None:
+    run_machine(LogMachine, pytestconfig)

@@ -62,3 +62,24 @@ def test_what_waits_to_be_written_to_an_index_is_not_lost() -> None:
     )
     assert len(read_all(again)) == 25
     assert len(again.segments.active.offset_index) == entries
+
+
+def test_a_flush_of_more_than_may_be_open() -> None:
+    disk = FaultyFiles()
+    (log,) = many(disk, 1, 100)
+    log.config = config(segment_bytes=200, index_interval_bytes=0)
+    for number in range(30):
+        append(log, b"v" * 50, timestamp=NOW + number)
+    again = Log.open(
+        "/data/t-0",
+        config=log.config,
+        files=disk,
+        clean=False,
+        recovery_point=0,
+        now_ms=NOW,
+        open_segments=OpenSegments(3, index_bytes_max=0),
+    )
+    again.flush()
+    assert again.recovery_point == 30
+    assert how_many([again]) <= 3
+    assert [offset for offset, _ in read_all(again)] == list(range(30))

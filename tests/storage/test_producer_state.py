@@ -221,7 +221,7 @@ class TestSnapshots:
     def make(self, disk, *offsets) -> ProducerSnapshots:
         snapshots = ProducerSnapshots(disk, "/data", [])
         for offset in offsets:
-            snapshots.write(offset, [Producer(offset)], sync=True)
+            snapshots.write(offset, [Producer(offset)])
         return snapshots
 
     def test_the_newest_readable_one_is_loaded(self, disk):

@@ -20,7 +20,7 @@ class TestCheckpoints:
         assert text == b"0\n2\n0 0\n3 17\n"
         assert checkpoints.read_epochs(text) == [(0, 0), (3, 17)]
 
-    @pytest.mark.parametrize("text", [b"", b"0\n", b"0", b"0\n0\n"])
+    @pytest.mark.parametrize("text", [b"", b"0\n0\n"])
     def test_empty(self, text):
         assert checkpoints.read_offsets(text) == {}
 
@@ -30,6 +30,9 @@ class TestCheckpoints:
             pytest.param(b"1\n0\n", id="another version"),
             pytest.param(b"1", id="another version alone"),
             pytest.param(b"0\nx\n", id="no count"),
+            pytest.param(b"0", id="a version alone"),
+            pytest.param(b"0\n", id="a version and no count"),
+            pytest.param(b"0\n1\na 0 12", id="a number that may have been longer"),
             pytest.param(b"0\n2\na 0 1\n", id="too few entries"),
             pytest.param(b"0\n1\na 0 1\nb 0 1\n", id="too many entries"),
             pytest.param(b"0\n1\na 0\n", id="a short line"),

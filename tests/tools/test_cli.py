@@ -23,9 +23,7 @@ from kpybroker.tools.serve import welcome
 NODE = """
 import sys, types
 import trio
-
-class StartupFailed(Exception):
-    pass
+from kpybroker.endings import StartupFailed
 
 async def serve(config, *, stop, cluster_id, task_status):
     {startup}
@@ -33,7 +31,7 @@ async def serve(config, *, stop, cluster_id, task_status):
     await stop.wait()
     {after}
 
-sys.modules["kpybroker.node"] = types.SimpleNamespace(StartupFailed=StartupFailed, serve=serve)
+sys.modules["kpybroker.node"] = types.SimpleNamespace(serve=serve)
 from kpybroker.tools.cli import main
 main()
 """

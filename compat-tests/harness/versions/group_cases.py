@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.versions.log_cases import UNKNOWN_ID
+from harness.versions.party import await_coordinator
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.json_form import to_json
@@ -33,6 +34,7 @@ class Group:
         self.world = world
         self.version = version
         self.group_id = world.name(f"{what}-{version}")
+        await_coordinator(world, self.group_id)
 
     def join(self, member_id: str = "", **request: Any) -> Any:
         defaults: dict[str, Any] = {

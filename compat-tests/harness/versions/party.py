@@ -28,6 +28,12 @@ def subscription(*topics: str) -> bytes:
     return struct.pack(">h", 0) + encode(ConsumerProtocolSubscription(topics=list(topics)), 0)
 
 
+def await_coordinator(world: World, group_id: str) -> None:
+    """Return when the broker answers for the group: asking who coordinates makes __consumer_offsets, then loaded."""
+    world.until(lambda: world.raw(ApiKey.FIND_COORDINATOR, 3, key=group_id, key_type=0).error_code == 0)
+    world.until(lambda: world.raw(ApiKey.DESCRIBE_GROUPS, DESCRIBE, groups=[group_id]).groups[0].error_code == 0)
+
+
 class Party:
     """A group, and whoever takes part in it."""
 
@@ -36,9 +42,7 @@ class Party:
         self.version = version
         self.group_id = world.name(f"{what}-{version}")
         self.members: list[PartyMember] = []
-        # Asking for the coordinator makes __consumer_offsets; then it is loaded.
-        world.until(lambda: world.raw(ApiKey.FIND_COORDINATOR, 3, key=self.group_id, key_type=0).error_code == 0)
-        world.until(lambda: self.describe()["errorCode"] == Code.NONE)
+        await_coordinator(world, self.group_id)
 
     def member(self, name: str, **identity: Any) -> PartyMember:
         """Somebody with a connection, who has not joined yet; `identity` goes into each of its JoinGroup requests."""

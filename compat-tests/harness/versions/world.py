@@ -225,3 +225,19 @@ class World:
             case int() if field in PLACEHOLDERS and value > 0:
                 return PLACEHOLDERS[field]
         return value
+
+
+def differences(expected: Answer, found: Answer, path: str = "") -> list[str]:
+    """Where two answers differ, and how."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = [*expected, *(key for key in found if key not in expected)]
+        return [line for key in keys for line in differences(expected.get(key), found.get(key), f"{path}/{key}")]
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = enumerate(zip(expected, found, strict=True))
+        return [line for index, (left, right) in pairs for line in differences(left, right, f"{path}/{index}")]
+    return [] if expected == found else [f"{path}: Kafka {_short(expected)}, found {_short(found)}"]
+
+
+def _short(answer: Answer) -> str:
+    text = json.dumps(answer)
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -11,14 +11,21 @@ may be short, so it is no longer eligible either. Unfencing gives leaders to par
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
-from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, METADATA_VERSION
+from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, DIRECTORIES_SINCE, METADATA_VERSION
 from kpybroker.cluster.image import MIGRATING_DIRECTORY, BrokerImage, ClusterImage
 from kpybroker.cluster.machines.decision import Decision, State
-from kpybroker.cluster.machines.leadership import in_elr, in_isr, leader_changes, leaderless, leads_any
+from kpybroker.cluster.machines.leadership import (
+    in_directory,
+    in_elr,
+    in_isr,
+    leader_changes,
+    leaderless,
+    leads_any,
+)
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.metadata_records import (
@@ -228,7 +235,7 @@ def heartbeat(
             records = begin_shutdown(state, broker)
     if stop and not fenced:
         records, fenced, shutting_down = fence(state, broker.id), True, False
-    records += _directories(state.image, broker, request)
+    records += _directories(state, broker, request)
     response = BrokerHeartbeatResponse(
         throttle_time_ms=0, error_code=Code.NONE, is_caught_up=caught_up, is_fenced=fenced, should_shut_down=stop
     )
@@ -246,19 +253,24 @@ def _others_know(state: State, leaving: BrokerImage, sessions: Mapping[int, Brok
     return moved_at is not None and all(offset >= moved_at for offset in offsets)
 
 
-def _directories(
-    image: ClusterImage, broker: BrokerImage, request: BrokerHeartbeatRequest
-) -> Sequence[BrokerRegistrationChangeRecord]:
-    """What the heartbeat says of the broker's folders, if it is news (KIP-1066)."""
-    cordoned = request.cordoned_log_dirs
-    if cordoned is None or (image.features.metadata_version or 0) < CORDONED_DIRECTORIES_SINCE:
-        return []
-    known = broker.cordoned_directories
-    if known is not None and set(known) == set(cordoned):
-        return []
-    return [
-        BrokerRegistrationChangeRecord(broker_id=broker.id, broker_epoch=broker.epoch, cordoned_log_dirs=list(cordoned))
-    ]
+def _directories(state: State, broker: BrokerImage, request: BrokerHeartbeatRequest) -> list[MetadataRecord]:
+    """What the heartbeat says of the broker's folders, if it is news (KIP-858, KIP-1066)."""
+    image = state.image
+    version = image.features.metadata_version or 0
+    records: list[MetadataRecord] = []
+    failed = [each for each in broker.directories if each in request.offline_log_dirs]
+    if failed and version >= DIRECTORIES_SINCE:
+        for directory in failed:
+            records += leader_changes(state, in_directory(image, broker.id, directory), gone=broker.id)
+        left = [each for each in broker.directories if each not in failed]
+        records.append(BrokerRegistrationChangeRecord(broker_id=broker.id, broker_epoch=broker.epoch, log_dirs=left))
+    cordoned, known = request.cordoned_log_dirs, broker.cordoned_directories
+    if cordoned is None or version < CORDONED_DIRECTORIES_SINCE or (known is not None and set(known) == set(cordoned)):
+        return records
+    change = BrokerRegistrationChangeRecord(
+        broker_id=broker.id, broker_epoch=broker.epoch, cordoned_log_dirs=list(cordoned)
+    )
+    return [*records, change]
 
 
 def _change(broker: BrokerImage, *, fenced: int) -> BrokerRegistrationChangeRecord:

@@ -45,6 +45,16 @@ def in_elr(image: ClusterImage, broker_id: int) -> Iterator[Place]:
     return partitions(image, lambda partition: broker_id in partition.elr)
 
 
+def in_directory(image: ClusterImage, broker_id: int, directory: bytes) -> Iterator[Place]:
+    """Partitions whose replica on the broker is in one of its directories."""
+    return partitions(
+        image,
+        lambda partition: (
+            broker_id in partition.replicas and partition.directories[partition.replicas.index(broker_id)] == directory
+        ),
+    )
+
+
 def leaderless(image: ClusterImage) -> Iterator[Place]:
     """Partitions that have no leader."""
     return partitions(image, lambda partition: partition.leader == NO_LEADER)
@@ -65,6 +75,7 @@ def rules_of(state: State, configs: ConfigView, topic: TopicImage, acceptable: C
         unclean_election=wanted.unclean_election,
         acceptable=acceptable,
         directory=lambda broker_id: default_directory(state.image, broker_id),
+        online=lambda broker_id, directory: state.image.brokers[broker_id].has_online_directory(directory),
     )
 
 

@@ -8,13 +8,13 @@ The rules are Kafka's controller's (KIP-631, KIP-704, KIP-966), applied in this 
 3. Leader: the present one if it may go on (an election of the preferred leader asks the first replica before it);
    else the first replica that is in the ISR, or in the ELR while the ISR is empty; else, with both empty, the last
    known leader (its data may be short: the partition is RECOVERING); else, if the topic allows unclean elections, any
-   live replica (RECOVERING too); else none.
+   live replica (RECOVERING too); else none. A replica in a directory that is offline is as good as none.
 4. A leader elected from the ELR becomes the ISR. One elected uncleanly does too, and the ELR is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -38,6 +38,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether a broker may lead now: it is alive, or about to be."""
     directory: Callable[[int], bytes]
     """The directory id to record for a replica that has none yet."""
+    online: Callable[[int, bytes], bool]
+    """Whether a directory of a broker is not known to be offline: a replica in one that is can't lead (KIP-858)."""
 
 
 class Reassignment(NamedTuple):
@@ -61,6 +63,12 @@ class _Target(msgspec.Struct, kw_only=True):
     removing: tuple[int, ...]
     adding: tuple[int, ...]
     elr: tuple[int, ...]
+    directories: Mapping[int, bytes]
+
+    def may_lead(self, replica: int, rules: Rules) -> bool:
+        """Whether a replica may lead if it has the data: its broker is there, and so is its directory."""
+        directory = self.directories.get(replica)
+        return rules.acceptable(replica) and (directory is None or rules.online(replica, directory))
 
 
 def change_partition(
@@ -73,13 +81,16 @@ def change_partition(
     unclean_shutdown: int | None = None,
     reassignment: Reassignment | None = None,
     preferred: bool = False,
+    directories: Mapping[int, bytes] | None = None,
 ) -> PartitionChangeRecord | None:
     """The record that takes a partition to a new ISR and elects a leader if it needs one; None if nothing changes.
 
     `isr` None leaves it as it is. `unclean_shutdown` is a broker that may have lost data: it is not kept as eligible.
     `reassignment` None leaves the replicas where they are, or on their way. `preferred`: the first replica leads if it
-    may, whoever leads now.
+    may, whoever leads now. `directories`: where the replicas are from now on, None: where they were.
     """
+    if directories is None:
+        directories = dict(zip(partition.replicas, partition.directories, strict=True))
     if reassignment is None:
         reassignment = Reassignment(partition.replicas, partition.removing_replicas, partition.adding_replicas)
     target = _Target(
@@ -88,6 +99,7 @@ def change_partition(
         removing=reassignment.removing,
         adding=reassignment.adding,
         elr=partition.elr,
+        directories=directories,
     )
     _complete_reassignment(target)
     if rules.elr_enabled:
@@ -136,7 +148,7 @@ def _elect(partition: PartitionImage, target: _Target, rules: Rules, *, preferre
     first = target.replicas[:1] if preferred else ()
     for replica in (*first, partition.leader, *target.replicas):
         in_set = replica in target.isr or (not target.isr and replica in target.elr)
-        if in_set and rules.acceptable(replica):
+        if in_set and target.may_lead(replica, rules):
             return _Election(replica, False)
     last = partition.last_known_elr
     if (
@@ -144,12 +156,12 @@ def _elect(partition: PartitionImage, target: _Target, rules: Rules, *, preferre
         and not target.isr
         and not target.elr
         and len(last) == 1  # more than one: not the last leader, but members of an ELR that an older version kept here
-        and rules.acceptable(last[0])
+        and target.may_lead(last[0], rules)
     ):
         return _Election(last[0], True)
     if rules.unclean_election and not preferred:
         for replica in target.replicas:
-            if rules.acceptable(replica):
+            if target.may_lead(replica, rules):
                 return _Election(replica, True)
     return _Election(NO_LEADER, False)
 
@@ -173,8 +185,7 @@ def _record(
             last_known = (partition.leader,)
         elif leader >= 0 and partition.last_known_elr:
             last_known = ()
-    known = dict(zip(partition.replicas, partition.directories, strict=True))
-    directories = tuple(known.get(replica) or rules.directory(replica) for replica in target.replicas)
+    directories = tuple(target.directories.get(replica) or rules.directory(replica) for replica in target.replicas)
     record = PartitionChangeRecord(
         partition_id=index,
         topic_id=topic_id,

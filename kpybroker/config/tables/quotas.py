@@ -48,7 +48,7 @@ RATES: Final[tuple[Setting, ...]] = (
             "The bytes a second that throttled replicas may fetch, in all, as followers."),
     Setting("leader.replication.throttled.rate", LONG, LONG_MAX, at_least(0), CLUSTER, INERT,
             "The bytes a second that throttled replicas may send, in all, as leaders."),
-    Setting("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, at_least(0), CLUSTER, INERT,
+    Setting("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, at_least(0), CLUSTER, USED,
             "The bytes a second that replicas may move, in all, between data folders."),
 )
 

@@ -98,11 +98,14 @@ class DescribeTransaction(msgspec.Struct, frozen=True):
 
 
 class ListTransactions(msgspec.Struct, frozen=True):
-    """The filters of a ListTransactions request: by names of states, by producer ids, by age; no filter takes all."""
+    """The filters of a ListTransactions request; one that is empty, or negative, takes all."""
 
     states: frozenset[str]
+    """Names of states."""
     producer_ids: frozenset[int]
     older_than_ms: int
+    pattern: str | None
+    """A regular expression for the whole of a transactional id."""
     token: Token
 
 

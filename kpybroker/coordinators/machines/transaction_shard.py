@@ -52,6 +52,7 @@ from kpybroker.coordinators.machines.transaction_state import (
     State,
     TopicPartition,
     Transaction,
+    check_at_rest,
     check_expected,
     check_producer,
     completed,
@@ -228,12 +229,11 @@ class TransactionShard:
             txn = self.transactions.get(event.transactional_id)
             if txn is None:
                 txn = unused(event.transactional_id, fresh(), event.timeout_ms, now.wall_ms)
+            check_at_rest(txn)
             check_expected(txn, event.expected)
             if txn.state is State.ONGOING:
                 # The producer asks again and gets its epoch when the transaction is out of the way.
                 self._decide(fenced(txn, self.settings.transaction_version, fresh, now.wall_ms), now, out)
-                return Outcome(Code.CONCURRENT_TRANSACTIONS)
-            if txn.state in PREPARED:
                 return Outcome(Code.CONCURRENT_TRANSACTIONS)
             txn = initialized(txn, event.expected, event.timeout_ms, fresh, now.wall_ms)
             self._decide(txn, now, out)
@@ -248,6 +248,7 @@ class TransactionShard:
     def _add_partitions(self, event: AddPartitions, now: Now, out: Effects) -> None:
         def decide() -> Outcome:
             txn = self._known(event.transactional_id)
+            check_at_rest(txn)
             check_producer(txn, event.producer_id, event.producer_epoch)
             after = with_partitions(txn, event.partitions, event.client_version, now.wall_ms)
             if after is not None:
@@ -260,6 +261,7 @@ class TransactionShard:
         try:
             txn = self._known(event.transactional_id)
             check_producer(txn, event.producer_id, event.producer_epoch)
+            check_at_rest(txn)
         except Refused as refusal:
             codes = dict.fromkeys(event.partitions, refusal.code)
         else:

@@ -219,14 +219,22 @@ def _bumped(txn: Transaction, expected: Expected | None) -> tuple[int, int]:
 # -- AddPartitionsToTxn
 
 
+def check_at_rest(txn: Transaction) -> None:
+    """Raises: Refused(CONCURRENT_TRANSACTIONS) while a transaction is being ended.
+
+    Before version 2 that is asked after whose transaction it is, since then before it: the producer may have been told
+    of an id that is its own only when the end is complete.
+    """
+    if txn.state in PREPARED:
+        raise Refused(Code.CONCURRENT_TRANSACTIONS)
+
+
 def check_producer(txn: Transaction, producer_id: int, producer_epoch: int) -> None:
-    """Raises: Refused unless it is the producer's, and nothing is being ended."""
+    """Raises: Refused unless it is the producer's."""
     if txn.producer_id != producer_id:
         raise Refused(Code.INVALID_PRODUCER_ID_MAPPING)
     if txn.producer_epoch != producer_epoch:
         raise Refused(Code.PRODUCER_FENCED)
-    if txn.state in PREPARED:
-        raise Refused(Code.CONCURRENT_TRANSACTIONS)
 
 
 def with_partitions(
@@ -266,10 +274,8 @@ def ended(txn: Transaction, ending: Ending, new_producer_id: NewProducerId, now_
 
 
 def _ended_v1(txn: Transaction, ending: Ending, now_ms: int) -> Transaction | None:
-    if txn.producer_id != ending.producer_id:
-        raise Refused(Code.INVALID_PRODUCER_ID_MAPPING)
-    if txn.producer_epoch != ending.epoch:
-        raise Refused(Code.PRODUCER_FENCED)
+    check_producer(txn, ending.producer_id, ending.epoch)
+    check_at_rest(txn)
     if txn.state is State.ONGOING:
         return _prepared(txn, ending.committed, now_ms)
     _check_same_end(txn, ending.committed)
@@ -278,12 +284,7 @@ def _ended_v1(txn: Transaction, ending: Ending, now_ms: int) -> Transaction | No
 
 def _check_same_end(txn: Transaction, committed: bool) -> None:
     """Raises: Refused unless this is the end that the transaction has come to."""
-    prepared, complete = (
-        (State.PREPARE_COMMIT, State.COMPLETE_COMMIT) if committed else (State.PREPARE_ABORT, State.COMPLETE_ABORT)
-    )
-    if txn.state is prepared:
-        raise Refused(Code.CONCURRENT_TRANSACTIONS)
-    if txn.state is not complete:
+    if txn.state is not (State.COMPLETE_COMMIT if committed else State.COMPLETE_ABORT):
         raise Refused(Code.INVALID_TXN_STATE)
 
 
@@ -292,31 +293,24 @@ def _ended_v2(txn: Transaction, ending: Ending, new_producer_id: NewProducerId, 
 
     Nothing may be committed that has not begun, but aborted: the client may not know whether anything of it came here.
     """
+    check_at_rest(txn)
     overflown = (
         txn.previous_producer_id == ending.producer_id and ending.epoch == EPOCH_MAX - 1 and txn.producer_epoch == 0
     )
-    again = overflown or txn.producer_epoch == ending.epoch + 1
+    ended_before = txn.state in (State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
+    again = ended_before and (overflown or txn.producer_epoch == ending.epoch + 1)
     if txn.producer_id != ending.producer_id and not overflown:
         raise Refused(Code.INVALID_PRODUCER_ID_MAPPING)
-    if not _epoch_fits(txn, ending.epoch, again):
+    if not again and ending.epoch != txn.producer_epoch:
         raise Refused(Code.PRODUCER_FENCED)
     if txn.state is State.ONGOING:
         return _prepared_v2(txn, ending.committed, new_producer_id, now_ms)
-    if txn.state in PREPARED or again:
+    if again:
         _check_same_end(txn, ending.committed)
         return None
     if ending.committed:
         raise Refused(Code.INVALID_TXN_STATE)
     return msgspec.structs.replace(_prepared_v2(txn, False, new_producer_id, now_ms), start_ms=now_ms)
-
-
-def _epoch_fits(txn: Transaction, epoch: int, again: bool) -> bool:
-    match txn.state:
-        case State.PREPARE_COMMIT | State.PREPARE_ABORT:
-            return txn.producer_epoch == epoch + 1
-        case State.COMPLETE_COMMIT | State.COMPLETE_ABORT:
-            return again or epoch == txn.producer_epoch
-    return epoch == txn.producer_epoch
 
 
 def _prepared(txn: Transaction, committed: bool, now_ms: int) -> Transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kpybroker.clock import Now
+from kpybroker.coordinators.machines.patterns import compile_pattern
 from kpybroker.coordinators.machines.transaction_events import ListTransactions
 from kpybroker.coordinators.machines.transaction_state import State, TopicPartition, Transaction
 from kpybroker.wire.codes import Code
@@ -48,6 +49,7 @@ def described_error(transactional_id: str, code: Code) -> TransactionState:
 
 def list_transactions(event: ListTransactions, known: Iterable[Transaction], now: Now) -> ListTransactionsResponse:
     """Those that all filters take. Whoever has no transaction has had none since the epoch began: that is old."""
+    pattern = compile_pattern(event.pattern) if event.pattern else None
     listed = [
         ListedTransaction(
             transactional_id=txn.transactional_id, producer_id=txn.producer_id, transaction_state=txn.state.title
@@ -56,6 +58,7 @@ def list_transactions(event: ListTransactions, known: Iterable[Transaction], now
         if (not event.states or txn.state.title in event.states)
         and (not event.producer_ids or txn.producer_id in event.producer_ids)
         and (event.older_than_ms < 0 or now.wall_ms - txn.start_ms > event.older_than_ms)
+        and (pattern is None or pattern.fullmatch(txn.transactional_id) is not None)
     ]
     return ListTransactionsResponse(
         throttle_time_ms=0,

@@ -1,6 +1,6 @@
 """AlterReplicaLogDirs (API 34): move replicas to another data folder of this broker (KIP-113).
 
-A node has one folder: a replica can only be asked to stay where it is.
+An answer without an error says that the move has begun; DescribeLogDirs tells how far it is.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ from kpybroker.wire.messages.alter_replica_log_dirs import (
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
 
-FOLDER_NAME_MAX = 255
-FUTURE_SUFFIX_LENGTH = len(".") + 32 + len("-future")
-"""While a replica moves its folder has a longer name."""
-
 
 async def handle(ctx: Context, request: AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse:
     """Answer each partition by itself; one that is named twice goes to the last folder."""
@@ -36,7 +32,7 @@ async def handle(ctx: Context, request: AlterReplicaLogDirsRequest) -> AlterRepl
     results = {}
     for (topic, index), folder in wanted.items():
         try:
-            _check(ctx, topic, index, folder)
+            ctx.services.moves.ask(topic, index, folder)
             results[topic, index] = Code.NONE
         except Refused as refused:
             results[topic, index] = refused.code
@@ -53,17 +49,6 @@ def refuse(request: AlterReplicaLogDirsRequest, version: int, refused: Refused) 
             for index in topic.partitions
         }
     )
-
-
-def _check(ctx: Context, topic: str, index: int, folder: str) -> None:
-    """Whether a replica can be where it shall be. Raises: Refused."""
-    if len(f"{topic}-{index}") + FUTURE_SUFFIX_LENGTH > FOLDER_NAME_MAX:
-        raise Refused(Code.INVALID_TOPIC_EXCEPTION)
-    if folder != ctx.replicas.log_dir:
-        raise Refused(Code.LOG_DIR_NOT_FOUND)
-    if ctx.replicas.cordoned:
-        raise Refused(Code.INVALID_REPLICA_ASSIGNMENT)
-    _ = ctx.replicas.get(topic, index).log
 
 
 def _response(results: dict[tuple[str, int], Code]) -> AlterReplicaLogDirsResponse:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from kpybroker.cluster.names import INTERNAL_TOPICS
 from kpybroker.security.operations import Operation
-from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.delete_records import (
     DeleteRecordsPartitionResult,
@@ -41,12 +40,10 @@ async def handle(ctx: Context, request: DeleteRecordsRequest) -> DeleteRecordsRe
             results[topic, index] = _delete(ctx, topic, index, offset), Code.NONE
         except Refused as refused:
             results[topic, index] = NOTHING, refused.code
-    if any(code is Code.NONE for _, code in results.values()):
-        try:
-            await ctx.replicas.persist_log_starts()
-        except StorageFailed:
-            failed = NOTHING, Code.KAFKA_STORAGE_ERROR
-            results = {place: failed if code is Code.NONE else (low, code) for place, (low, code) in results.items()}
+    for place in await ctx.replicas.persist_log_starts(
+        [place for place, (_, code) in results.items() if code is Code.NONE]
+    ):
+        results[place] = NOTHING, Code.KAFKA_STORAGE_ERROR
     return _response(results)
 
 

@@ -1,6 +1,6 @@
-"""DescribeLogDirs (API 35): this broker's data folder, and how large the logs in it are (KIP-113).
+"""DescribeLogDirs (API 35): this broker's data folders, and how large the logs in them are (KIP-113).
 
-v3: an error for the whole. v4: the size of the volume, and what of it is free (KIP-827). v5: whether the folder is
+v3: an error for the whole. v4: the size of the volume, and what of it is free (KIP-827). v5: whether a folder is
 cordoned (KIP-1066).
 """
 
@@ -22,6 +22,7 @@ from kpybroker.wire.messages.describe_log_dirs import (
 
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
+    from kpybroker.replication.log_dir import LogDir
 
 
 async def handle(ctx: Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
@@ -31,32 +32,45 @@ async def handle(ctx: Context, request: DescribeLogDirsRequest) -> DescribeLogDi
     here = set(ctx.replicas.assigned())
     if request.topics is not None:
         here &= {(topic.topic, index) for topic in request.topics for index in topic.partitions}
-    folder = ctx.replicas.log_dir
+    results = []
+    for path in ctx.replicas.logs.paths:
+        home = ctx.replicas.logs.dir_at(path)
+        results.append(_failed(path) if home is None else await _describe(ctx, home, here))
+    return DescribeLogDirsResponse(throttle_time_ms=0, error_code=Code.NONE, results=results)
+
+
+def _failed(path: str) -> DescribeLogDirsResult:
+    return DescribeLogDirsResult(error_code=Code.KAFKA_STORAGE_ERROR, log_dir=path, topics=[])
+
+
+async def _describe(ctx: Context, home: LogDir, here: set[tuple[str, int]]) -> DescribeLogDirsResult:
+    logs = ctx.replicas.logs
     try:
-        sizes, room = await ctx.replicas.usage(here)
-    except StorageFailed:
-        result = DescribeLogDirsResult(error_code=Code.KAFKA_STORAGE_ERROR, log_dir=folder, topics=[])
-    else:
-        result = DescribeLogDirsResult(
-            error_code=Code.NONE,
-            log_dir=folder,
-            topics=_topics(sizes),
-            total_bytes=room.total,
-            usable_bytes=room.usable,
-            is_cordoned=_is_cordoned(ctx),
-        )
-    return DescribeLogDirsResponse(throttle_time_ms=0, error_code=Code.NONE, results=[result])
-
-
-def _topics(sizes: dict[tuple[str, int], int]) -> list[DescribeLogDirsTopic]:
-    """A replica that leads lags behind nobody, and none is on its way from another folder."""
+        sizes, room = await logs.usage(home, here)
+    except StorageFailed as failure:
+        logs.trouble.met(f"look at {home.path}", failure)
+        return _failed(home.path)
     topics: dict[str, list[DescribeLogDirsPartition]] = {}
-    for (topic, index), size in sizes.items():
+    for (topic, index), size in sizes.items():  # a replica that leads lags behind nobody
         topics.setdefault(topic, []).append(
             DescribeLogDirsPartition(partition_index=index, partition_size=size, offset_lag=0, is_future_key=False)
         )
-    return [DescribeLogDirsTopic(name=name, partitions=partitions) for name, partitions in topics.items()]
-
-
-def _is_cordoned(ctx: Context) -> bool:
-    return ctx.replicas.cordoned and (ctx.image.features.metadata_version or 0) >= CORDONED_DIRECTORIES_SINCE
+    for topic, index in here & home.futures.keys():
+        copy = home.futures[topic, index]
+        topics.setdefault(topic, []).append(
+            DescribeLogDirsPartition(
+                partition_index=index,
+                partition_size=copy.size_bytes,
+                offset_lag=ctx.replicas.get(topic, index).log.log_end_offset - copy.log_end_offset,
+                is_future_key=True,
+            )
+        )
+    return DescribeLogDirsResult(
+        error_code=Code.NONE,
+        log_dir=home.path,
+        topics=[DescribeLogDirsTopic(name=name, partitions=partitions) for name, partitions in topics.items()],
+        total_bytes=room.total,
+        usable_bytes=room.usable,
+        is_cordoned=logs.cordoned(home.path)
+        and (ctx.image.features.metadata_version or 0) >= CORDONED_DIRECTORIES_SINCE,
+    )

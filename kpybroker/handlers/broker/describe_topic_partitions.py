@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.cluster.image import NO_LEADER
 from kpybroker.cluster.names import INTERNAL_TOPICS, is_valid_topic_name
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
@@ -110,14 +111,11 @@ def _topic(
 
 
 def _partition(ctx: Context, index: int, partition: PartitionImage) -> DescribeTopicPartitionsResponsePartition:
-    code = Code.NONE
-    if ctx.endpoint(partition.leader) is None:
-        broker = ctx.image.brokers.get(partition.leader)
-        code = Code.LEADER_NOT_AVAILABLE if broker is None or broker.fenced else Code.LISTENER_NOT_FOUND
+    """Unlike Metadata this has no error for a partition without a leader: that shows in `leader_id`."""
     return DescribeTopicPartitionsResponsePartition(
-        error_code=code,
+        error_code=Code.NONE,
         partition_index=index,
-        leader_id=partition.leader,
+        leader_id=NO_LEADER if ctx.endpoint(partition.leader) is None else partition.leader,
         leader_epoch=partition.leader_epoch,
         replica_nodes=list(partition.replicas),
         isr_nodes=list(partition.isr),

@@ -96,8 +96,9 @@ def _topic(
             answers.append(_response(asked, found if ctx.version >= EPOCHS_SINCE else found._replace(leader_epoch=-1)))
         except Refused as refused:
             answers.append(_response(asked, NOTHING, refused.code))
-        except StorageFailed:
-            answers.append(_response(asked, NOTHING, Code.KAFKA_STORAGE_ERROR))
+        except StorageFailed as failure:
+            partition = ctx.replicas.get(topic.name, asked.partition_index)
+            answers.append(_response(asked, NOTHING, partition.failed("look up offsets of", failure).code))
         except CorruptRecords:
             answers.append(_response(asked, NOTHING, Code.CORRUPT_MESSAGE))
     return ListOffsetsTopicResponse(name=topic.name, partitions=answers)

@@ -62,6 +62,7 @@ def _end_of_epoch(ctx: Context, topic: str, asked: OffsetForLeaderPartition, rep
         epoch, end_offset = partition.end_of_epoch(asked.leader_epoch) or (UNDEFINED, UNDEFINED)
     except Refused as refused:
         return EpochEndOffset(error_code=refused.code, partition=asked.partition)
-    except StorageFailed:
+    except StorageFailed as failure:
+        ctx.replicas.logs.trouble.met(f"look up epochs of {topic}-{asked.partition}", failure)
         return EpochEndOffset(error_code=Code.KAFKA_STORAGE_ERROR, partition=asked.partition)
     return EpochEndOffset(error_code=Code.NONE, partition=asked.partition, leader_epoch=epoch, end_offset=end_offset)

@@ -1,7 +1,8 @@
 """Produce (API 0): append record batches to partitions that this node leads.
 
 v3: magic 2 and one batch a partition. v7: zstd. v8: which records of a batch were refused (KIP-467). v10: who leads
-instead (KIP-951). v13: topic ids (KIP-516).
+instead (KIP-951). v11: TRANSACTION_ABORTABLE. v12: partitions are taken into the transaction by the first Produce
+(KIP-890). v13: topic ids (KIP-516).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from kpybroker.cluster.names import INTERNAL_TOPICS
+from kpybroker.coordinators.txn_verifier import Place, Support, TxnProducer, Verified
 from kpybroker.handlers.context import CloseConnection
 from kpybroker.security.operations import Operation
 from kpybroker.storage.validation import CODE_OF_FAULT, RecordsRefused
@@ -37,6 +39,8 @@ ADMIN_CLIENT_ID = "__admin_client"
 """The only client that may write to internal topics (Kafka's own tools for moving offsets use it)."""
 ZSTD_SINCE = 7
 LEADER_HINTS_SINCE = 10
+ABORTABLE_SINCE = 11
+ADDS_PARTITIONS_SINCE = 12
 TOPIC_IDS_SINCE = 13
 ATTRIBUTES_AT = 22
 TRANSACTIONAL = 0x10
@@ -50,6 +54,15 @@ WITHOUT_LOG_START = frozenset(
     }
 )
 """Errors of an append that Kafka answers without the log start offset."""
+UNVERIFIABLE = frozenset(
+    {
+        Code.NETWORK_EXCEPTION,
+        Code.COORDINATOR_LOAD_IN_PROGRESS,
+        Code.COORDINATOR_NOT_AVAILABLE,
+        Code.NOT_COORDINATOR,
+    }
+)
+"""What a coordinator may say that a producer does not expect of a partition; NOT_ENOUGH_REPLICAS makes it try again."""
 LOG_OVERHEAD = 12
 """What stands before a batch's own length: less than that is no batch."""
 
@@ -61,10 +74,13 @@ Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int]]"
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
     """Append, wait for acks=all, answer; no answer at all to acks=0."""
     if request.acks not in (-1, 0, 1):
-        return refuse(request, ctx.version, Refused(Code.INVALID_REQUIRED_ACKS))
-    if request.transactional_id is None and _has_transactional(request):
-        return refuse(request, ctx.version, Refused(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
+        raise Refused(Code.INVALID_REQUIRED_ACKS)
     produce = _Produce(ctx, request)
+    if _has_transactional(request):
+        if request.transactional_id is None:
+            raise Refused(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        ctx.require(Operation.WRITE, transactional_id=request.transactional_id)
+        await produce.verify(request.transactional_id)
     responses = [produce.topic(topic) for topic in request.topic_data]
     if produce.waits:
         await produce.wait_replicated(responses)
@@ -84,7 +100,9 @@ def refuse(request: ProduceRequest, version: int, refused: Refused) -> ProduceRe
             TopicProduceResponse(
                 name=topic.name,
                 topic_id=topic.topic_id,
-                partition_responses=[_failed(partition.index, refused.code) for partition in topic.partition_data],
+                partition_responses=[
+                    _failed(partition.index, refused.code, refused.why or None) for partition in topic.partition_data
+                ],
             )
             for topic in request.topic_data
         ]
@@ -100,7 +118,34 @@ class _Produce:
         self.failed = False
         self.waits: Waits = []
         self.endpoints: list[NodeEndpoint] = []
+        self.verified: Verified | None = None
+        """What came of asking the transaction's coordinator; None without a transaction."""
         self.now_ms = ctx.clock.wall_ms()
+
+    async def verify(self, transactional_id: str) -> None:
+        """Ask the transaction's coordinator about the batches in it, as far as nothing else is wrong with them.
+
+        Raises: Refused(INVALID_PRODUCER_ID_MAPPING) if they are not all of one producer.
+        """
+        producers: set[tuple[int, int]] = set()
+        batches: dict[Place, int] = {}
+        for topic in self.request.topic_data:
+            name, refusal = self._name(topic)
+            for data in topic.partition_data if refusal is None else ():
+                try:
+                    header = read_header(self._one_batch(data))
+                except Refused:
+                    continue
+                if header.is_transactional and header.producer_id >= 0:
+                    producers.add((header.producer_id, header.producer_epoch))
+                    batches[name, data.index] = header.base_sequence
+        if len(producers) > 1:
+            why = "Transactional records contained more than one producer ID"
+            raise Refused(Code.INVALID_PRODUCER_ID_MAPPING, why)
+        for producer_id, epoch in producers:
+            producer = TxnProducer(transactional_id, producer_id, epoch, _support(self.ctx.version))
+            self.verified = await self.ctx.services.txn_verifier.ask_patiently(producer, batches)
+        self.now_ms = self.ctx.clock.wall_ms()
 
     def topic(self, topic: TopicProduceData) -> TopicProduceResponse:
         """Append to each partition of one topic."""
@@ -134,8 +179,14 @@ class _Produce:
             records = self._one_batch(data)
         except Refused as refused:
             return self._refused(topic, data.index, refused)
+        guard = None
+        if self.verified is not None:
+            unverified = self.verified.refused.get((topic, data.index))
+            if unverified is not None:
+                return self._unverified(topic, data.index, unverified)
+            guard = self.verified.guards.get((topic, data.index))
         try:
-            appended = partition.append(records, now_ms=self.now_ms)
+            appended = partition.append(records, now_ms=self.now_ms, guard=guard)
         except Refused as refused:
             if refused.code in WITHOUT_LOG_START:
                 return self._refused(topic, data.index, refused)
@@ -175,9 +226,6 @@ class _Produce:
             raise Refused(Code.UNSUPPORTED_COMPRESSION_TYPE)
         if len(records) > header.length:
             raise Refused(Code.INVALID_RECORD, f"{only} exactly one record batch per partition")
-        if header.is_transactional:
-            # Adding partitions to a transaction is not served here yet, so no batch can belong to one.
-            raise Refused(Code.INVALID_TXN_STATE, "Partition was not added to the transaction")
         return records
 
     def _refused(self, topic: str, index: int, refused: Refused) -> PartitionProduceResponse:
@@ -194,6 +242,18 @@ class _Produce:
                         NodeEndpoint(node_id=hint.leader_id, host=endpoint.host, port=endpoint.port, rack=hint.rack)
                     )
         return PartitionProduceResponse(index=index, error_code=refused.code, base_offset=-1, current_leader=leader)
+
+    def _unverified(self, topic: str, index: int, code: Code) -> PartitionProduceResponse:
+        """A batch that can't be said to be in its transaction."""
+        if code is Code.INVALID_TXN_STATE:
+            self.failed = True
+            return _failed(index, code, "Partition was not added to the transaction")
+        ending = code is Code.CONCURRENT_TRANSACTIONS and self.ctx.version < ADDS_PARTITIONS_SINCE
+        if ending or code in UNVERIFIABLE:
+            self.failed = True
+            why = f"Unable to verify the partition has been added to the transaction. Underlying error: {code.name}"
+            return _failed(index, Code.NOT_ENOUGH_REPLICAS, why)
+        return self._refused(topic, index, Refused(code))
 
     async def wait_replicated(self, responses: list[TopicProduceResponse]) -> None:
         """Wait until every append is on all in-sync replicas; those that are not in time answer REQUEST_TIMED_OUT."""
@@ -218,6 +278,12 @@ class _Produce:
             ]
 
 
+def _support(version: int) -> Support:
+    if version >= ADDS_PARTITIONS_SINCE:
+        return Support.VERSION_2
+    return Support.ABORTABLE if version >= ABORTABLE_SINCE else Support.NONE
+
+
 def _has_transactional(request: ProduceRequest) -> bool:
     """Whether any batch claims to belong to a transaction (its low attribute byte says so)."""
     return any(
@@ -229,9 +295,9 @@ def _has_transactional(request: ProduceRequest) -> bool:
     )
 
 
-def _failed(index: int, code: Code) -> PartitionProduceResponse:
+def _failed(index: int, code: Code, why: str | None = None) -> PartitionProduceResponse:
     """An error before anything of the records was looked at."""
-    return PartitionProduceResponse(index=index, error_code=code, base_offset=-1)
+    return PartitionProduceResponse(index=index, error_code=code, base_offset=-1, error_message=why)
 
 
 def _not_appended(index: int, refused: Refused, log_start_offset: int) -> PartitionProduceResponse:

@@ -30,7 +30,8 @@ async def handle(ctx: Context, request: WriteTxnMarkersRequest) -> WriteTxnMarke
     by_producer: dict[int, Codes] = {}
     for marker in request.markers:
         codes = await ctx.services.txn_markers.write(marker)
-        by_producer.setdefault(marker.producer_id, {}).update(codes)
+        if codes:
+            by_producer.setdefault(marker.producer_id, {}).update(codes)
     return _response(by_producer)
 
 

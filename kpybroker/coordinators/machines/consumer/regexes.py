@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from kpybroker.coordinators.machines.patterns import compile_pattern
 from kpybroker.wire.codes import Code, Refused
 
 _FAULTS: Final = {
@@ -39,15 +40,10 @@ def matching(pattern: str, topics: Iterable[str]) -> frozenset[str]:
 
 
 def _compile(pattern: str) -> Any:
-    import re2  # type: ignore[import-untyped]  # only where somebody subscribes so
-
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        said = error.args[0]
-        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        return compile_pattern(pattern)
+    except Refused as refused:
+        text = refused.why or ""
         fault = text if text in _FAULTS else text.rpartition(": ")[0] or text
         fault = next((ours for theirs, ours in _FAULTS.items() if fault.startswith(theirs)), fault.partition(": ")[0])
         raise Refused(

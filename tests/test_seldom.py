@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from kpybroker.server import seldom
-from kpybroker.server.seldom import INTERVAL_S, SeldomLog
+from kpybroker import seldom
+from kpybroker.seldom import INTERVAL_S, SeldomLog
 
 
 class HandClock:

@@ -1,0 +1,1 @@
+"""Read, process, write, exactly once, while processors and the broker are killed: see test_exactly_once.py."""

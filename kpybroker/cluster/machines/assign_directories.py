@@ -1,0 +1,119 @@
+"""AssignReplicasToDirs: a broker says in which of its folders its replicas are (KIP-858).
+
+Where the folder is one that the broker has reported offline, the replica leaves ISR and leadership in the same record;
+a partition without a leader gets one if its replica turns out to be in a folder that is online.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kpybroker.cluster.features import DIRECTORIES_SINCE
+from kpybroker.cluster.image import BrokerImage
+from kpybroker.cluster.machines.brokers import broker_at_epoch
+from kpybroker.cluster.machines.decision import Decision, State
+from kpybroker.cluster.machines.leadership import rules_of
+from kpybroker.cluster.machines.partition_change import change_partition
+from kpybroker.cluster.replay import MetadataRecord
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.assign_replicas_to_dirs import (
+    AssignReplicasToDirsRequest,
+    AssignReplicasToDirsResponse,
+    RequestDirectoryData,
+    RequestPartitionData,
+    RequestTopicData,
+    ResponseDirectoryData,
+    ResponsePartitionData,
+    ResponseTopicData,
+)
+
+
+def assignments_request(
+    broker_id: int, broker_epoch: int, places: Mapping[tuple[bytes, int], bytes]
+) -> AssignReplicasToDirsRequest:
+    """The request that says of each partition (topic id and index) in which directory it is."""
+    directories: dict[bytes, dict[bytes, list[RequestPartitionData]]] = {}
+    for (topic_id, index), directory in places.items():
+        topics = directories.setdefault(directory, {})
+        topics.setdefault(topic_id, []).append(RequestPartitionData(partition_index=index))
+    return AssignReplicasToDirsRequest(
+        broker_id=broker_id,
+        broker_epoch=broker_epoch,
+        directories=[
+            RequestDirectoryData(
+                id=directory,
+                topics=[RequestTopicData(topic_id=topic, partitions=parts) for topic, parts in topics.items()],
+            )
+            for directory, topics in directories.items()
+        ],
+    )
+
+
+def assign_replicas_to_dirs(
+    state: State, request: AssignReplicasToDirsRequest
+) -> Decision[AssignReplicasToDirsResponse]:
+    """Decide an AssignReplicasToDirs request (v0). Raises: Refused(STALE_BROKER_EPOCH, UNSUPPORTED_VERSION)."""
+    if (state.image.features.metadata_version or 0) < DIRECTORIES_SINCE:
+        raise Refused(Code.UNSUPPORTED_VERSION, "Directory assignment is not supported yet.")
+    assignments = _Assignments(state, broker_at_epoch(state.image, request.broker_id, request.broker_epoch))
+    directories = [
+        ResponseDirectoryData(
+            id=directory.id,
+            topics=[
+                ResponseTopicData(
+                    topic_id=topic.topic_id,
+                    partitions=[
+                        ResponsePartitionData(
+                            partition_index=each.partition_index,
+                            error_code=assignments.assign(topic.topic_id, each.partition_index, directory.id),
+                        )
+                        for each in topic.partitions
+                    ],
+                )
+                for topic in directory.topics
+            ],
+        )
+        for directory in request.directories
+    ]
+    response = AssignReplicasToDirsResponse(throttle_time_ms=0, error_code=Code.NONE, directories=directories)
+    return Decision(assignments.records, response)
+
+
+class _Assignments:
+    """The assignments of one request."""
+
+    def __init__(self, state: State, broker: BrokerImage) -> None:
+        self._state = state
+        self._broker = broker
+        self._configs = state.configs
+        self.records: list[MetadataRecord] = []
+
+    def assign(self, topic_id: bytes, index: int, directory: bytes) -> Code:
+        """Record where one replica is; the error code of that."""
+        topic = self._state.image.topics.by_id.get(topic_id)
+        if topic is None:
+            return Code.UNKNOWN_TOPIC_ID
+        partition = topic.partitions.get(index)
+        if partition is None:
+            return Code.UNKNOWN_TOPIC_OR_PARTITION
+        broker = self._broker
+        if broker.id not in partition.replicas:
+            return Code.NOT_LEADER_OR_FOLLOWER
+        directories = dict(zip(partition.replicas, partition.directories, strict=True))
+        directories[broker.id] = directory
+        online = broker.has_online_directory(directory)
+        record = change_partition(
+            partition,
+            rules_of(self._state, self._configs, topic, self._acceptable),
+            topic_id=topic_id,
+            index=index,
+            isr=partition.isr if online else [replica for replica in partition.isr if replica != broker.id],
+            directories=directories,
+        )
+        if record is not None:
+            self.records.append(record)
+        return Code.NONE
+
+    def _acceptable(self, broker_id: int) -> bool:
+        broker = self._state.image.brokers.get(broker_id)
+        return broker is not None and broker.active

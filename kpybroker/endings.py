@@ -1,0 +1,49 @@
+"""How a node may end before it is told to: it can't start, or it can't go on. Each is told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kpybroker.cluster.errors import MetadataError
+from kpybroker.replication.folder_failures import NoFolderLeft
+from kpybroker.storage.errors import DataDirRefused, StorageFailed
+from kpybroker.wire.codes import Refused
+
+
+class StartupFailed(Exception):
+    """The node can't start; the text is one line for whoever started it."""
+
+
+class NodeFailed(Exception):
+    """The node can't go on; the text is one line for whoever started it."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """What keeps a node from starting is told in one line."""
+    try:
+        yield
+    except (DataDirRefused, MetadataError, StorageFailed) as failure:
+        raise StartupFailed(str(failure)) from failure
+    except Refused as refused:
+        raise StartupFailed(refused.message) from refused
+
+
+@contextmanager
+def last_line() -> Iterator[None]:
+    """What ends a node that was running is told in one line."""
+    try:
+        yield
+    except* (NoFolderLeft, StorageFailed) as group:
+        why = next(_leaves(group))
+        raise NodeFailed(str(why) if isinstance(why, NoFolderLeft) else f"the node can't go on: {why}") from why
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    """The exceptions of a group, those of groups within it included."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
