@@ -242,9 +242,9 @@ def test_other_clients_stay_classic(driver: Driver, broker: BrokerUnderTest) -> 
         assert modern.type() == "classic"
 
 
-def test_tools(quick: ChildBroker, tool_host: ToolHost, request: pytest.FixtureRequest) -> None:
+def test_tools(quick: ChildBroker, tools: ToolHost, request: pytest.FixtureRequest) -> None:
     """What kafka-consumer-groups and kafka-groups print is what they print of Apache Kafka."""
-    tools = Tools(tool_host, quick.address)
+    kafka = Tools(tools, quick.address)
     world = World(quick.address)
     world.until(lambda: world.raw(ApiKey.FIND_COORDINATOR, 3, key="any", key_type=0).error_code == 0)
     party = ConsumerParty(world, 1, "tools", consumer_session_timeout_ms="60000")
@@ -271,15 +271,15 @@ def test_tools(quick: ChildBroker, tool_host: ToolHost, request: pytest.FixtureR
         "delete offsets": (CONSUMER_GROUPS, "--delete-offsets", *group, "--topic", topic),
         "reset": (CONSUMER_GROUPS, "--reset-offsets", *group, "--topic", topic, "--to-earliest", "--dry-run"),
     }
-    found = {name: _shown(tools, world, *arguments) for name, arguments in runs.items()}
+    found = {name: _shown(kafka, world, *arguments) for name, arguments in runs.items()}
     two.tell()
     one.tell()
     one.tell()
     two.tell()
-    found |= {f"{name}, stable": _shown(tools, world, *runs[name]) for name in ("offsets", "members verbose", "state")}
+    found |= {f"{name}, stable": _shown(kafka, world, *runs[name]) for name in ("offsets", "members verbose", "state")}
     one.leave()
     two.leave()
-    found |= {f"{name}, empty": _shown(tools, world, *runs[name]) for name in ("offsets", "members", "state", "delete")}
+    found |= {f"{name}, empty": _shown(kafka, world, *runs[name]) for name in ("offsets", "members", "state", "delete")}
     world.close()
     if request.config.getoption("--rewrite-answers"):
         assert quick.kind == "kafka", "the answers are Apache Kafka's"
