@@ -17,7 +17,6 @@ from kpybroker.storage.errors import CorruptFile, StorageFailed
 from kpybroker.storage.files import Buffer, Files, OpenFile
 from kpybroker.storage.flush import sync_paths
 from kpybroker.storage.names import DELETED, LOG, OFFSET_INDEX, SEGMENT_FILES, TIME_INDEX, TXN_INDEX, file_name
-from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex
 from kpybroker.storage.open_segments import OpenSegments, open_file
 from kpybroker.storage.recent import Recent
@@ -175,8 +174,7 @@ class Segment:
         return self._shared
 
     def _has_opened(self, file: OpenFile) -> None:
-        self._shared = SharedFile(file)
-        self.used = True
+        self._shared, self.used = SharedFile(file), True
         if self.open_segments is not None:
             self.open_segments.opened(self)
 
@@ -214,8 +212,7 @@ class Segment:
     def largest_timestamp(self) -> int:
         """The greatest timestamp of its records, or when the file was last written if they have none.
 
-        What retention by time goes by; asked of a segment not in use, it reads the end of the time index only. Raises:
-        StorageFailed.
+        Retention by time goes by it. Of a segment not in use the end of the time index is read. Raises: StorageFailed.
         """
         if not self._times_known:
             try:
@@ -356,7 +353,7 @@ class Segment:
     def index_bytes(self) -> int:
         """Length of the offset index's file as far as it is used; for a segment not in use, of the file."""
         if self._indexed:
-            return len(self.offset_index) * OFFSET_ENTRY_BYTES
+            return len(self.offset_index) * self.offset_index.file.entry_bytes
         path = self.path(OFFSET_INDEX)
         return self._files.size(path) if self._files.exists(path) else 0
 
