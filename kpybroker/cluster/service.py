@@ -41,6 +41,7 @@ from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
+from kpybroker.wire.codes import Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
 from kpybroker.wire.messages.broker_registration import (
@@ -105,6 +106,8 @@ class Cluster:
         self._controller_endpoint = controller_endpoint
         self._cordoned = cordoned
         self._offline: list[bytes] = []
+        self._untold = trio.Event()
+        """Set when the controller could not be told of the data folders."""
         self._policy = policy
         self._clock = clock
         self._ids = ids
@@ -214,6 +217,7 @@ class Cluster:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_forever)
+                nursery.start_soon(self._tell_again_forever)
                 nursery.start_soon(self._snapshot_forever)
         except BaseException as error:
             self.controller.fail(error)
@@ -340,7 +344,19 @@ class Cluster:
     def _tell_directories(self) -> None:
         broker = self._log.image.brokers.get(self.node_id)
         if self._is_registered and broker is not None and broker.active:
-            self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+            try:
+                self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+            except Refused as refused:
+                log.error("the controller could not be told of the data folders now: %s", refused.message)
+                self._untold.set()
+
+    async def _tell_again_forever(self) -> None:
+        """What the controller could not write down, for want of room, it is told again."""
+        while True:
+            await self._untold.wait()
+            self._untold = trio.Event()
+            await trio.sleep(COMMIT_AGAIN_S)
+            self._tell_directories()
 
     async def assign_directories(self, places: Mapping[tuple[bytes, int], bytes]) -> None:
         """Have the metadata say in which folders this node's replicas are, by topic id and partition (KIP-858).
