@@ -57,6 +57,8 @@ COMMIT_AGAIN_S = 1.0
 """How long a commit waits for which there was no room, or no descriptor."""
 SNAPSHOT_AGAIN_S = 30.0
 """The same of a snapshot."""
+TELL_AGAIN_S = 5.0
+"""When the controller is told again of this node's data folders."""
 
 Change = Callable[[Delta, ClusterImage], None]
 """What a listener is: told what changed and the image after it."""
@@ -106,14 +108,13 @@ class Cluster:
         self._controller_endpoint = controller_endpoint
         self._cordoned = cordoned
         self._offline: list[bytes] = []
-        self._untold = trio.Event()
-        """Set when the controller could not be told of the data folders."""
         self._policy = policy
         self._clock = clock
         self._ids = ids
         self._in_worker = in_worker
         self._listeners: list[Change] = []
         self._committed = trio.Event()
+        self._untold = trio.Event()
         self._counted_bytes = 0
 
     @classmethod
@@ -217,8 +218,8 @@ class Cluster:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_forever)
-                nursery.start_soon(self._tell_again_forever)
                 nursery.start_soon(self._snapshot_forever)
+                nursery.start_soon(self._tell_again)
         except BaseException as error:
             self.controller.fail(error)
             raise
@@ -342,20 +343,21 @@ class Cluster:
         self._tell_directories()
 
     def _tell_directories(self) -> None:
+        """Now, or as soon as the controller can write it down."""
         broker = self._log.image.brokers.get(self.node_id)
         if self._is_registered and broker is not None and broker.active:
             try:
                 self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
             except Refused as refused:
-                log.error("the controller could not be told of the data folders now: %s", refused.message)
+                log.warning("the controller cannot be told of the data folders now: %s", refused.message)
                 self._untold.set()
 
-    async def _tell_again_forever(self) -> None:
-        """What the controller could not write down, for want of room, it is told again."""
+    async def _tell_again(self) -> None:
+        """Tell the controller what it could not be told, until cancelled."""
         while True:
             await self._untold.wait()
+            await trio.sleep(TELL_AGAIN_S)
             self._untold = trio.Event()
-            await trio.sleep(COMMIT_AGAIN_S)
             self._tell_directories()
 
     async def assign_directories(self, places: Mapping[tuple[bytes, int], bytes]) -> None:

@@ -195,7 +195,13 @@ class Logs:
         moving = []
         for each in list(self.dirs):
             try:
-                for folder in each.data_dir.partitions():
+                folders = each.data_dir.partitions()
+                each.keep(
+                    (folder.topic, folder.partition)
+                    for folder in folders
+                    if folder.kind in (FolderKind.CURRENT, FolderKind.FUTURE)
+                )
+                for folder in folders:
                     place = folder.topic, folder.partition
                     if folder.kind is FolderKind.DELETED:
                         self.doom(folder.path, 0)

@@ -141,7 +141,7 @@ async def test_reserved_directories(directory, online):
 
 async def test_a_controller_without_room_is_told_again(monkeypatch):
     """The folder fails while the disk with the metadata is full."""
-    monkeypatch.setattr(service, "COMMIT_AGAIN_S", 0)
+    monkeypatch.setattr(service, "TELL_AGAIN_S", 0)
     disk = FaultyFiles()
     async with running(disk) as cluster:
         await create(cluster, "t")
