@@ -85,6 +85,10 @@ class Door(Protocol):
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         ...
 
+    async def send_answers(self) -> None:
+        """Send the answers to earlier requests: a Produce that waits for anything else than `wait` does so first."""
+        ...
+
     async def wait_answer(self, answer: Answer) -> None:
         """Return when `answer` has come. Raises: CloseConnection when the peer leaves first."""
         ...

@@ -126,7 +126,7 @@ class Connection:
     async def _next_frame(self) -> memoryview | None:
         """The next request, None after the last one; before anything is waited for, answers are sent.
 
-        Only Produce is carried out before earlier answers are on their way: it waits nowhere but at `wait`.
+        Only Produce is carried out before earlier answers are on their way: it has them sent before it waits.
         Raises: WireError, PeerGone.
         """
         self._in_a_row += 1
@@ -152,7 +152,8 @@ class Connection:
             finally:
                 self._release(replies)
 
-    async def _send_before_waiting(self) -> None:
+    async def send_answers(self) -> None:
+        """Send what is not sent yet to earlier requests, so that it does not wait for what this one waits for."""
         try:
             await self._send()
         except PeerGone:  # the handler that waits goes on, and nobody hears of it
@@ -187,7 +188,7 @@ class Connection:
         """Wait for `event`, at most `limit_s` seconds and no longer than the peer stays; whether it happened."""
         if event.is_set() or limit_s <= 0:
             return event.is_set()
-        await self._send_before_waiting()
+        await self.send_answers()
         if not self._at_end:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_on, nursery.cancel_scope)
@@ -201,7 +202,7 @@ class Connection:
 
         Members of large groups wait all at once, so here is no second task: this one reads on, and the answer stops it.
         """
-        await self._send_before_waiting()
+        await self.send_answers()
         with trio.CancelScope() as scope:
             answer.wake = scope.cancel
             while not answer.answered:

@@ -142,6 +142,8 @@ class _Produce:
         if len(producers) > 1:
             why = "Transactional records contained more than one producer ID"
             raise Refused(Code.INVALID_PRODUCER_ID_MAPPING, why)
+        if producers:
+            await self.ctx.connection.send_answers()
         for producer_id, epoch in producers:
             producer = TxnProducer(transactional_id, producer_id, epoch, _support(self.ctx.version))
             self.verified = await self.ctx.services.txn_verifier.ask_patiently(producer, batches)
