@@ -92,7 +92,9 @@ def timeline_order(keys: Collection[str], most: int = 0) -> list[str]:
         signed = number - (1 << 32) if number >> 31 else number
         return (signed * _FIBONACCI & _LONG) >> shift
 
-    return sorted(reversed(list(keys)), key=slot)
+    ordered = list(keys)
+    ordered.reverse()
+    return sorted(ordered, key=slot)
 
 
 def copied_numbers(numbers: Collection[int]) -> list[int]:

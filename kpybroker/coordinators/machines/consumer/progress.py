@@ -50,10 +50,13 @@ class Progress(ConsumerGroupsState):
     def advance(self, change: Change, now: Now, *, bump: bool) -> tuple[int, bool]:
         """Raise the group epoch if `bump` says so or the group's topics have changed.
 
-        Returns the epoch, and whether all members subscribe to the same.
+        Returns the epoch, and whether all members subscribe to the same; that is not looked into where there is
+        nothing to assign, as in most heartbeats.
         """
         group, before, after = change.group, change.before, change.after
         if not bump and not self.metadata_expired(group, now):
+            if group.assignment_epoch >= group.epoch:
+                return group.epoch, True
             return group.epoch, is_homogeneous(group.regexes, group.subscriptions, len(group.members))
         subscriptions = group.subscriptions_if(before, after)
         metadata_hash = self.topics.hash_of(subscriptions.topics)
