@@ -359,8 +359,9 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="kpybroker-bench-", dir=options.folder) as folder:
         clock = time.process_time if options.cpu else time.perf_counter
         bench = Bench(Path(folder), options.mb * 1_000_000, options.rounds, clock)
+        kind = "CPU time" if options.cpu else "time"
         print(
-            f"{options.mb} MB, {options.rounds} rounds, medians{', of CPU time' * options.cpu}; load {os.getloadavg()[0]:.1f} at the start\n"
+            f"{options.mb} MB, {options.rounds} rounds, medians, {kind}; load {os.getloadavg()[0]:.1f} at the start\n"
         )
         for name in ("append", "read", "recovery", "compaction"):
             if options.only in (None, name):
