@@ -79,9 +79,6 @@ from kpybroker.wire.messages.offset_delete import OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchResponseGroup
 from kpybroker.wire.schema import Message
 
-GROUP_NOT_FOUND_SINCE = 9
-"""The version of OffsetCommit that says when a group is not there; before, its generation is illegal."""
-
 _CLEAN_UP = ("clean-up",)
 
 
@@ -345,7 +342,11 @@ class GroupShard:
             return foreign.commit_fault(event.request, event.version)
         if event.request.generation_id_or_member_epoch < 0:
             return None
-        return Code.GROUP_ID_NOT_FOUND if event.version >= GROUP_NOT_FOUND_SINCE else Code.ILLEGAL_GENERATION
+        return (
+            Code.GROUP_ID_NOT_FOUND
+            if event.version >= offset_requests.GROUP_NOT_FOUND_SINCE
+            else Code.ILLEGAL_GENERATION
+        )
 
     def _commit_txn_offsets(self, event: CommitTxnOffsets, now: Now, out: Effects) -> None:
         request = event.request
