@@ -56,6 +56,7 @@ from kpybroker.coordinators.machines.replies import (
     commit_error,
     instead_of,
     join_error,
+    leave_unknown,
     sync_error,
     txn_commit_error,
 )
@@ -73,7 +74,6 @@ from kpybroker.wire.internal.group_records import (
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatResponse
-from kpybroker.wire.messages.leave_group import LeaveGroupResponse, MemberResponse
 from kpybroker.wire.messages.list_groups import ListGroupsResponse
 from kpybroker.wire.messages.offset_delete import OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchResponseGroup
@@ -301,15 +301,7 @@ class GroupShard:
         if event.request.group_id in self.consumers.groups:
             self.consumers.leave(event, now, out)
             return
-        members = [
-            MemberResponse(
-                member_id=member.member_id,
-                group_instance_id=member.group_instance_id,
-                error_code=Code.UNKNOWN_MEMBER_ID,
-            )
-            for member in event.request.members
-        ]
-        out.replies.append((event.token, LeaveGroupResponse(error_code=Code.NONE, members=members)))
+        out.replies.append((event.token, leave_unknown(event.request)))
 
     def _consumer_heartbeat(self, event: ConsumerHeartbeat, now: Now, out: Effects) -> None:
         self.consumers.heartbeat(event, now, out)
