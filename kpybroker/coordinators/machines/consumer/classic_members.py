@@ -243,7 +243,7 @@ class ClassicMembers(Heartbeats):
 
 
 def _modern_id(new_member_id: str) -> str:
-    """The UUID of a classic member's new id, as members of consumer groups are named; an id of another form as it is."""
+    """The UUID of a classic member's new id, as members of consumer groups are named; another id as it is."""
     try:
         return uuid_text(bytes.fromhex(new_member_id[-36:].replace("-", "")))
     except ValueError:
