@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.listeners import SecurityProtocol, parse_address
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"[0-9a-zA-Z\-%._:]*")
 """What Kafka takes for a host name or an address."""
+
+
+ASSIGNOR_CLASSES = "org.apache.kafka.coordinator.group.assignor"
+CONSUMER_ASSIGNORS: Final = {
+    "uniform": "uniform",
+    "range": "range",
+    f"{ASSIGNOR_CLASSES}.UniformAssignor": "uniform",
+    f"{ASSIGNOR_CLASSES}.RangeAssignor": "range",
+}
+"""The assignors of consumer groups by what they may be called: by their names, or by Kafka's classes."""
 
 
 def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
@@ -82,6 +92,9 @@ def _check_groups(config: BrokerConfig) -> None:
             ):
                 if not fits:
                     raise ConfigError(f"{name} must be {side} than or equal to {bound}")
+    for assignor in config.group_consumer_assignors:
+        if assignor not in CONSUMER_ASSIGNORS:
+            raise ConfigError(f"group.consumer.assignors: there is no assignor {assignor!r}")
 
 
 def per_address_overrides(text: str) -> dict[str, int]:

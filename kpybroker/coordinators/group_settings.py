@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from kpybroker.cluster.image import ClusterImage, ResourceType
 from kpybroker.config import BrokerConfig
+from kpybroker.config.checks import CONSUMER_ASSIGNORS
 from kpybroker.coordinators.machines.consumer.assignors import Assignor
 from kpybroker.coordinators.machines.consumer.settings import (
     ConsumerGroupSettings,
@@ -14,15 +15,9 @@ from kpybroker.coordinators.machines.consumer.settings import (
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
 
-_CLASSES = {
-    "org.apache.kafka.coordinator.group.assignor.UniformAssignor": Assignor.UNIFORM,
-    "org.apache.kafka.coordinator.group.assignor.RangeAssignor": Assignor.RANGE,
-}
-"""The assignors may be named by Kafka's classes, too."""
-
 
 def group_settings(config: BrokerConfig, image: ClusterImage) -> GroupSettings:
-    """The settings of all groups. Raises: ValueError for an assignor that is not there."""
+    """The settings of all groups."""
     return GroupSettings(
         session_timeout_ms_min=config.group_min_session_timeout_ms,
         session_timeout_ms_max=config.group_max_session_timeout_ms,
@@ -37,7 +32,7 @@ def group_settings(config: BrokerConfig, image: ClusterImage) -> GroupSettings:
 
 
 def consumer_group_settings(config: BrokerConfig, image: ClusterImage) -> ConsumerGroupSettings:
-    """The settings of consumer groups, those that groups have of their own included. Raises: ValueError."""
+    """The settings of consumer groups, those that groups have of their own included."""
     times = ConsumerGroupTimes(
         session_timeout_ms=config.group_consumer_session_timeout_ms,
         heartbeat_interval_ms=config.group_consumer_heartbeat_interval_ms,
@@ -51,17 +46,11 @@ def consumer_group_settings(config: BrokerConfig, image: ClusterImage) -> Consum
     return ConsumerGroupSettings(
         times=times,
         members_max=config.group_consumer_max_size,
-        assignors=tuple(assignors(config.group_consumer_assignors)),
+        assignors=tuple(Assignor(CONSUMER_ASSIGNORS[name]) for name in config.group_consumer_assignors),
         migration=MigrationPolicy(config.group_consumer_migration_policy.lower()),
         regex_refresh_interval_ms=config.group_consumer_regex_refresh_interval_ms,
         groups={group_id: each for group_id, each in own.items() if each != times},
     )
-
-
-def assignors(names: Iterable[str]) -> Iterable[Assignor]:
-    """The assignors of these names. Raises: ValueError."""
-    for name in names:
-        yield _CLASSES.get(name) or Assignor(name)
 
 
 def _own_times(times: ConsumerGroupTimes, configs: Mapping[str, str]) -> ConsumerGroupTimes:

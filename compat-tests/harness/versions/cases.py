@@ -182,6 +182,7 @@ CASES: Final = {
     "consumers-commit": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.consumers_commit),
     "consumers-offsets-and-deletion": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.offsets_and_deletion),
     "what-consumers-write": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.what_consumers_write),
+    "consumers-in-a-transaction": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.in_a_transaction, since=1),
     "consumers-patterns": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.patterns, since=1),
     "consumers-new-topics-match": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.new_topics_match, since=1),
     "consumers-described": Case(ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_cases.described),

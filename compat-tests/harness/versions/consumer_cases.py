@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.versions.consumer_party import LEAVE_FOR_A_WHILE, ConsumerParty
 from harness.versions.offset_cases import records_of
+from harness.versions.txn_actor import TxnActor
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.primitives import ZERO_UUID
@@ -540,3 +541,41 @@ def what_consumers_write(world: World, version: int) -> Answer:
     again.leave()
     world.ask(ApiKey.DELETE_GROUPS, 2, groups_names=[party.group_id])
     return records_of(world, party.group_id)
+
+
+def in_a_transaction(world: World, version: int) -> Answer:
+    """Offsets of consumers committed in a transaction: by member and epoch, an older one included (KIP-1251)."""
+    actor = TxnActor(world, f"modern-txn-{version}", 12)
+    party = ConsumerParty(world, version, "modern-txn")
+    one, two = party.consumer("one", actor.topic), party.consumer("two", actor.topic)
+    one.join()
+    actor.init()
+    before = one.epoch
+
+    def of(member_id: str, epoch: int, *indexes: int) -> Answer:
+        offsets = [(index, 4) for index in indexes]
+        who = {"member_id": member_id, "generation_id_or_member_epoch": epoch}
+        return actor.commit_offsets(5, party.group_id, *offsets, **who)
+
+    answers = {
+        "the member": of("one", before, 0, 1),
+        "nobody": of("", -1, 0),
+        "an epoch of nobody": of("", before, 0),
+        "a stranger": of("two", before, 0),
+        "ahead": of("one", before + 1, 0),
+        "behind": of("one", before - 1, 0),
+        "no epoch": of("one", -1, 0),
+    }
+    two.join()
+    _settle([one, two])
+    kept, given = one.owned[0]["partitions"], two.owned[0]["partitions"]
+    answers |= {
+        "what it kept, behind": of("one", before, *kept),
+        "what it gave up, behind": of("one", before, *given),
+        "what the other has got, behind": of("two", before, *given),
+        "stable offsets": one.committed(actor.topic, 0, 1, version=9),
+    }
+    actor.end(committed=True)
+    answers["committed"] = one.committed(actor.topic, 0, 1)
+    actor.end(committed=False)
+    return answers

@@ -1,4 +1,4 @@
-"""Groups whose protocol is not spoken here yet: consumer (KIP-848), share (KIP-932) and Streams groups (KIP-1071).
+"""Groups whose protocol is not spoken here yet: share groups (KIP-932) and Streams groups (KIP-1071).
 
 Another coordinator left their records in the log. They are kept as they are: nothing of them is ever expired, rewritten
 or tidied away behind their owner's back. Only what is asked for outright ends such a group: a DeleteGroups, or a
@@ -14,18 +14,6 @@ from typing import TypeVar
 
 from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.codes import Code
-from kpybroker.wire.internal.consumer_group_records import (
-    ConsumerGroupCurrentMemberAssignmentKey,
-    ConsumerGroupCurrentMemberAssignmentValue,
-    ConsumerGroupMemberMetadataKey,
-    ConsumerGroupMemberMetadataValue,
-    ConsumerGroupMetadataKey,
-    ConsumerGroupMetadataValue,
-    ConsumerGroupRegularExpressionKey,
-    ConsumerGroupRegularExpressionValue,
-    ConsumerGroupTargetAssignmentMetadataKey,
-    ConsumerGroupTargetAssignmentMetadataValue,
-)
 from kpybroker.wire.internal.share_group_records import (
     ShareGroupMemberMetadataKey,
     ShareGroupMemberMetadataValue,
@@ -68,11 +56,11 @@ _TYPES = dict.fromkeys((3, 4, 5, 6, 7, 8, 16), GroupType.CONSUMER)
 _TYPES |= dict.fromkeys((9, 10, 11, 12, 13, 14, 15), GroupType.SHARE)
 _TYPES |= dict.fromkeys((17, 18, 19, 20, 21, 22, 23), GroupType.STREAMS)
 
-_MemberValue = ConsumerGroupMemberMetadataValue | ShareGroupMemberMetadataValue | StreamsGroupMemberMetadataValue
-_CurrentValue = ConsumerGroupCurrentMemberAssignmentValue | StreamsGroupCurrentMemberAssignmentValue
+_MemberValue = ShareGroupMemberMetadataValue | StreamsGroupMemberMetadataValue
+_CurrentValue = StreamsGroupCurrentMemberAssignmentValue
 
-_SETTLED = {GroupType.CONSUMER: 0, GroupType.STREAMS: 1}
-"""The number of the member state "Stable"."""
+_SETTLED = 1
+"""The number of the member state "Stable" of Streams groups."""
 
 
 def type_of(key: Message) -> GroupType | None:
@@ -103,36 +91,18 @@ class ForeignGroup:
             self.records[key] = value
         match key, value:
             case (
-                (
-                    ConsumerGroupMemberMetadataKey(member_id=member_id)
-                    | ShareGroupMemberMetadataKey(member_id=member_id)
-                    | StreamsGroupMemberMetadataKey(member_id=member_id)
-                ),
-                (
-                    ConsumerGroupMemberMetadataValue()
-                    | ShareGroupMemberMetadataValue()
-                    | StreamsGroupMemberMetadataValue()
-                    | None
-                ),
+                (ShareGroupMemberMetadataKey(member_id=member_id) | StreamsGroupMemberMetadataKey(member_id=member_id)),
+                (ShareGroupMemberMetadataValue() | StreamsGroupMemberMetadataValue() | None),
             ):
                 _set(self._members, member_id, value)
             case (
-                (
-                    ConsumerGroupCurrentMemberAssignmentKey(member_id=member_id)
-                    | StreamsGroupCurrentMemberAssignmentKey(member_id=member_id)
-                ),
-                ConsumerGroupCurrentMemberAssignmentValue() | StreamsGroupCurrentMemberAssignmentValue() | None,
+                StreamsGroupCurrentMemberAssignmentKey(member_id=member_id),
+                StreamsGroupCurrentMemberAssignmentValue() | None,
             ):
                 _set(self._assignments, member_id, value)
-            case (
-                ConsumerGroupMetadataKey() | StreamsGroupMetadataKey(),
-                ConsumerGroupMetadataValue() | StreamsGroupMetadataValue(),
-            ):
+            case StreamsGroupMetadataKey(), StreamsGroupMetadataValue():
                 self._epoch = value.epoch
-            case (
-                ConsumerGroupTargetAssignmentMetadataKey() | StreamsGroupTargetAssignmentMetadataKey(),
-                ConsumerGroupTargetAssignmentMetadataValue() | StreamsGroupTargetAssignmentMetadataValue(),
-            ):
+            case StreamsGroupTargetAssignmentMetadataKey(), StreamsGroupTargetAssignmentMetadataValue():
                 self._assignment_epoch = value.assignment_epoch
             case StreamsGroupTopologyKey(), StreamsGroupTopologyValue() | None:
                 self._topology = value
@@ -150,7 +120,7 @@ class ForeignGroup:
             return "Empty"
         if self.type is GroupType.SHARE:
             return "Stable"
-        if self.type is GroupType.STREAMS and self._topology is None:
+        if self._topology is None:
             return "NotReady"
         if self._epoch > self._assignment_epoch:
             return "Assigning"
@@ -160,7 +130,7 @@ class ForeignGroup:
         assignment = self._assignments.get(member_id)
         return (
             assignment is not None
-            and assignment.state == _SETTLED[self.type]
+            and assignment.state == _SETTLED
             and assignment.member_epoch == self._assignment_epoch
         )
 
@@ -171,16 +141,9 @@ class ForeignGroup:
 
     def subscribes(self, topic: str) -> bool:
         """Whether its members consume the topic."""
-        if self._topology is not None:
-            return not self.is_empty and any(topic in part.source_topics for part in self._topology.subtopologies)
-        for member in self._members.values():
-            if isinstance(member, ConsumerGroupMemberMetadataValue) and topic in member.subscribed_topic_names:
-                return True
-        return any(
-            isinstance(value, ConsumerGroupRegularExpressionValue) and topic in value.topics
-            for key, value in self.records.items()
-            if isinstance(key, ConsumerGroupRegularExpressionKey)
-        )
+        if self._topology is None or self.is_empty:
+            return False
+        return any(topic in part.source_topics for part in self._topology.subtopologies)
 
     def commit_fault(self, request: OffsetCommitRequest, version: int) -> Code | None:
         """Why the group takes no offsets from this sender; share groups have none to commit."""
@@ -191,7 +154,7 @@ class ForeignGroup:
             return None
         if request.member_id not in self._members:
             return Code.UNKNOWN_MEMBER_ID
-        if version < MEMBER_EPOCHS_SINCE and not self._is_classic(request.member_id):
+        if version < MEMBER_EPOCHS_SINCE:
             return Code.UNSUPPORTED_VERSION
         return self._epoch_fault(request.member_id, epoch)
 
@@ -223,12 +186,7 @@ class ForeignGroup:
         assignment = self._assignments.get(member_id)
         if epoch == (0 if assignment is None else assignment.member_epoch):
             return None
-        return Code.ILLEGAL_GENERATION if self._is_classic(member_id) else Code.STALE_MEMBER_EPOCH
-
-    def _is_classic(self, member_id: str) -> bool:
-        """Whether it is a classic member of a consumer group: they mix while a group is upgraded."""
-        member = self._members[member_id]
-        return isinstance(member, ConsumerGroupMemberMetadataValue) and member.classic_member_metadata is not None
+        return Code.STALE_MEMBER_EPOCH
 
     def delete_fault(self) -> Code | None:
         """Why the group can't be deleted: it has members, or state of share partitions that would have to go."""

@@ -45,6 +45,8 @@ from kpybroker.wire.messages.txn_offset_commit import (
 )
 from kpybroker.wire.primitives import ZERO_UUID
 
+GROUP_NOT_FOUND_SINCE = 9
+"""The version of OffsetCommit that says when a group is not there; before, its generation is illegal."""
 NO_RETENTION = -1
 NO_TIMESTAMP = -1
 NO_OFFSET = -1

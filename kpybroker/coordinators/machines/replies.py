@@ -11,7 +11,7 @@ from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGr
 from kpybroker.wire.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatResponse
 from kpybroker.wire.messages.join_group import JoinGroupResponse
-from kpybroker.wire.messages.leave_group import LeaveGroupResponse
+from kpybroker.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberResponse
 from kpybroker.wire.messages.list_groups import ListGroupsResponse
 from kpybroker.wire.messages.offset_commit import (
     OffsetCommitRequestTopic,
@@ -52,6 +52,19 @@ def sync_error(code: Code) -> SyncGroupResponse:
 def leave_error(code: Code) -> LeaveGroupResponse:
     """A whole LeaveGroup refused."""
     return LeaveGroupResponse(error_code=code)
+
+
+def leave_unknown(request: LeaveGroupRequest) -> LeaveGroupResponse:
+    """A LeaveGroup of members of whom nothing is known."""
+    members = [
+        MemberResponse(
+            member_id=member.member_id,
+            group_instance_id=member.group_instance_id,
+            error_code=Code.UNKNOWN_MEMBER_ID,
+        )
+        for member in request.members
+    ]
+    return LeaveGroupResponse(error_code=Code.NONE, members=members)
 
 
 def consumer_heartbeat_error(code: Code, message: str | None = None) -> ConsumerGroupHeartbeatResponse:

@@ -52,7 +52,13 @@ from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupTyp
 from kpybroker.coordinators.machines.group_records import group_tombstone, modern_offset
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
-from kpybroker.coordinators.machines.replies import commit_error, instead_of, join_error, sync_error
+from kpybroker.coordinators.machines.replies import (
+    commit_error,
+    instead_of,
+    join_error,
+    leave_unknown,
+    sync_error,
+)
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.framing import decode_group_record
@@ -67,14 +73,10 @@ from kpybroker.wire.internal.group_records import (
 from kpybroker.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from kpybroker.wire.messages.describe_groups import DescribeGroupsResponse
 from kpybroker.wire.messages.heartbeat import HeartbeatResponse
-from kpybroker.wire.messages.leave_group import LeaveGroupResponse, MemberResponse
 from kpybroker.wire.messages.list_groups import ListGroupsResponse
 from kpybroker.wire.messages.offset_delete import OffsetDeleteResponse
 from kpybroker.wire.messages.offset_fetch import OffsetFetchResponseGroup
 from kpybroker.wire.schema import Message
-
-GROUP_NOT_FOUND_SINCE = 9
-"""The version of OffsetCommit that says when a group is not there; before, its generation is illegal."""
 
 _CLEAN_UP = ("clean-up",)
 
@@ -298,15 +300,7 @@ class GroupShard:
         if event.request.group_id in self.consumers.groups:
             self.consumers.leave(event, now, out)
             return
-        members = [
-            MemberResponse(
-                member_id=member.member_id,
-                group_instance_id=member.group_instance_id,
-                error_code=Code.UNKNOWN_MEMBER_ID,
-            )
-            for member in event.request.members
-        ]
-        out.replies.append((event.token, LeaveGroupResponse(error_code=Code.NONE, members=members)))
+        out.replies.append((event.token, leave_unknown(event.request)))
 
     def _consumer_heartbeat(self, event: ConsumerHeartbeat, now: Now, out: Effects) -> None:
         self.consumers.heartbeat(event, now, out)
@@ -339,7 +333,11 @@ class GroupShard:
             return foreign.commit_fault(event.request, event.version)
         if event.request.generation_id_or_member_epoch < 0:
             return None
-        return Code.GROUP_ID_NOT_FOUND if event.version >= GROUP_NOT_FOUND_SINCE else Code.ILLEGAL_GENERATION
+        return (
+            Code.GROUP_ID_NOT_FOUND
+            if event.version >= offset_requests.GROUP_NOT_FOUND_SINCE
+            else Code.ILLEGAL_GENERATION
+        )
 
     def _commit_txn_offsets(self, event: CommitTxnOffsets, now: Now, out: Effects) -> None:
         request = event.request

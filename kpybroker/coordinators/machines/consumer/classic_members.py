@@ -243,8 +243,11 @@ class ClassicMembers(Heartbeats):
 
 
 def _modern_id(new_member_id: str) -> str:
-    """The UUID of a classic member's new id, as members of consumer groups are named."""
-    return uuid_text(bytes.fromhex(new_member_id[-36:].replace("-", "")))
+    """The UUID of a classic member's new id, as members of consumer groups are named; another id as it is."""
+    try:
+        return uuid_text(bytes.fromhex(new_member_id[-36:].replace("-", "")))
+    except ValueError:
+        return new_member_id
 
 
 def _joined(member: ConsumerMember, event: JoinGroup, subscription: ConsumerProtocolSubscription) -> ConsumerMember:
