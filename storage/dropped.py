@@ -66,7 +66,7 @@ def is_torn(file: OpenFile, position: int, end: int) -> bool:
 
     It is cut short, or ends in the zeros of a preallocated file or of pages that a crash of the machine lost.
     """
-    used = used_bytes(file, position, end)
+    used = _used(file, position, end)
     if used == position:
         return True
     if used - position > _TORN_BYTES_MAX:
@@ -80,7 +80,7 @@ def is_torn(file: OpenFile, position: int, end: int) -> bool:
     return header.length > there and not _has_batch(data, header.base_offset)
 
 
-def used_bytes(file: OpenFile, position: int, end: int) -> int:
+def _used(file: OpenFile, position: int, end: int) -> int:
     """Where the zeros begin in which the bytes up to `end` end."""
     used = position
     while position < end:

@@ -122,8 +122,8 @@ class LogFiles:
             return active
         if active is not None:
             active.settle()
-            if self.recovery_point >= base_offset:  # no flush would come by it any more
-                self._owed += [active.path(LOG), *active.unsynced_indexes()]
+            if self.recovery_point >= base_offset:  # no flush comes by it any more, and no recovery
+                sync_paths(self._files, [active.path(LOG), *active.unsynced_indexes()], [self.directory])
         self._write_snapshot(base_offset)
         return self._add_segment(base_offset, now_ms)
 

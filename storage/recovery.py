@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from kpybroker.storage.batches import end_marker, scan
-from kpybroker.storage.dropped import set_aside, used_bytes
+from kpybroker.storage.dropped import set_aside
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Buffer, Files
 from kpybroker.storage.leader_epochs import LeaderEpochs
@@ -50,8 +50,6 @@ def recover(
     first = max(segments.floor(recovery_point), 0)
     start = max(log_start_offset, segments.bases[0])
     load_producers(segments, snapshots, producers, start, segments.bases[first], now_ms)
-    if first:
-        _check_rolled(segments.all[first - 1], index_interval_bytes)
     todo = segments.all[first:]
     end = segments.bases[first]
     for done, segment in enumerate(todo):
@@ -110,30 +108,6 @@ def recover_segment(
     segment.settle()
     producers.end_offset = end
     return end, valid
-
-
-def _check_rolled(segment: Segment, index_interval_bytes: int) -> None:
-    """See to a segment that was rolled when it was flushed already: what that changed may be lost with the power.
-
-    Without the last entry of its time index it would pass for older than it is; and a preallocated file may have its
-    zeros back. Raises: StorageFailed.
-    """
-    shared = segment.file
-    newest, offset = segment.time_index.last
-    position, complete = segment.offset_index.lookup(offset), True
-    try:
-        for at, header in segment.headers(position):
-            position = at + header.length
-            complete = complete and header.max_timestamp <= newest
-    except CorruptRecords as error:
-        if used_bytes(shared.file, position, segment.size) > position:
-            _log.warning("%s: %s", shared.file.path, error)
-            return
-        segment.cut(position)
-        complete = False
-    if not complete:
-        _log.warning("%s was not completed; rebuilding its indexes", shared.file.path)
-        segment.rebuild_indexes(index_interval_bytes)
 
 
 def _take_epoch(epochs: LeaderEpochs, header: BatchHeader, newest: int) -> int:

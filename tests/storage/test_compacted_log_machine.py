@@ -346,6 +346,7 @@ class CompactedLogMachine(RuleBasedStateMachine):
         if not hasattr(self, "log"):
             return
         self._follow()
+        self.log.retention(self.now - 10**6, self.end)  # segments below the start were perhaps never synced
         for segment in self.log.segments:
             segment.file  # noqa: B018 - rebuilds indexes that are lost
         self.log.close()
