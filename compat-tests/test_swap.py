@@ -50,12 +50,15 @@ TOPICS: dict[str, dict[str, str]] = {
     "overridden": {"max.message.bytes": "2000000", "retention.ms": "-1", "flush.messages": "3", "preallocate": "true"},
     "empty": {},
     "shared": {},
+    "streamed": {},
     "txn-compacted": SMALL | {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": NEVER},
     "txn-trimmed": SMALL,
     "txn-open": {},
 }
 COMPACTED = ("compacted", "both")
-WRITTEN_ON = [name for name in TOPICS if name not in ("trimmed", "empty", "shared") and not name.startswith("txn-")]
+WRITTEN_ON = [
+    name for name in TOPICS if name not in ("trimmed", "empty", "shared", "streamed") and not name.startswith("txn-")
+]
 LIMIT_S = 60.0
 
 
@@ -135,13 +138,15 @@ def test_there_and_back_again(
     directory = Directory(kind, tmp_path, tools, java_clients)
     with directory.ours("stop", log_retention_check_interval_ms="100") as world:
         write_everything(directory, world)
+        transactions(directory.clients, world.address, "first")
         left = take(world.address)
     assert flaws(tools, directory.data_dir) == []
 
     with directory.kafka("stop") as (world, foreign):
         assert differences(left, take(world.address)) == []
-        foreign.make("shared")
-        transactions(directory.clients, world.address)
+        foreign.make("shared", "streamed")
+        transactions(directory.clients, world.address, "second")
+        open_transaction(directory.clients, world.address)
         write_on(directory, world)
         for topic in COMPACTED:
             rewrite(directory, world, topic)
@@ -333,9 +338,9 @@ def compact(directory: Directory, world: World, topic: str) -> None:
 # ---- transactions, by the Java producer ----
 
 
-def transactions(clients: JavaClients, address: str) -> None:
-    """Committed and aborted ones in turn in two topics, and one that is left open."""
-    with clients.producer(address, transactional_id="steady", transaction_timeout_ms=900_000) as producer:
+def transactions(clients: JavaClients, address: str, transactional_id: str) -> None:
+    """Committed and aborted ones in turn, in two topics and for a group's offsets."""
+    with clients.producer(address, transactional_id=transactional_id, transaction_timeout_ms=900_000) as producer:
         producer.initTransactions()
         for number in range(30):
             producer.beginTransaction()
@@ -345,10 +350,17 @@ def transactions(clients: JavaClients, address: str) -> None:
                         topic, f"k{key}".encode(), f"{number} {key} ".encode() * 10
                     )
                     producer.send(record)
+            offsets = {clients.partition("segments", 0): clients.consumer_api.OffsetAndMetadata(number)}
+            group = clients.consumer_api.ConsumerGroupMetadata(f"group of {transactional_id}")
+            producer.sendOffsetsToTransaction(offsets, group)
             if number % 3 == 1:
                 producer.abortTransaction()
             else:
                 producer.commitTransaction()
+
+
+def open_transaction(clients: JavaClients, address: str) -> None:
+    """One that nobody ends."""
     producer = clients.open_producer(address, transactional_id="left open", transaction_timeout_ms=900_000)
     producer.initTransactions()
     producer.beginTransaction()
@@ -389,6 +401,7 @@ def tidy_what_kafka_wrote(directory: Directory, world: World, before: Picture) -
     kept = [record for record in before.topics["txn-trimmed"].committed_records[0] if record[0] >= start]
     assert after.topics["txn-trimmed"].committed_records[0] == kept
     assert after.groups.keys() == before.groups.keys()
+    assert after.groups["group of second"] == before.groups["group of second"] == {("segments", 0): (29, "")}
 
 
 def latest(picture: Picture, topic: str) -> dict[bytes, Any]:

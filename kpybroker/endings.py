@@ -27,20 +27,30 @@ def one_line() -> Iterator[None]:
     except (DataDirRefused, MetadataError, StorageFailed) as failure:
         raise StartupFailed(str(failure)) from failure
     except Refused as refused:
-        raise StartupFailed(refused.message) from refused
+        cause = refused.__cause__  # of "The controller failed."
+        raise StartupFailed(str(cause) if isinstance(cause, StorageFailed) else refused.message) from refused
 
 
 @contextmanager
 def last_line() -> Iterator[None]:
-    """What ends a node that was running is told in one line."""
+    """What ends a node that was running is told in one line; if it was still starting, that is no other reason."""
     try:
         yield
-    except* (NoFolderLeft, StorageFailed) as group:
-        why = next(_leaves(group))
-        raise NodeFailed(str(why) if isinstance(why, NoFolderLeft) else f"the node can't go on: {why}") from why
+    except (NoFolderLeft, StorageFailed) as why:
+        raise _failed(why) from why
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        reasons = [each for each in leaves if isinstance(each, NoFolderLeft | StorageFailed)]
+        if not reasons or any(not isinstance(each, NoFolderLeft | StorageFailed | StartupFailed) for each in leaves):
+            raise
+        raise _failed(reasons[0]) from reasons[0]
 
 
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+def _failed(why: NoFolderLeft | StorageFailed) -> NodeFailed:
+    return NodeFailed(str(why) if isinstance(why, NoFolderLeft) else f"the node can't go on: {why}")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     """The exceptions of a group, those of groups within it included."""
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):

@@ -10,6 +10,10 @@ written.
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import BatchHeader
 
+QUESTIONS_MAX = 10_000
+"""Producers of one log that may be asked about at once; beyond, the oldest question is forgotten. Ours alone: Kafka
+keeps them all for a day, whoever asks."""
+
 
 class Guard:
     """Stands for one question to the coordinator; only its identity counts."""
@@ -50,6 +54,8 @@ class Verifications:
         """
         known = self.by_producer.get(producer_id)
         if known is None:
+            if len(self.by_producer) >= QUESTIONS_MAX:
+                del self.by_producer[next(iter(self.by_producer))]
             known = self.by_producer[producer_id] = Verification(now_ms, epoch, sequence, bumps_epoch=bumps_epoch)
         elif epoch > known.epoch:
             known.epoch, known.lowest_sequence = epoch, sequence

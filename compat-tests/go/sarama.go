@@ -23,11 +23,12 @@ var saramaCodecs = map[string]sarama.CompressionCodec{
 type saramaDriver struct {
 	address string
 	members map[string]*saramaMember
+	open    map[string]sarama.SyncProducer // those with an open transaction, by the test's names for them
 }
 
 func saramaOperations(address string) map[string]operation {
 	sarama.Logger = log.New(io.Discard, "", 0)
-	s := &saramaDriver{address: address, members: map[string]*saramaMember{}}
+	s := &saramaDriver{address: address, members: map[string]*saramaMember{}, open: map[string]sarama.SyncProducer{}}
 	return map[string]operation{
 		"hello": func(Request) (any, error) {
 			codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -35,6 +36,8 @@ func saramaOperations(address string) map[string]operation {
 		},
 		"produce":              s.produce,
 		"read":                 s.read,
+		"begin":                s.begin,
+		"end":                  s.end,
 		"join":                 s.join,
 		"look":                 s.look,
 		"commit":               s.commit,

@@ -45,6 +45,7 @@ TOLD = {
     "share groups' states": "sharing",
     "consumer groups": "modern",
     "consumer groups' states": "modern",
+    "streams groups": "streaming",
     "features": "share.version",
     "transactions": "Ongoing",
 }
@@ -73,6 +74,7 @@ class Foreign:
     """The tools, for one broker."""
 
     def __init__(self, tools: ToolHost, clients: JavaClients, address: str, sasl_address: str, folder: Path) -> None:
+        self._host = tools
         self._tools = Tools(tools, address)
         self._clients = clients
         self._address = address
@@ -89,8 +91,8 @@ class Foreign:
             "sasl.jaas.config": f'{JAAS} username="{user}" password="{password}"{more};',
         }
 
-    def make(self, topic: str) -> None:
-        """Put all of it into the broker; a share group and a consumer group read `topic`."""
+    def make(self, topic: str, target: str) -> None:
+        """Put all of it into the broker; groups of each type read `topic`, and Streams writes to `target`."""
         self._acls()
         self._users_and_quotas()
         self._configs(
@@ -99,6 +101,7 @@ class Foreign:
         self._token("--create", "--max-life-time-period", "-1", "--renewer-principal", "User:bob")
         self._share(topic)
         self._consume(topic)
+        self._stream(topic, target)
 
     def _acls(self) -> None:
         add = self._tools.out
@@ -139,6 +142,15 @@ class Foreign:
             consumer.subscribe([topic])
             self._clients.read(consumer, 5)
             consumer.commitSync()
+
+    def _stream(self, topic: str, target: str) -> None:
+        """A word count by the streams protocol."""
+        state = str(self._config.parent / "streams")
+        arguments = (self._address, "streaming", state, topic, target, "at_least_once", "streams")
+        application = self._host.start("WordCount", *arguments)
+        assert self._host.wait_for_lines([application], 2, 60), "REBALANCING, RUNNING"
+        application.stop()
+        application.result(60)
 
     def listing(self) -> dict[str, list[str]]:
         """What the tools tell; lines and words are sorted, as the tools go through hash tables."""

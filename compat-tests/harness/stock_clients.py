@@ -168,9 +168,7 @@ CLIENTS: Final = {
         StockClient(
             name="kafka-python",
             command=_python("kafka-python"),
-            has=EVERYTHING
-            - TRANSACTIONS
-            - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
+            has=EVERYTHING - {"replace_configs", "alter_quotas", "describe_quotas", "end_offset_of_epoch"},
         ),
         StockClient(
             name="confluent-kafka",
@@ -189,6 +187,7 @@ CLIENTS: Final = {
             has=RECORDS
             | GROUPS
             | TOPICS
+            | TRANSACTIONS
             | {"create_partitions", "describe_cluster", "describe_configs", "replace_configs"}
             | {"list_groups", "describe_group", "group_offsets", "delete_records"},
         ),
@@ -216,7 +215,6 @@ CLIENTS: Final = {
             name="sarama",
             command=_go("sarama"),
             has=EVERYTHING
-            - TRANSACTIONS
             - {"alter_reassignments", "describe_producers", "list_config_resources", "update_features"}
             - {"describe_quorum", "end_offset_of_epoch", "alter_replica_log_dirs"},
             takes={"list_topics": "DescribeConfigs"},

@@ -23,8 +23,8 @@ import org.apache.kafka.streams.kstream.Produced;
  * Counts the words of a topic's values into another topic: Kafka Streams with a repartition topic, a state store and its
  * changelog, at least once or, as a sixth argument may say, exactly once.
  *
- * Arguments: bootstrap servers, application id, state directory, topic to read, topic to write, processing guarantee.
- * Writes each state that it comes to, and runs until it is stopped.
+ * Arguments: bootstrap servers, application id, state directory, topic to read, topic to write, processing guarantee,
+ * group protocol ("classic" unless it is told). Writes each state that it comes to, and runs until it is stopped.
  */
 public final class WordCount {
     private WordCount() {
@@ -61,7 +61,10 @@ public final class WordCount {
         settings.put(StreamsConfig.CLIENT_ID_CONFIG, "java-streams");
         settings.put(StreamsConfig.STATE_DIR_CONFIG, args[2]);
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, args.length > 5 ? args[5] : StreamsConfig.AT_LEAST_ONCE);
-        settings.put(StreamsConfig.consumerPrefix("session.timeout.ms"), 6000);
+        settings.put(StreamsConfig.GROUP_PROTOCOL_CONFIG, args.length > 6 ? args[6] : "classic");
+        if (args.length <= 6) {
+            settings.put(StreamsConfig.consumerPrefix("session.timeout.ms"), 6000);
+        }
         settings.put(StreamsConfig.producerPrefix("transaction.timeout.ms"), 10000);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 500);

@@ -71,6 +71,8 @@ class Client:
     def __init__(self, address: str) -> None:
         self._address = address
         self._members: dict[str, Member] = {}
+        self._producers: dict[str, AIOKafkaProducer] = {}
+        """Those with an open transaction, by the test's names for them."""
         self._made: AIOKafkaAdminClient | None = None
 
     async def produce(self, *, topic: str, codec: str, idempotent: bool, partitions: int, records: list[Any]) -> None:
@@ -92,6 +94,33 @@ class Client:
                 for number, record in enumerate(records)
             ]
             await asyncio.gather(*sent)
+
+    async def begin(
+        self, *, producer: str, transactional_id: str, topic: str, partitions: int, records: list[Any]
+    ) -> None:
+        made = AIOKafkaProducer(bootstrap_servers=self._address, transactional_id=transactional_id)
+        await made.start()
+        await made.begin_transaction()
+        sent = [
+            await made.send(
+                topic, key=record["key"].encode(), value=record["value"].encode(), partition=number % partitions
+            )
+            for number, record in enumerate(records)
+        ]
+        await asyncio.gather(*sent)
+        self._producers[producer] = made
+
+    async def end(
+        self, *, producer: str, committed: bool, group: str = "", topic: str = "", offsets: dict[str, int] | None = None
+    ) -> None:
+        made = self._producers.pop(producer)
+        try:
+            if offsets is not None:
+                places = {TopicPartition(topic, int(partition)): offset for partition, offset in offsets.items()}
+                await made.send_offsets_to_transaction(places, group)
+            await (made.commit_transaction() if committed else made.abort_transaction())
+        finally:
+            await made.stop()
 
     async def read(self, *, topic: str, partitions: int, count: int) -> list[Any]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self._address, auto_offset_reset="earliest")

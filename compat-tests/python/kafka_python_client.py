@@ -21,6 +21,7 @@ def operations(address: str) -> dict[str, Any]:
         "hello": lambda: {"version": kafka.__version__, "codecs": ["none", "gzip", "snappy", "lz4", "zstd"]},
         "produce": partial(produce, address),
         "read": partial(read, address),
+        **Transactions(address).operations(),
         **member_operations(partial(KafkaPythonPolled, address)),
         **administration(address),
     }
@@ -54,6 +55,44 @@ def produce(address: str, *, topic: str, codec: str, idempotent: bool, partition
             future.get(timeout=LIMIT_S)
     finally:
         producer.close()
+
+
+class Transactions:
+    """Producers with an open transaction, by the test's names for them."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._producers: dict[str, KafkaProducer] = {}
+
+    def operations(self) -> dict[str, Any]:
+        return {"begin": self.begin, "end": self.end}
+
+    def begin(self, *, producer: str, transactional_id: str, topic: str, partitions: int, records: list[Any]) -> None:
+        made = KafkaProducer(bootstrap_servers=self._address, transactional_id=transactional_id)
+        made.init_transactions()
+        made.begin_transaction()
+        for number, record in enumerate(records):
+            made.send(topic, key=record["key"].encode(), value=record["value"].encode(), partition=number % partitions)
+        made.flush(timeout=LIMIT_S)
+        self._producers[producer] = made
+
+    def end(
+        self, *, producer: str, committed: bool, group: str = "", topic: str = "", offsets: dict[str, int] | None = None
+    ) -> None:
+        made = self._producers.pop(producer)
+        try:
+            if offsets is not None:
+                places = {
+                    TopicPartition(topic, int(partition)): OffsetAndMetadata(offset, "", -1)
+                    for partition, offset in offsets.items()
+                }
+                made.send_offsets_to_transaction(places, group)
+            if committed:
+                made.commit_transaction()
+            else:
+                made.abort_transaction()
+        finally:
+            made.close(timeout=5)
 
 
 def read(address: str, *, topic: str, partitions: int, count: int) -> list[Any]:

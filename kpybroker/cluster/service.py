@@ -41,6 +41,7 @@ from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
+from kpybroker.wire.codes import Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
 from kpybroker.wire.messages.broker_registration import (
@@ -56,6 +57,8 @@ COMMIT_AGAIN_S = 1.0
 """How long a commit waits for which there was no room, or no descriptor."""
 SNAPSHOT_AGAIN_S = 30.0
 """The same of a snapshot."""
+TELL_AGAIN_S = 5.0
+"""When the controller is told again of this node's data folders."""
 
 Change = Callable[[Delta, ClusterImage], None]
 """What a listener is: told what changed and the image after it."""
@@ -111,6 +114,7 @@ class Cluster:
         self._in_worker = in_worker
         self._listeners: list[Change] = []
         self._committed = trio.Event()
+        self._untold = trio.Event()
         self._counted_bytes = 0
 
     @classmethod
@@ -215,6 +219,7 @@ class Cluster:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_forever)
                 nursery.start_soon(self._snapshot_forever)
+                nursery.start_soon(self._tell_again)
         except BaseException as error:
             self.controller.fail(error)
             raise
@@ -338,9 +343,22 @@ class Cluster:
         self._tell_directories()
 
     def _tell_directories(self) -> None:
+        """Now, or as soon as the controller can write it down."""
         broker = self._log.image.brokers.get(self.node_id)
         if self._is_registered and broker is not None and broker.active:
-            self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+            try:
+                self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
+            except Refused as refused:
+                log.warning("the controller cannot be told of the data folders now: %s", refused.message)
+                self._untold.set()
+
+    async def _tell_again(self) -> None:
+        """Tell the controller what it could not be told, until cancelled."""
+        while True:
+            await self._untold.wait()
+            await trio.sleep(TELL_AGAIN_S)
+            self._untold = trio.Event()
+            self._tell_directories()
 
     async def assign_directories(self, places: Mapping[tuple[bytes, int], bytes]) -> None:
         """Have the metadata say in which folders this node's replicas are, by topic id and partition (KIP-858).

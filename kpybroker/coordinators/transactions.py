@@ -43,13 +43,16 @@ COMMIT_TIMEOUT_S = 30.0
 """How long an answer waits for its record to be replicated. Kafka gives it the transaction's own timeout."""
 RETRY_S = 0.1
 """How long the writer of markers rests before it tries again what has failed."""
+PATIENCE_S = 0.01
+"""How long the answer to EndTxn waits for the markers. A producer that hears earlier begins its next transaction, is
+told CONCURRENT_TRANSACTIONS, and rests for longer than this."""
 
 
 class MarkerSender(Protocol):
     """Has markers written into partitions, wherever their leaders are."""
 
     async def write(self, marker: WritableTxnMarker) -> Mapping[TopicPartition, Code]:
-        """What became of the marker in each of its partitions."""
+        """What became of the marker in each of its partitions. Raises: Refused if it is the same in all."""
         ...
 
 
@@ -73,6 +76,8 @@ class Transactions(Coordinator[TransactionShard]):
         self._new_producer_id = new_producer_id
         self._sender = sender
         self._is_known = is_known
+        self._completing: dict[str, trio.Event] = {}
+        """Prepared transactions whose markers are being written, and what happens when they are complete."""
 
     def reconfigure(self, settings: TransactionSettings) -> None:
         """Other settings are in force."""
@@ -151,7 +156,10 @@ class Transactions(Coordinator[TransactionShard]):
         return verified.codes
 
     async def end(self, request: EndTxnRequest, *, version: int) -> Outcome:
-        """EndTxn: answered when the decision is safe; markers follow. Since version 5 with the next id and epoch."""
+        """EndTxn: answered when the decision is safe; for the markers it waits a moment only.
+
+        Since version 5 the answer has the next id and epoch.
+        """
         client_version = TRANSACTION_VERSION_2 if version >= EPOCH_BUMPED_SINCE else 0
         ending = Ending(request.producer_id, request.producer_epoch, request.committed, client_version)
         if not request.transactional_id:
@@ -160,7 +168,12 @@ class Transactions(Coordinator[TransactionShard]):
         def event(new_producer_id: int | None, token: Waiter) -> events.Event:
             return events.EndTransaction(request.transactional_id, ending, new_producer_id, token)
 
-        return await self._outcome(request.transactional_id, event)
+        outcome = await self._outcome(request.transactional_id, event)
+        complete = self._completing.get(request.transactional_id)
+        if outcome.code is Code.NONE and complete is not None:
+            with trio.move_on_after(PATIENCE_S):
+                await complete.wait()
+        return outcome
 
     async def _outcome(self, transactional_id: str, event: Callable[[int | None, Waiter], events.Event]) -> Outcome:
         """Ask; if the decision needs another producer id, get one and ask again."""
@@ -227,8 +240,9 @@ class Transactions(Coordinator[TransactionShard]):
     def _act(self, shard: Shard[TransactionShard], action: Any) -> None:
         match action:
             case events.WriteMarkers(transactional_id=transactional_id):
-                complete = partial(self._complete, shard, transactional_id, shard.end_offset)
-                self.start(complete, f"markers of {transactional_id}")
+                complete = self._completing[transactional_id] = trio.Event()
+                task = partial(self._complete, shard, transactional_id, shard.end_offset, complete)
+                self.start(task, f"markers of {transactional_id}")
             case events.NeedProducerId(transactional_id=transactional_id):
                 self.start(partial(self._abort, shard, transactional_id), f"abort of {transactional_id}")
 
@@ -241,8 +255,18 @@ class Transactions(Coordinator[TransactionShard]):
         if shard.state is ShardState.ACTIVE:
             shard.perform(events.AbortTimedOut(transactional_id, new_producer_id))
 
-    async def _complete(self, shard: Shard[TransactionShard], transactional_id: str, end_offset: int) -> None:
+    async def _complete(
+        self, shard: Shard[TransactionShard], transactional_id: str, end_offset: int, complete: trio.Event
+    ) -> None:
         """Have the markers of a prepared transaction written until it is complete, or somebody else's."""
+        try:
+            await self._write_markers(shard, transactional_id, end_offset)
+        finally:
+            complete.set()
+            if self._completing.get(transactional_id) is complete:
+                del self._completing[transactional_id]
+
+    async def _write_markers(self, shard: Shard[TransactionShard], transactional_id: str, end_offset: int) -> None:
         if end_offset > shard.log.high_watermark:
             try:
                 await shard.log.wait_high_watermark(end_offset)
@@ -277,4 +301,8 @@ class Transactions(Coordinator[TransactionShard]):
             coordinator_epoch=coordinator_epoch,
             transaction_version=markers.transaction_version,
         )
-        return {**codes, **await self._sender.write(marker)}
+        try:
+            return {**codes, **await self._sender.write(marker)}
+        except Refused as refusal:
+            asked = [(topic.name, index) for topic in marker.topics for index in topic.partition_indexes]
+            return {**codes, **dict.fromkeys(asked, refusal.code)}

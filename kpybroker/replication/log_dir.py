@@ -5,7 +5,7 @@ Whatever waits for the disk runs in a worker thread, on files that the event loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -118,8 +118,19 @@ class LogDir:
 
     def forget(self, topic: str, index: int) -> None:
         """Leave a partition out of the checkpoints."""
-        for offsets in (self._recovery_points, self._log_starts, self._high_watermarks, self._cleaned):
+        for offsets in self._checkpoints:
             offsets.pop((topic, index), None)
+
+    def keep(self, there: Iterable[TopicPartition]) -> None:
+        """Leave all other partitions out of the checkpoints: their deletion was the last thing before a crash."""
+        mine = set(there)
+        for offsets in self._checkpoints:
+            for place in offsets.keys() - mine:
+                del offsets[place]
+
+    @property
+    def _checkpoints(self) -> tuple[dict[TopicPartition, int], ...]:
+        return self._recovery_points, self._log_starts, self._high_watermarks, self._cleaned
 
     def fail(self, failure: StorageFailed) -> None:
         """Take it offline: none of its logs can be used any more, and others may have the directory."""

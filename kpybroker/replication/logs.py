@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -25,7 +24,6 @@ from kpybroker.replication.disk_trouble import DiskTrouble
 from kpybroker.replication.log_dir import LogDir
 from kpybroker.storage.data_dir import FolderKind
 from kpybroker.storage.errors import DataDirRefused, FolderOffline, StorageFailed
-from kpybroker.storage.open_segments import OpenSegments
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
@@ -41,19 +39,8 @@ REMOVE_AGAIN_MS = 60_000
 """When what could not be removed is tried again."""
 PREFERENCES_MAX = 10_000
 """Directories that are remembered for partitions which this node does not have yet; the oldest are forgotten."""
-OPEN_SEGMENTS_MAX = 2000
-"""Segment files that are kept open; fewer where the system allows fewer."""
 
 TopicPartition = tuple[str, int]
-
-
-class Folder(NamedTuple):
-    """A data directory that is handed to `Logs`."""
-
-    data_dir: DataDir
-    id: bytes
-    clean: bool
-    """Its last user closed every log."""
 
 
 class Logs:
@@ -61,7 +48,7 @@ class Logs:
 
     def __init__(
         self,
-        folders: Sequence[Folder],
+        dirs: Sequence[LogDir],
         files: Files,
         clock: Clock,
         ids: Ids,
@@ -78,9 +65,7 @@ class Logs:
         self._clock = clock
         self._ids = ids
         self._cordons = cordons
-        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        segments = OpenSegments(min(OPEN_SEGMENTS_MAX, allowed // 2))
-        self.dirs = [LogDir(each.data_dir, each.id, files, clock, segments, clean=each.clean) for each in folders]
+        self.dirs = list(dirs)
         """Those that are online."""
         self.offline = list(offline)
         """The paths of the others."""
@@ -210,7 +195,13 @@ class Logs:
         moving = []
         for each in list(self.dirs):
             try:
-                for folder in each.data_dir.partitions():
+                folders = each.data_dir.partitions()
+                each.keep(
+                    (folder.topic, folder.partition)
+                    for folder in folders
+                    if folder.kind in (FolderKind.CURRENT, FolderKind.FUTURE)
+                )
+                for folder in folders:
                     place = folder.topic, folder.partition
                     if folder.kind is FolderKind.DELETED:
                         self.doom(folder.path, 0)

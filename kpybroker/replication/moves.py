@@ -229,6 +229,7 @@ class Moves:
                 return
             self._retire(source, partition, current)
             source.data_dir.sync()
+        partition.replace_log(copy, high_watermark=copy.log_end_offset)
         self._put_in_place(partition, home, copy)
         log.info("%s was moved to %s", partition, home.path)
 
@@ -240,6 +241,8 @@ class Moves:
                 try:
                     if move.former is None:
                         await self._prepare(move)
+                        if not self._current(move):  # it was called off while nothing could be cancelled
+                            return
                         self._switch(move)
                     with trio.CancelScope(shield=True):
                         await self._finish(move)
@@ -260,6 +263,7 @@ class Moves:
         while not await self._copy_more(move, inline=False):
             pass
         await self._flush(move)
+        await trio.lowlevel.checkpoint_if_cancelled()
         partition = move.partition
         await self._assignments.add(partition.topic_id, partition.index, move.target.id).wait()
         move.assigned = True
@@ -291,6 +295,7 @@ class Moves:
             else:
                 await self._pace.wait(len(found.region))
                 data = await trio.to_thread.run_sync(found.region.read)
+                await trio.lowlevel.checkpoint_if_cancelled()  # a thread is waited for, whether it is or not
         finally:
             found.region.release()
         base_offset = int.from_bytes(data[:8], "big")
@@ -354,7 +359,6 @@ class Moves:
         copy.move_to(home.data_dir.folder(*place))
         copy.producers.name = str(partition)
         home.open_logs[place] = copy
-        partition.replace_log(copy)
         self._replicas.placed(*place, partition.topic_id)
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kpybroker.replication.logs import Folder, Logs
+from kpybroker.replication.log_dir import LogDir
+from kpybroker.replication.logs import Logs
+from kpybroker.storage.open_segments import OpenSegments
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
     from kpybroker.ids import Ids
-    from kpybroker.storage.data_dir import CleanStop, DataDir
+    from kpybroker.storage.data_dir import DataDir
     from kpybroker.storage.data_dirs import DataDirs
     from kpybroker.storage.files import Files
 
 UNKNOWN_EPOCH = -1
+OPEN_SEGMENTS_MAX = 2000
+"""Segment files that are kept open; fewer where the system allows fewer."""
 
 
 def open_logs(
@@ -32,18 +37,18 @@ def open_logs(
 
     Their clean-shutdown markers are gone afterwards. `paths`: the order of log.dirs. Raises: StorageFailed.
     """
-    folders = []
-    epochs = {UNKNOWN_EPOCH} if dirs.offline else set()
-    left: dict[DataDir, CleanStop | None] = {}
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    segments = OpenSegments(min(OPEN_SEGMENTS_MAX, allowed // 2))
+    opened: list[LogDir] = []
+    epochs: set[int] = set()
 
-    def look(data_dir: DataDir) -> None:
-        left[data_dir] = data_dir.take_clean_stop()
+    def take(data_dir: DataDir) -> None:
+        left = data_dir.take_clean_stop()
+        epochs.add(UNKNOWN_EPOCH if left is None else left.broker_epoch)
+        directory_id = directory_ids[data_dir.path]
+        opened.append(LogDir(data_dir, directory_id, files, clock, segments, clean=left is not None))
 
     for data_dir in list(dirs.logs):
-        dirs.attempt(data_dir, partial(look, data_dir))
-        stop = left.get(data_dir)
-        epochs.add(UNKNOWN_EPOCH if stop is None else stop.broker_epoch)
-        if data_dir in left:
-            folders.append(Folder(data_dir, directory_ids[data_dir.path], clean=stop is not None))
-    logs = Logs(folders, files, clock, ids, offline=list(dirs.offline), paths=paths, cordons=cordons)
-    return logs, epochs.pop() if len(epochs) == 1 else UNKNOWN_EPOCH
+        dirs.attempt(data_dir, partial(take, data_dir))
+    logs = Logs(opened, files, clock, ids, offline=list(dirs.offline), paths=paths, cordons=cordons)
+    return logs, epochs.pop() if len(epochs) == 1 and not dirs.offline else UNKNOWN_EPOCH

@@ -100,10 +100,13 @@ class Partition:
             self._begin_epoch()
         return self._log
 
-    def replace_log(self, log: Log) -> None:
-        """From now on the replica is this log, which has the same records, in another data directory."""
-        if self._log is None:
-            self._high_watermark = log.log_end_offset
+    def replace_log(self, log: Log, *, high_watermark: int | None = None) -> None:
+        """From now on the replica is this log, which has the same records, in another data directory.
+
+        `high_watermark`: None leaves it where it is.
+        """
+        if high_watermark is not None:
+            self._high_watermark = high_watermark
         self._log = log
         log.producers.replicated_to(self._high_watermark)
         self._begin_epoch()

@@ -7,6 +7,7 @@ as a test some have theirs.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from kpybroker.endings import NodeFailed
+from kpybroker.node import StartupFailed
 from kpybroker.storage.files import RealFiles
 from kpybroker.storage.verify import verify
 from kpybroker.storage.verify_report import Finding, Report
@@ -270,3 +272,60 @@ def test_a_disk_that_fails_ends_the_node_and_loses_nothing(
     print(f"{len(disk.hits)} operations failed, {ended} of them ended the node")
     assert ended
     broker.stop()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize("when", ["start", "stop"])
+def test_a_start_or_a_stop_on_a_disk_that_fails(
+    disk: InjectingFiles, connect_to: Callable[[int], Any], steps: int, when: str, error: int
+) -> None:
+    """The node starts or says in a line why not; it stops in any case, and the next start finds everything."""
+    broker = Broker(SETTINGS).start()
+    prepared(broker)
+    clients = Clients(connect_to, broker)
+    clients.round(0)
+    hit, refused, over = 1, 0, False
+    while not over:
+        if when == "stop":
+            disk.fail_at(hit, error)
+        _stop(broker)
+        if when == "start":
+            disk.fail_at(hit, error)
+            why = _start(broker)
+            over = disk.waits
+            disk.fail_at(0, 0)
+            if why is None:
+                _stop(broker)
+            else:
+                refused += 1
+                assert os.strerror(error) in str(why) or "all log dirs" in str(why)
+        else:
+            over = disk.waits
+            disk.fail_at(0, 0)
+        assert _start(broker) is None
+        clients = _again(clients, connect_to, broker)
+        clients.fetch("kept")
+        clients.produce("kept", b"%d" % hit * 1000)
+        hit += steps if steps == 1 else steps * 3
+    print(f"{len(disk.hits)} operations failed, {refused} kept the node from starting")
+    _stop(broker)
+    assert not verified(str(broker._folder))
+    broker._remove_folder()
+
+
+def _start(broker: Broker) -> StartupFailed | NodeFailed | None:
+    """Start it on its data; what kept it from starting."""
+    assert broker._folder is not None
+    try:
+        broker._run_thread(broker._folder)
+    except (StartupFailed, NodeFailed) as why:
+        return why
+    return None
+
+
+def _stop(broker: Broker) -> None:
+    """Stop it, if it has not ended by itself; its data stays."""
+    try:
+        broker._end(keep_data=True)
+    except NodeFailed:
+        assert not broker._thread

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +28,7 @@ from kpybroker.wire.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsResponse,
     AlterReplicaLogDirTopic,
 )
+from kpybroker.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from kpybroker.wire.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -39,6 +45,7 @@ from kpybroker.wire.records.batch import build_batch, iter_headers, read_records
 from kpybroker.wire.records.record import Record
 
 LIMIT_S = 20.0
+KILLS = 2
 
 
 class Node:
@@ -466,3 +473,72 @@ def test_a_folder_that_cannot_be_read_at_the_start_is_offline(node: Node, caplog
     shutil.rmtree(node.folders[0])
     node.folders = node.folders[1:]
     refused(node, f"{node.folders[0]}/__cluster_metadata-0")
+
+
+class OwnProcess(Node):
+    """As `Node`, in a process of its own, which can be killed."""
+
+    def __init__(self, root: Path, connect_to: Callable[[int], Any]) -> None:
+        super().__init__(root, connect_to)
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, **settings: object) -> None:
+        with socket.create_server(("localhost", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "kpybroker", "serve", "--listen", f"localhost:{port}"]
+        named = {"log.dirs": ",".join(map(str, self.folders))} | {k.replace("_", "."): v for k, v in settings.items()}
+        command += [f"--set={name}={value}" for name, value in named.items()]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().startswith("kpybroker"), "it did not start"
+        self.client = self._connect_to(port)
+
+    def end(self, number: int | None) -> tuple[int, str]:
+        """Send a signal, or wait for the end; the exit code and what was said."""
+        assert self.process is not None
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def process(tmp_path: Path, connect_to: Callable[[int], Any]) -> Iterator[OwnProcess]:
+    node = OwnProcess(tmp_path, connect_to)
+    yield node
+    if node.process is not None and node.process.poll() is None:
+        node.end(signal.SIGKILL)
+
+
+def test_killed_while_replicas_move(process: OwnProcess) -> None:
+    chance = random.Random(5)
+    process.start()
+    acknowledged: dict[int, list[bytes]] = {index: [] for index in range(3)}
+    topic = CreatableTopic(name="t", num_partitions=3, replication_factor=1, assignments=[], configs=[])
+    process.client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), CreateTopicsResponse, 7)
+    for cycle in range(KILLS):
+        for step in range(chance.randrange(2, 30)):
+            index = chance.randrange(3)
+            value = b"%d-%d" % (cycle, step) + bytes(500)
+            assert process.produce("t", value, index=index, count=20) is Code.NONE
+            acknowledged[index] += [value] * 20
+            assert process.move("t", index, chance.choice(process.folders)) in (Code.NONE, Code.REPLICA_NOT_AVAILABLE)
+        assert process.end(signal.SIGKILL)[0] == -signal.SIGKILL
+        process.start()
+        for index, values in acknowledged.items():
+            assert process.values("t", index) == values
+    process.end(signal.SIGTERM)
+    for folder in process.folders:
+        verified = subprocess.run([sys.executable, "-m", "kpybroker", "log", "verify", folder], check=False)
+        assert verified.returncode == 0
+
+
+def test_the_last_line_of_a_node_without_folders(process: OwnProcess) -> None:
+    process.start(log_flush_offset_checkpoint_interval_ms=50)
+    lose(process.folders[0])
+    code, said = process.end(None)
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        f"kpybroker: Shutdown broker because the metadata log dir {process.folders[0]} has failed"
+    )
+    assert "Traceback" not in said

@@ -113,3 +113,16 @@ async def test_a_quorum_is_not_upgraded_without_room(monkeypatch):
             log.upgrade_quorum((("CONTROLLER", "localhost", 9093),), 0)
         assert (log.raft.kraft_version, log.raft.voters, log.quorum) == (0, raft.voters, quorum)
         disk.space = None
+
+
+async def test_the_controller_is_told_of_cordons_when_there_is_room():
+    disk = FaultyFiles()
+    async with running(disk, in_worker=inline) as cluster:
+        (path,) = cluster.directories
+        disk.space = 0
+        cluster.cordon([path])
+        await trio.sleep(12)
+        assert not cluster.image.brokers[cluster.node_id].cordoned_directories
+        disk.space = None
+        await trio.sleep(6)
+        assert cluster.image.brokers[cluster.node_id].cordoned_directories == tuple(cluster.directories.values())

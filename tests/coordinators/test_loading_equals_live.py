@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines import events
+from kpybroker.coordinators.machines.effects import TxnProducer
 from kpybroker.coordinators.machines.events import Effects, Event
 from kpybroker.coordinators.machines.rebalance import GroupState, Rebalance
 from kpybroker.coordinators.machines.settings import GroupSettings
@@ -31,8 +33,6 @@ from kpybroker.wire.internal.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
     MemberMetadata,
-    OffsetCommitKey,
-    OffsetCommitValue,
 )
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest
 from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
@@ -48,6 +48,11 @@ from kpybroker.wire.messages.offset_delete import (
     OffsetDeleteRequestTopic,
 )
 from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
+from kpybroker.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
+)
 from kpybroker.wire.schema import Message
 
 NO_PRODUCER_ID = -1
@@ -87,8 +92,9 @@ class World:
         self.finish(effects)
 
     def finish(self, effects: Effects) -> None:
+        producer_id = NO_PRODUCER_ID if effects.producer is None else effects.producer.id
         for record in effects.records:
-            self.write(-1, record.key, record.value)
+            self.write(producer_id, record.key, record.value)
         for token, response in effects.replies:
             assert isinstance(token, int)
             self.waiting.remove(token)
@@ -162,7 +168,7 @@ class World:
             protocol_type="consumer",
             protocols=[JoinGroupRequestProtocol(name=name, metadata=SUBSCRIPTIONS[who % 2]) for name in names],
         )
-        new_id = f"{request.group_instance_id or 'c'}-{self.tokens}"
+        new_id = f"{request.group_instance_id or 'c'}-{UUID(int=self.tokens)}"
         self.perform(events.JoinGroup(request, (3, 8, 9)[version], "c", "/host", new_id, self.token()))
 
     def sync(self, group_id: str, who: int, what: int, _: int) -> None:
@@ -209,9 +215,19 @@ class World:
         if what == 0:
             self.mark(producer, committed=who % 2 == 0)
             return
-        key = OffsetCommitKey(group=group_id, topic="tu"[who % 2], partition=0)
-        value = OffsetCommitValue(offset=self.tokens, metadata="", commit_timestamp=self.now.wall_ms)
-        self.write(producer, key, value)
+        partition = TxnOffsetCommitRequestPartition(
+            partition_index=0, committed_offset=self.tokens, committed_metadata=None
+        )
+        name = "tu"[who % 2]
+        request = TxnOffsetCommitRequest(
+            transactional_id="t",
+            group_id=group_id,
+            producer_id=producer,
+            producer_epoch=0,
+            member_id=self.member(who) if who > 8 else "",
+            topics=[TxnOffsetCommitRequestTopic(name=name, topic_id=TOPICS[name], partitions=[partition])],
+        )
+        self.perform(events.CommitTxnOffsets(request, TxnProducer(producer, 0, None), self.token()))
 
     def delete(self, group_id: str, who: int, what: int, _: int) -> None:
         if what == 0:

@@ -20,10 +20,12 @@ from kpybroker.ids import Ids
 from kpybroker.replication import moves
 from kpybroker.replication.assignments import Assignments
 from kpybroker.replication.folder_failures import FolderFailures
-from kpybroker.replication.logs import Folder, Logs
+from kpybroker.replication.log_dir import LogDir
+from kpybroker.replication.logs import Logs
 from kpybroker.replication.moves import CHUNK_BYTES, Moves
 from kpybroker.replication.replicas import Replicas
 from kpybroker.storage.data_dir import DataDir
+from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import build_batch, iter_headers, read_records
 from kpybroker.wire.records.record import Record
@@ -66,8 +68,9 @@ class World:
         self.disk = disk
         self.assigned = assigned
         self.configs = {name.replace("_", "."): value for name, value in configs.items()}
-        folders = [Folder(DataDir(path, disk), id_, clean=False) for path, id_ in IDS.items()]
-        self.logs = Logs(folders, disk, Clock(), Ids(7), paths=list(IDS))
+        segments = OpenSegments(100)
+        dirs = [LogDir(DataDir(path, disk), id_, disk, Clock(), segments, clean=False) for path, id_ in IDS.items()]
+        self.logs = Logs(dirs, disk, Clock(), Ids(7), paths=list(IDS))
         live = LiveConfig(BrokerConfig.load())
         self.replicas = Replicas(ME, live, self.logs, lambda: self.image)
         self.told: list[str] = []
@@ -183,6 +186,7 @@ async def test_whatever_was_acknowledged_survives_an_end_at_any_moment(ending: s
             await after.settled()
             found = after.values()
             assert len(found) >= moment.acknowledged, number
+            assert after.replicas.get("t", 0).high_watermark == len(found), number
             assert found == [value(each) for each in range(len(found))], number
             assert len(after.folders()) == 1, (number, after.folders())
             after.append(b"goes on")

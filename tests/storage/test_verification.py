@@ -4,7 +4,7 @@ import pytest
 
 from kpybroker.storage.origin import Origin
 from kpybroker.storage.producer_state import EndMarker, ProducerStates
-from kpybroker.storage.verification import UNVERIFIED
+from kpybroker.storage.verification import QUESTIONS_MAX, UNVERIFIED, Verifications
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import read_header
 from kpybroker.wire.records.control import build_marker_batch
@@ -152,3 +152,12 @@ def test_expiry_leaves_an_open_transaction_alone(log):
     log.append(log.ask())
     assert log.producers.expire(NOW + 10 * DAY) == 0
     assert log.producers.first_unstable_offset == 0
+
+
+def test_memory_is_bounded_whoever_asks():
+    questions = Verifications()
+    for producer_id in range(QUESTIONS_MAX + 1):
+        last = questions.begin(producer_id, 0, 0, bumps_epoch=True, now_ms=NOW)
+    assert len(questions.by_producer) == QUESTIONS_MAX
+    assert 0 not in questions.by_producer
+    assert questions.passes(QUESTIONS_MAX, last)

@@ -130,6 +130,7 @@ CASES: Final = {
     "txn-offset-commit": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offset_commit),
     "txn-offsets-refused": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_refused),
     "txn-offsets-of-members": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_of_members),
+    "txn-offsets-of-consumers": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_of_consumers, since=3),
     "pending-and-administration": Case(ApiKey.DELETE_GROUPS, txn_cases.pending_and_administration),
     "fetch-committed": Case(ApiKey.FETCH, txn_cases.fetch_committed),
     "fetch-committed-in-a-session": Case(ApiKey.FETCH, txn_cases.fetch_committed_in_a_session, since=7),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.versions.consumer_party import ConsumerParty
 from harness.versions.group_cases import commit, fetch_offsets
 from harness.versions.log_cases import batch, fetch, new_producer_id, produce
 from harness.versions.party import Party
@@ -368,6 +369,51 @@ def txn_offsets_of_members(world: World, version: int) -> Answer:
     answers["before the assignment"] = of(static.member_id, static.generation, "i")
     actor.end(committed=True)
     answers["then"] = _pending(world, party.group_id, actor.topic)
+    party.end()
+    return answers
+
+
+def txn_offsets_of_consumers(world: World, version: int) -> Answer:
+    """A group of the consumer protocol: who may commit in a transaction, by member and epoch (KIP-848, KIP-1251)."""
+    actor = _offsets_actor(world, "txn-consumers", version)
+    party = ConsumerParty(world, 1, f"txn-consumers-{version}")
+    one = party.consumer("one", actor.topic, instance_id="i")
+    one.join()
+    _begun(actor, version, party.group_id)
+
+    def of(member_id: str, epoch: int, instance: str | None = None, *, index: int = 0) -> Answer:
+        who = {"member_id": member_id, "generation_id_or_member_epoch": epoch, "group_instance_id": instance}
+        return actor.commit_offsets(version, party.group_id, (index, 4), **who)
+
+    answers: dict[str, Any] = {
+        "nobody": actor.commit_offsets(version, party.group_id, (0, 2)),
+        "the member": of("one", one.epoch),
+        "the member and its instance": of("one", one.epoch, "i"),
+        "another instance": of("one", one.epoch, "j"),
+        "an older epoch": of("one", one.epoch - 1),
+        "a newer epoch": of("one", one.epoch + 1),
+        "no epoch": of("one", -1),
+        "another member": of("two", one.epoch),
+        "an epoch only": of("", one.epoch),
+        "an instance only": of("", -1, "i"),
+    }
+    before = one.epoch
+    two = party.consumer("two", actor.topic)
+    two.join(), one.beat()
+    (kept,) = one.owned[0]["partitions"]
+    one.tell(), two.tell()
+    answers |= {
+        "what it kept, behind": of("one", before, index=kept),
+        "what it gave up, behind": of("one", before, index=1 - kept),
+        "both, behind": actor.commit_offsets(
+            version, party.group_id, (0, 5), (1, 5), member_id="one", generation_id_or_member_epoch=before
+        ),
+        "in time": of("one", one.epoch, index=kept),
+    }
+    for answer in answers.values():  # which of the two partitions it kept is no matter here
+        for partition in answer["topics"][0]["partitions"] if isinstance(answer, dict) else ():
+            partition["partitionIndex"] = "<one>"
+    actor.end(committed=True)
     party.end()
     return answers
 

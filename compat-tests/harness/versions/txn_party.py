@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from harness.versions.log_cases import new_producer_id
-from harness.versions.world import CLOSED, Answer, World
+from harness.versions.world import CLOSED, Answer, Wire, World
 from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.wire.api_keys import APIS, ApiKey
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.framing import decode_transaction_record
 from kpybroker.wire.json_form import to_json
-from kpybroker.wire.records.batch import iter_headers, iter_records
+from kpybroker.wire.records.batch import BatchHeader, iter_headers, iter_records
 
 NONE = -1
 TIMEOUT_MS = 60_000
@@ -20,6 +21,8 @@ CLIENTS_ADD_UNTIL = 3
 """The last version of AddPartitionsToTxn that clients use; those from version 4 on are brokers'."""
 EPOCH_BUMPED_SINCE = 5
 """The version of EndTxn that is transaction version 2."""
+TOGETHER = 200
+"""How many requests are sent before the first answer is read."""
 PARTITIONS = 50
 """transaction.state.log.num.partitions"""
 IN_THE_MIDDLE = ("PrepareCommit", "PrepareAbort")
@@ -117,6 +120,24 @@ class Producer:
             self.producer_id, self.epoch = response.producer_id, response.producer_epoch
         return self.story.normal(to_json(response, at))
 
+    def init_often(self, times: int) -> None:
+        """InitProducerId so many times, each for the next epoch; many are on their way at once."""
+        wire = Wire(self.story.world.address)
+        request = {
+            "transactional_id": self.transactional_id,
+            "transaction_timeout_ms": TIMEOUT_MS,
+            "producer_id": NONE,
+            "producer_epoch": NONE,
+        }
+        while times > 0:
+            together = min(times, TOGETHER)
+            for _ in range(together):
+                wire.send_only(ApiKey.INIT_PRODUCER_ID, 4, request)
+            for _ in range(together):
+                assert wire.receive() is not None
+            times -= together
+        wire.close()
+
     def init_again(self, **request: Any) -> Answer:
         """InitProducerId with the id and epoch that it has (KIP-360)."""
         return self.init(**{"producer_id": self.producer_id, "producer_epoch": self.epoch, **request})
@@ -204,29 +225,41 @@ class Producer:
         return self.story.ask(ApiKey.WRITE_TXN_MARKERS, 1, markers=[marker])
 
 
-def records_of(story: Producers, transactional_id: str) -> Answer:
-    """What __transaction_state has of a transactional id: values, and the versions they are written in."""
-    asked = {"partition": partition_of(transactional_id, PARTITIONS), "partition_max_bytes": 1 << 20}
-    topics = [{"topic": "__transaction_state", "partitions": [asked]}]
-    response = story.world.raw(
-        ApiKey.FETCH, 11, replica_id=-1, max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, session_epoch=-1, topics=topics
-    )
-    data = response.responses[0].partitions[0].records
+def records_of(story: Producers, transactional_id: str, *, tail: int | None = None) -> Answer:
+    """What __transaction_state has of a transactional id: values, and the versions they are written in.
+
+    `tail`: only so many of the last ones.
+    """
     shown: list[Answer] = []
-    for position, header in iter_headers(data):
-        for record in iter_records(data, position):
-            assert record.key is not None
-            key, value = decode_transaction_record(record.key, record.value)
-            if key.transactional_id != transactional_id:  # type: ignore[attr-defined]
-                continue
-            if record.value is None or value is None:
-                shown.append("a tombstone")
-                continue
-            version = record.value[1]
-            batch = [header.producer_id, header.is_transactional, header.is_control]
-            fields = to_json(value, version)
-            for entry in fields["transactionPartitions"] or ():
-                if entry["topic"] == "__consumer_offsets":
-                    entry["partitionIds"] = ["<partition>"]
-            shown.append({"version": version, "batch": batch, "value": story.normal(fields)})
-    return shown
+    for header, key, raw, value in transaction_log(story.world, partition_of(transactional_id, PARTITIONS)):
+        if key.transactional_id != transactional_id:
+            continue
+        if raw is None:
+            shown.append("a tombstone")
+            continue
+        fields = to_json(value, raw[1])
+        for entry in fields["transactionPartitions"] or ():
+            if entry["topic"] == "__consumer_offsets":
+                entry["partitionIds"] = ["<partition>"]
+        batch = [header.producer_id, header.is_transactional, header.is_control]
+        shown.append({"version": raw[1], "batch": batch, "value": fields})
+    return [story.normal(each) for each in (shown if tail is None else shown[-tail:])]
+
+
+def transaction_log(world: World, index: int) -> Iterator[tuple[BatchHeader, Any, bytes | None, Any]]:
+    """The records of a partition of __transaction_state: batch, key, raw value, value."""
+    offset = 0
+    while True:
+        asked = {"partition": index, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
+        topics = [{"topic": "__transaction_state", "partitions": [asked]}]
+        limits = {"max_wait_ms": 0, "min_bytes": 0, "max_bytes": 1 << 20}
+        response = world.raw(ApiKey.FETCH, 11, replica_id=-1, session_epoch=-1, topics=topics, **limits)
+        partition = response.responses[0].partitions[0]
+        for position, header in iter_headers(partition.records):
+            for record in iter_records(partition.records, position):
+                assert record.key is not None
+                key, value = decode_transaction_record(record.key, record.value)
+                yield header, key, record.value, value
+            offset = header.next_offset
+        if offset >= partition.high_watermark:
+            return

@@ -17,6 +17,7 @@ from kpybroker.coordinators.machines.foreign_group import ForeignGroup
 from kpybroker.coordinators.machines.group_records import offset_tombstone
 from kpybroker.coordinators.machines.offsets import CommittedOffset, Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
+from kpybroker.coordinators.machines.replies import txn_commit_error
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.group_records import OffsetCommitKey, OffsetCommitValue
@@ -86,8 +87,13 @@ def commit(event: CommitOffsets, settings: GroupSettings, now: Now, out: Effects
     out.replies.append((event.token, OffsetCommitResponse(topics=topics)))
 
 
-def commit_in_transaction(event: CommitTxnOffsets, settings: GroupSettings, now: Now, out: Effects) -> None:
-    """Commit what a TxnOffsetCommit carries, pending until its transaction is decided."""
+def commit_in_transaction(
+    event: CommitTxnOffsets, fault: Code | None, settings: GroupSettings, now: Now, out: Effects
+) -> None:
+    """Commit what a TxnOffsetCommit carries, pending until its transaction is decided, unless there is a `fault`."""
+    if fault is not None:
+        out.replies.append((event.token, txn_commit_error(fault, event.request.topics)))
+        return
     group_id = event.request.group_id
     out.producer = event.producer
     topics = []

@@ -52,14 +52,7 @@ from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupTyp
 from kpybroker.coordinators.machines.group_records import group_tombstone, modern_offset
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
-from kpybroker.coordinators.machines.replies import (
-    commit_error,
-    instead_of,
-    join_error,
-    leave_unknown,
-    sync_error,
-    txn_commit_error,
-)
+from kpybroker.coordinators.machines.replies import commit_error, instead_of, join_error, leave_unknown, sync_error
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.framing import decode_group_record
@@ -351,10 +344,7 @@ class GroupShard:
         else:
             fault = None if request.generation_id_or_member_epoch < 0 else Code.ILLEGAL_GENERATION
             self._plan_clean_up(now)
-        if fault is not None:
-            out.replies.append((event.token, txn_commit_error(fault, request.topics)))
-        else:
-            offset_requests.commit_in_transaction(event, self.settings, now, out)
+        offset_requests.commit_in_transaction(event, fault, self.settings, now, out)
 
     def _fetch_offsets(self, event: FetchOffsets, now: Now, out: Effects) -> None:  # noqa: ARG002
         group_id = event.request.group_id
