@@ -72,15 +72,17 @@ CONFIG: Final = LogConfig(
 
 Timed = Callable[[], float]
 """Does its work and returns the seconds of what counts of it."""
+Clock = Callable[[], float]
 
 
 class Bench:
     """What is measured, in a folder of its own."""
 
-    def __init__(self, folder: Path, data_bytes: int, rounds: int) -> None:
+    def __init__(self, folder: Path, data_bytes: int, rounds: int, clock: Clock = time.perf_counter) -> None:
         self.folder = folder
         self.data_bytes = data_bytes
         self.rounds = rounds
+        self.clock = clock
         self.files = RealFiles()
 
     def pair(self, ours: Timed, plain: Timed) -> tuple[float, float, float]:
@@ -125,12 +127,12 @@ class Bench:
     def _append(self, batch: bytearray, count: int, sync: bool) -> float:
         log = self.new_log()
         append(log, batch)
-        started = time.perf_counter()
+        started = self.clock()
         for _ in range(count):
             append(log, batch)
         if sync:
             log.flush()
-        took = time.perf_counter() - started
+        took = self.clock() - started
         log.close(clean=False)
         self._forget(self.folder / "log-0")
         return took
@@ -139,12 +141,12 @@ class Bench:
         path = self.folder / "plain"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         os.pwrite(fd, batch, 0)
-        started = time.perf_counter()
+        started = self.clock()
         for number in range(count):
             os.pwrite(fd, batch, number * len(batch))
         if sync:
             os.fdatasync(fd)
-        took = time.perf_counter() - started
+        took = self.clock() - started
         os.close(fd)
         self._forget(path)
         return took
@@ -172,18 +174,17 @@ class Bench:
             with plain.open("rb") as file:
                 ours, other, ratio = self.pair(
                     lambda n=batches, b=fetch_bytes: self._fetch(log, n * records, b),  # type: ignore[misc]
-                    lambda b=fetch_bytes, t=total, f=file: send_plain(f.fileno(), t, b),  # type: ignore[misc]
+                    lambda b=fetch_bytes, t=total, f=file: send_plain(f.fileno(), t, b, self.clock),  # type: ignore[misc]
                 )
             yield f"read, fetches of {name}", told(ours, other, ratio, total)
         log.close(clean=False)
         self._forget(self.folder / "log-0")
         self._forget(plain)
 
-    @staticmethod
-    def _fetch(log: Log, step: int, size: int) -> float:
+    def _fetch(self, log: Log, step: int, size: int) -> float:
         offset, end = 0, log.log_end_offset
         with Discarding() as sink:
-            started = time.perf_counter()
+            started = self.clock()
             while offset < end:
                 region = log.read(offset, bytes_max=size, end_offset=end).region
                 assert region is not None
@@ -191,7 +192,7 @@ class Bench:
                 offset += step if region.length == size else step * region.length // size
                 region.release()
             sink.drained()
-            return time.perf_counter() - started
+            return self.clock() - started
 
     # recovery
 
@@ -206,23 +207,23 @@ class Bench:
             def recover(cold: bool = cold) -> float:
                 if cold:
                     drop(paths)
-                started = time.perf_counter()
+                started = self.clock()
                 log = Log.open(
                     self.folder / "log-0", config=CONFIG, files=self.files, clean=False, recovery_point=0, now_ms=NOW_MS
                 )
-                took = time.perf_counter() - started
+                took = self.clock() - started
                 log.close(clean=False)
                 return took
 
             def read(cold: bool = cold) -> float:
                 if cold:
                     drop(paths)
-                started = time.perf_counter()
+                started = self.clock()
                 for path in paths:
                     with path.open("rb", buffering=0) as file:
                         while file.read(1 << 20):
                             pass
-                return time.perf_counter() - started
+                return self.clock() - started
 
             ours, plain, ratio = self.pair(recover, read)
             yield f"recovery, files {where}", told(ours, plain, ratio, total)
@@ -236,7 +237,7 @@ class Bench:
             for _ in range(max(self.rounds // 2, 1)):
                 log = self._keyed(codec)
                 before = log.size_bytes
-                took.append(compact(log))
+                took.append(compact(log, self.clock))
                 after = log.size_bytes
                 log.close(clean=False)
                 self._forget(self.folder / "log-0")
@@ -299,14 +300,14 @@ def discard(peer: socket.socket) -> None:
     peer.send(b".")
 
 
-def send_plain(fd: int, total: int, size: int) -> float:
+def send_plain(fd: int, total: int, size: int, clock: Clock) -> float:
     """The whole of a file in pieces of one size."""
     with Discarding() as sink:
-        started = time.perf_counter()
+        started = clock()
         for position in range(0, total, size):
             sink.send(fd, position, min(size, total - position))
         sink.drained()
-        return time.perf_counter() - started
+        return clock() - started
 
 
 def batch_of(size: int) -> bytearray:
@@ -321,16 +322,16 @@ def append(log: Log, batch: bytearray) -> None:
     log.append_as_leader(batch, leader_epoch=0, now_ms=NOW_MS)
 
 
-def compact(log: Log) -> float:
+def compact(log: Log, clock: Clock) -> float:
     """One pass over everything, without a throttle; seconds."""
-    started = time.perf_counter()
+    started = clock()
     end = log.log_end_offset
     part = cleanable(log, last_stable_offset=end, now_ms=NOW_MS)
     compaction = plan(log, part, high_watermark=end, now_ms=NOW_MS, keys_max=1 << 20, secret=b"secret")
     compaction.read_keys(lambda _: None)
     for group in compaction.groups():
         assert log.replace([each.base_offset for each in group], compaction.clean(group, lambda _: None), NOW_MS)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def drop(paths: Sequence[Path]) -> None:
@@ -349,14 +350,19 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--mb", type=int, default=256, help="data of each measurement [256]")
     parser.add_argument("--rounds", type=int, default=7, help="pairs of each, after one that does not count [7]")
     parser.add_argument("--quick", action="store_true", help="--mb 32 --rounds 2")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds of this process, where others use the machine")
     parser.add_argument("--folder", type=Path, help="on the disk to be measured [the system's for temporary files]")
     parser.add_argument("--only", choices=("append", "read", "recovery", "compaction"))
     options = parser.parse_args(arguments)
     if options.quick:
         options.mb, options.rounds = 32, 2
     with tempfile.TemporaryDirectory(prefix="kpybroker-bench-", dir=options.folder) as folder:
-        bench = Bench(Path(folder), options.mb * 1_000_000, options.rounds)
-        print(f"{options.mb} MB, {options.rounds} rounds, medians; load {os.getloadavg()[0]:.1f} at the start\n")
+        clock = time.process_time if options.cpu else time.perf_counter
+        bench = Bench(Path(folder), options.mb * 1_000_000, options.rounds, clock)
+        kind = "CPU time" if options.cpu else "time"
+        print(
+            f"{options.mb} MB, {options.rounds} rounds, medians, {kind}; load {os.getloadavg()[0]:.1f} at the start\n"
+        )
         for name in ("append", "read", "recovery", "compaction"):
             if options.only in (None, name):
                 for what, figures in getattr(bench, f"{name}_rows")():

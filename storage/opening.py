@@ -215,7 +215,7 @@ def _check_start(loaded: Loaded, checkpoint: int, now_ms: int) -> None:
         loaded.recovery_point = loaded.log_end_offset
         loaded.producers.clear(loaded.log_end_offset)
     loaded.epochs.truncate_from_end(loaded.log_end_offset)
-    loaded.epochs.truncate_from_start(checkpoint)
+    loaded.epochs.truncate_from_start(loaded.log_start_offset)
 
 
 def _retire(loaded: Loaded, dropped: list[Segment], now_ms: int) -> None:

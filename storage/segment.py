@@ -443,7 +443,8 @@ class Segment:
     def next_offset(self) -> int:
         """The offset after its last batch, found from the last index entry. Raises: StorageFailed, CorruptRecords."""
         last = self.base_offset
-        for _, header in self.headers(self._last_indexed()):
+        self.file  # noqa: B018 - loads the index
+        for _, header in self.headers(self.offset_index.lookup(self.offset_index.last_offset)):
             last = header.last_offset + 1
         if max(self.offset_index.last_offset, self.time_index.last[1]) >= max(last, self.base_offset + 1):
             _log.warning("%s: the indexes reach beyond its end %s; rebuilding them", self.path(LOG), last)
@@ -451,10 +452,6 @@ class Segment:
             if max(self.offset_index.last_offset, self.max_timestamp_offset) >= max(last, self.base_offset + 1):
                 raise CorruptRecords(RecordsFault.CORRUPT, f"{self.path(LOG)}: a batch claims offsets beyond its end")
         return last
-
-    def _last_indexed(self) -> int:
-        self.file  # noqa: B018 - loads the index
-        return self.offset_index.lookup(self.offset_index.last_offset)
 
     def mark_stale(self) -> None:
         """Its regions must not be sent any more: the log was truncated below it."""

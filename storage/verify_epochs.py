@@ -59,8 +59,8 @@ class EpochEntries:
             if start > end_offset:
                 if self._clean:
                     self._wrong(epoch, start, f"the log ends at {end_offset}")
-            elif not self._clean and (self._first is None or start < self._first):
-                continue  # retention has taken its batches, and the checkpoint does not say so yet
+            elif start < self._first if self._first is not None else not self._clean:
+                continue  # retention has taken its batches before a kill, and Kafka's next start leaves the entry
             elif at and at not in self._begun and start < end_offset:
                 self._wrong(epoch, start, "no batch begins there")
         before = self._first_without

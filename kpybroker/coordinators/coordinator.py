@@ -198,23 +198,24 @@ class Coordinator(Generic[M]):
 
     async def _tick_all(self) -> None:
         while True:
-            self._tick_due()
+            while self._due and self._due[0][0] <= self._clock.monotonic_s():
+                self._tick_next()
+                await trio.lowlevel.checkpoint()  # thousands may be due together
             self._sleeps_until_s = self._due[0][0] if self._due else NEVER
             self._earlier = trio.Event()
             with trio.move_on_at(self._sleeps_until_s):
                 await self._earlier.wait()
 
-    def _tick_due(self) -> None:
-        """Tick every shard as long as it has something due."""
-        while self._due and self._due[0][0] <= self._clock.monotonic_s():
-            when_s, _, shard = heapq.heappop(self._due)
-            if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
-                continue  # gone, or armed for an earlier time since
-            shard.armed_s = NEVER
-            if max(shard.machine.deadline_s, shard.not_before_s) <= self._clock.monotonic_s():
-                shard.perform(Tick())
-            else:
-                self._arm(shard)  # what was due has been put off
+    def _tick_next(self) -> None:
+        """Tick the shard that is due first; it comes again as long as it has something due."""
+        when_s, _, shard = heapq.heappop(self._due)
+        if shard.state is not ShardState.ACTIVE or shard.armed_s != when_s:
+            return  # gone, or armed for an earlier time since
+        shard.armed_s = NEVER
+        if max(shard.machine.deadline_s, shard.not_before_s) <= self._clock.monotonic_s():
+            shard.perform(Tick())
+        else:
+            self._arm(shard)  # what was due has been put off
 
     def _arm(self, shard: Shard[M]) -> None:
         """See that the shard is ticked at its deadline. One put off costs nothing until the old time has come."""

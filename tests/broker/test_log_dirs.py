@@ -44,7 +44,7 @@ from kpybroker.wire.primitives import ZERO_UUID
 from kpybroker.wire.records.batch import build_batch, iter_headers, read_records
 from kpybroker.wire.records.record import Record
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 KILLS = 2
 
 

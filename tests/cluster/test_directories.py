@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from kpybroker.clock import Clock
+from kpybroker.cluster import service
 from kpybroker.cluster.image import LOST_DIRECTORY, MIGRATING_DIRECTORY, NO_LEADER, UNASSIGNED_DIRECTORY
 from kpybroker.cluster.machines.assign_directories import assignments_request
 from kpybroker.cluster.service import Cluster
@@ -136,3 +137,20 @@ async def test_reserved_directories(directory, online):
     disk = FaultyFiles()
     async with running(disk) as cluster:
         assert cluster.image.brokers[1].has_online_directory(directory) is online
+
+
+async def test_a_controller_without_room_is_told_again(monkeypatch):
+    """The folder fails while the disk with the metadata is full."""
+    monkeypatch.setattr(service, "TELL_AGAIN_S", 0)
+    disk = FaultyFiles()
+    async with running(disk) as cluster:
+        await create(cluster, "t")
+        await cluster.assign_directories({place(cluster): cluster.directories["/two"]})
+        disk.space = 0
+        cluster.directory_failed("/two")
+        assert cluster.directories["/two"] in cluster.image.brokers[1].directories
+        disk.space = None
+        with trio.fail_after(20):
+            while cluster.directories["/two"] in cluster.image.brokers[1].directories:
+                await trio.sleep(0)
+        assert partition(cluster).leader == NO_LEADER

@@ -446,3 +446,18 @@ async def test_an_end_is_answered_when_it_is_complete_but_waits_a_moment_only(ma
         assert (await world.end(producer)).code is Code.NONE
         assert trio.current_time() - before_s < 0.1
         assert await world.state() == "PrepareCommit"
+
+
+async def test_others_have_their_turn_while_many_ids_expire(make_log: Callable[..., Any]) -> None:
+    log = make_log()
+    async with running(log) as world:
+        names = [name for number in range(60_000) if partition_of(name := f"id-{number}", 50) == INDEX][:1100]
+        for name in names:
+            await world.init(name)
+        await trio.sleep_until(4_200)
+        seen = set()
+        for _ in range(100):
+            seen.add(len(world.transactions.shards[0].machine.transactions))
+            await trio.lowlevel.checkpoint()
+        assert 0 in seen
+        assert seen & {600, 100}

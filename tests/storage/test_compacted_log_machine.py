@@ -392,9 +392,11 @@ class CompactedLogMachine(RuleBasedStateMachine):
             written = self.history[offset]
             if offset < self.start:
                 break
+            if self._aborted(offset) and offset < self.high_watermark:
+                continue  # it goes as soon as its segment is compacted, however far the keys were read
             if offset >= self.covered:
                 required.add(offset)
-            elif not self._aborted(offset):
+            else:
                 if written.key not in keys and offset not in self.expired:
                     required.add(offset)
                 keys.add(written.key)

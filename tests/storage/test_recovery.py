@@ -117,6 +117,22 @@ def test_epochs_that_the_batches_contradict(make_log, disk, reopen):
     assert reopen(disk, clean=False).epochs.entries == [(1, 0), (3, 1)]
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_epochs_of_segments_that_are_gone(make_log, disk, reopen, clean):
+    """Their checkpoint may be behind retention: they begin with the log, as they would have without the kill."""
+    log = filled(make_log)
+    log.flush()
+    before = disk.content(f"{FOLDER}/leader-epoch-checkpoint")
+    log.increment_log_start_offset(8)
+    assert log.retention(NOW, 10)
+    log.close()
+    start = log.segments.bases[0]
+    disk.put(f"{FOLDER}/leader-epoch-checkpoint", before)
+    again = reopen(disk, clean=clean, recovery_point=10, config=SEGMENTS)
+    assert again.log_start_offset == start
+    assert again.epochs.entries[0] == (log.epochs.epoch_of(start), start)
+
+
 def test_epochs_without_a_batch_are_kept(make_log, disk, reopen):
     """Compaction may have removed every batch of an epoch, and an old epoch does not come again."""
     log = make_log()

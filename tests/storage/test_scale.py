@@ -42,7 +42,7 @@ def costs(work, **how) -> tuple[Cost, Cost]:
 
 @pytest.mark.parametrize("clean", [True, False], ids=["after a clean stop", "after a kill"])
 def test_opening(clean):
-    """Only what lies behind the recovery point is read."""
+    """Of the batches only what lies behind the recovery point is read; after a kill, the indexes before it as well."""
     found = []
     for size in (SMALL, LARGE):
         disk = HugeFiles(size)
@@ -51,7 +51,7 @@ def test_opening(clean):
         assert log.log_end_offset == disk.end_offset
         found.append(disk.cost())
     assert found[0] == found[1]
-    assert found[0].bytes_read < 1000
+    assert found[0].bytes_read < (1000 if clean else 400_000)
 
 
 def test_appending():

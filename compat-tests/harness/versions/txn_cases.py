@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from harness.versions.consumer_party import ConsumerParty
@@ -299,6 +300,12 @@ def _written(world: World, group_id: str) -> Answer:
     return [each[1:5] for each in batches(data) if group_id.encode() in data and each[2] >= 0][-6:]
 
 
+def _elsewhere(group_id: str) -> str:
+    """A group that does not live in the same partition: it is not in the transaction yet."""
+    names = (f"{group_id}-{number}" for number in count())
+    return next(name for name in names if offsets_partition(name) != offsets_partition(group_id))
+
+
 def txn_offsets_refused(world: World, version: int) -> Answer:
     """Senders and offsets that are not taken."""
     actor = _offsets_actor(world, "txn-offsets-refused", version)
@@ -324,7 +331,7 @@ def txn_offsets_refused(world: World, version: int) -> Answer:
         "much metadata": actor.commit_offsets(
             version, group_id, topics=[{"name": actor.topic, "partitions": much + little}]
         ),
-        "a generation of nobody's": actor.commit_offsets(version, world.name("no-group"), (0, 1), **far),
+        "a generation of nobody's": actor.commit_offsets(version, _elsewhere(group_id), (0, 1), **far),
         "a generation of no member's": actor.commit_offsets(version, group_id, (0, 1), **far),
         "then": _pending(world, group_id, actor.topic),
     }

@@ -52,7 +52,13 @@ from kpybroker.coordinators.machines.foreign_group import ForeignGroup, GroupTyp
 from kpybroker.coordinators.machines.group_records import group_tombstone, modern_offset
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.rebalance import GroupState
-from kpybroker.coordinators.machines.replies import commit_error, instead_of, join_error, leave_unknown, sync_error
+from kpybroker.coordinators.machines.replies import (
+    commit_error,
+    instead_of,
+    join_error,
+    leave_unknown,
+    sync_error,
+)
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.framing import decode_group_record

@@ -73,6 +73,9 @@ from kpybroker.wire.messages.describe_transactions import TransactionState
 from kpybroker.wire.messages.list_transactions import ListTransactionsResponse
 from kpybroker.wire.schema import Message
 
+FORGOTTEN_MAX = 500
+"""How many ids are forgotten in one step: some 20 ms of work."""
+
 _WRITTEN = frozenset({Code.NONE, Code.UNSUPPORTED_FOR_MESSAGE_FORMAT, Code.UNSUPPORTED_VERSION})
 """There is a marker in the partition, or it can have no record of a transaction."""
 _AGAIN = frozenset(
@@ -344,8 +347,8 @@ class TransactionShard:
         return None
 
     def _tick(self, event: Tick, now: Now, out: Effects) -> None:  # noqa: ARG002
-        """Abort one transaction, or forget all ids that are due before the next abort."""
-        while (key := self.deadlines.pop_due(now.monotonic_s)) is not None:
+        """Abort one transaction, or forget ids that are due before the next abort; the rest is the next Tick's."""
+        while len(out.records) < FORGOTTEN_MAX and (key := self.deadlines.pop_due(now.monotonic_s)) is not None:
             (transactional_id,) = key
             txn = self.transactions.get(transactional_id)
             due = None if txn is None else self._due(txn)
