@@ -123,7 +123,8 @@ class LogFiles:
         if active is not None:
             active.settle()
             if self.recovery_point >= base_offset:  # no flush comes by it any more, and no recovery
-                sync_paths(self._files, [active.path(LOG), *active.unsynced_indexes()], [self.directory])
+                paths = [active.path(LOG), *active.unsynced_indexes(), *self._snapshots.take_unsynced()]
+                sync_paths(self._files, paths, [self.directory])
         self._write_snapshot(base_offset)
         return self._add_segment(base_offset, now_ms)
 
