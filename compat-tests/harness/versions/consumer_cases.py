@@ -394,7 +394,7 @@ def _commit(topic: str, *partitions: int, metadata: str = "m") -> dict[str, Any]
 def offsets_and_deletion(world: World, version: int) -> Answer:
     """Offsets of topics that are consumed can't be deleted, nor groups with members; then they can."""
     party = ConsumerParty(world, version, "deleted")
-    topic, other = world.topic(f"deleted-{version}"), world.topic(f"deleted-b-{version}")
+    topic, other = world.topic(f"deletes-{version}"), world.topic(f"deletes-b-{version}")
     one = party.consumer("one", topic)
     one.join()
     one.commit(topic, 0)
@@ -436,7 +436,7 @@ def _listed(party: ConsumerParty, **filters: Any) -> Answer:
 def described(world: World, version: int) -> Answer:
     """ConsumerGroupDescribe at each of its versions, of groups of all sorts."""
     party = ConsumerParty(world, 1, f"described-{version}")
-    topic = world.topic(f"described-{version}", partitions=3)
+    topic = world.topic(f"describes-{version}", partitions=3)
     one, two = party.consumer("one", topic, instance_id="i", rack_id="r"), party.consumer("two", topic)
     simple = world.name(f"described-simple-{version}")
     world.ask(

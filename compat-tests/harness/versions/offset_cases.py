@@ -271,8 +271,8 @@ def records_of(world: World, group_id: str) -> Answer:
     )
     data = response.responses[0].partitions[0].records
     shown = []
-    for position, _ in iter_headers(data):
-        for record in iter_records(data, position):
+    for position, header in iter_headers(data):
+        for record in () if header.is_control else iter_records(data, position):
             assert record.key is not None
             key, value = decode_group_record(record.key, record.value)
             if group_id in (getattr(key, "group", None), getattr(key, "group_id", None)):
