@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from harness.versions.world import World
 from kpybroker.wire.api_keys import ApiKey
 
 PARTITIONS = 3
-
+TOOL_ANSWERS = Path(__file__).parent / "answers" / "transaction-tool.json"
 
 pytestmark = pytest.mark.usefixtures("java")
 
@@ -222,3 +224,69 @@ def test_transactions_are_listed_and_described(kafka: Tools, broker: BrokerUnder
     actor.end(committed=True)
     assert {row[0]: row[3] for row in tool(kafka, "list")}[actor.transactional_id] == "CompleteCommit"
     world.close()
+
+
+def test_the_tool_prints_what_it_prints_of_kafka(
+    kafka: Tools, broker: BrokerUnderTest, request: pytest.FixtureRequest
+) -> None:
+    """Of the same situations, kafka-transactions says the same of both brokers."""
+    world = World(broker.address)
+    actor, done, idle = (TxnActor(world, name, 11) for name in ("tool-open", "tool-done", "tool-idle"))
+    actor.write(1)
+    actor.write(2, index=1)
+    done.write(3)
+    done.end(committed=True)
+    place = ("--topic", actor.topic, "--partition", "1")
+    runs = {
+        "list": ("list",),
+        "list by pattern": ("list", "--transactional-id-pattern", f"{world.prefix}tool-d.*"),
+        "list by a bad pattern": ("list", "--transactional-id-pattern", "("),
+        "list long ones": ("list", "--duration-filter", "3600000"),
+        "describe an open one": ("describe", "--transactional-id", actor.transactional_id),
+        "describe a committed one": ("describe", "--transactional-id", done.transactional_id),
+        "describe one that was never used": ("describe", "--transactional-id", idle.transactional_id),
+        "describe nobody": ("describe", "--transactional-id", f"{world.prefix}nobody"),
+        "producers": ("describe-producers", *place),
+        "producers by broker": ("describe-producers", *place, "--broker-id", "1"),
+        "producers of a committed one": ("describe-producers", "--topic", done.topic, "--partition", "0"),
+        "producers of nothing": ("describe-producers", "--topic", idle.topic, "--partition", "0"),
+        "hanging": ("find-hanging", "--topic", actor.topic),
+        "hanging of a partition": ("find-hanging", *place, "--max-transaction-timeout", "15"),
+        "hanging nowhere": ("find-hanging",),
+        "abort where none begins": ("abort", *place, "--start-offset", "1"),
+        "abort half told": ("abort", *place, "--producer-id", "1"),
+        "abort nothing": ("abort", "--topic", idle.topic, "--partition", "0", "--start-offset", "0"),
+        "force": ("forceTerminateTransaction", "--transactionalId", actor.transactional_id),
+    }
+    names = {actor.producer_id: "OPEN", done.producer_id: "DONE", idle.producer_id: "IDLE"}
+    found = {name: tool_text(kafka, world, names, *arguments) for name, arguments in runs.items()}
+    world.close()
+    if request.config.getoption("--rewrite-answers"):
+        assert broker.kind == "kafka", "the answers are Apache Kafka's"
+        TOOL_ANSWERS.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(TOOL_ANSWERS.read_text())
+
+
+def tool_text(kafka: Tools, world: World, producers: dict[int, str], *arguments: str) -> list[str]:
+    """What kafka-transactions says of this run's, with its exit code, without what differs from run to run."""
+    result = kafka(TRANSACTIONS, *arguments)
+    lines = (result.out + result.err).replace(world.prefix, "\0").splitlines()
+    # Stack traces, and what the tool logs with a date, are not what it prints.
+    rows = [line.split() for line in lines if line.strip() and not re.match(r"\s*at |\[", line)]
+    if not rows:
+        return [f"exit {result.code}"]
+    heading, *rows = rows
+    if arguments[0] == "list":
+        rows = [row for row in rows if "\0" in row[0]]
+    shown = [" ".join(map(partial(_cell, producers), heading, row)) for row in rows]
+    return [f"exit {result.code}", *(text.replace("\0", "") for text in (" ".join(heading), *sorted(shown)))]
+
+
+def _cell(producers: dict[int, str], heading: str, cell: str) -> str:
+    if heading == "ProducerId":
+        return producers.get(int(cell), "another's")
+    if heading.endswith(("TimeMs", "Timestamp")) and cell != "None":
+        return "TIME"
+    if heading == "TransactionDurationMs" and cell != "None":
+        return "DURATION"
+    return ",".join(sorted(cell.split(",")))
