@@ -17,14 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpybroker.coordinators.machines.consumer.assignors import (
-    Assignment,
-    Assignor,
-    GroupSpec,
-    MemberSpec,
-    Partitions,
-    assign,
-)
+from kpybroker.coordinators.machines.consumer.assignment import Assignment, GroupSpec, MemberSpec, Partitions
+from kpybroker.coordinators.machines.consumer.assignors import Assignor, assign
 from kpybroker.coordinators.machines.consumer.java_order import copied, in_order, text_hash
 
 RECORDED = Path(__file__).parent / "kafka_assignments.jsonl.gz"

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from kpybroker.coordinators.machines.consumer import records
-from kpybroker.coordinators.machines.consumer.assignors import NOTHING, Partitions
+from kpybroker.coordinators.machines.consumer.assignment import NOTHING, Partitions
 from kpybroker.coordinators.machines.consumer.java_order import timeline_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember, Epochs, MemberState
 from kpybroker.coordinators.machines.effects import Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kpybroker.clock import Now
-from kpybroker.coordinators.machines.consumer.assignors import Partitions
+from kpybroker.coordinators.machines.consumer.assignment import Partitions
 from kpybroker.coordinators.machines.consumer.classic_members import ClassicMembers
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember

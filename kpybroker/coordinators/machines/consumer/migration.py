@@ -13,7 +13,7 @@ from typing import TypeVar
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.consumer import records
-from kpybroker.coordinators.machines.consumer.assignors import Partitions
+from kpybroker.coordinators.machines.consumer.assignment import Partitions
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup
 from kpybroker.coordinators.machines.consumer.java_order import timeline_order
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from kpybroker.clock import Now
 from kpybroker.coordinators.machines.consumer import records, regexes
-from kpybroker.coordinators.machines.consumer.assignors import Assignor, GroupSpec, MemberSpec, Partitions, assign
+from kpybroker.coordinators.machines.consumer.assignment import GroupSpec, MemberSpec, Partitions
+from kpybroker.coordinators.machines.consumer.assignors import Assignor, assign
 from kpybroker.coordinators.machines.consumer.group import ConsumerGroup, Counts, ResolvedRegex, Subscriptions
 from kpybroker.coordinators.machines.consumer.java_order import copied, in_order, text_hash
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember

@@ -6,7 +6,7 @@ at one member. Static members come first, by instance id, and the others follow 
 
 from __future__ import annotations
 
-from kpybroker.coordinators.machines.consumer.assignors import Assignment, GroupSpec
+from kpybroker.coordinators.machines.consumer.assignment import Assignment, GroupSpec
 
 
 class _Split:

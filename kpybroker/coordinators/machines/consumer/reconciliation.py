@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from kpybroker.coordinators.machines.consumer.assignors import Partitions
+from kpybroker.coordinators.machines.consumer.assignment import Partitions
 from kpybroker.coordinators.machines.consumer.group import NO_OWNER
 from kpybroker.coordinators.machines.consumer.member import NO_PARTITIONS, ConsumerMember, Epochs, MemberState
 from kpybroker.wire.codes import Code, Refused

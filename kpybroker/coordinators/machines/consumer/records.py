@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kpybroker.coordinators.machines.consumer.assignors import Partitions
+from kpybroker.coordinators.machines.consumer.assignment import Partitions
 from kpybroker.coordinators.machines.consumer.member import ConsumerMember
 from kpybroker.coordinators.machines.effects import Record
 from kpybroker.wire.internal.consumer_group_records import (

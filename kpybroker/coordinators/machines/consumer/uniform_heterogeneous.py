@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from kpybroker.coordinators.machines.consumer.assignors import Assignment, GroupSpec
+from kpybroker.coordinators.machines.consumer.assignment import Assignment, GroupSpec
 
 ROUNDS_MAX = 16
 NOBODY = -1

@@ -5,7 +5,7 @@ Everyone may keep what they have up to their quota; what is over, and what nobod
 
 from __future__ import annotations
 
-from kpybroker.coordinators.machines.consumer.assignors import Assignment, GroupSpec, Partitions
+from kpybroker.coordinators.machines.consumer.assignment import Assignment, GroupSpec, Partitions
 from kpybroker.coordinators.machines.consumer.java_order import (
     copied,
     copied_numbers,
