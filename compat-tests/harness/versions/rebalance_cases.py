@@ -373,6 +373,7 @@ def too_large(world: World, version: int) -> Answer:
     second.post_join()
     first.taken(), second.taken()
     second.post_sync()
+    party.describe()  # asked later, so that the follower's has been heard when this is answered
     huge = [{"member_id": first.member_id, "assignment": bytes(1_100_000)}]
     answers = {
         "the leader": first.sync(assignments=huge),
@@ -384,6 +385,7 @@ def too_large(world: World, version: int) -> Answer:
     first.post_join()
     answers["again"] = [first.taken(), second.taken()]
     second.post_sync()
+    party.describe()
     answers["with less"] = [first.sync(first, second), second.taken()]
     party.end()
     return answers
