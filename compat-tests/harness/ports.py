@@ -1,4 +1,4 @@
-"""Ports for brokers under test, and the one request that tells whether a broker answers on one."""
+"""Ports for brokers under test, and the two requests that tell whether a broker serves on one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import time
 PORTS = range(20000, 32000)
 """Below 32768: above it the kernel hands ports to clients, and a bind now and then meets one of those."""
 
-API_VERSIONS = 18
+API_VERSIONS, METADATA = 18, 3
 PROBE_CLIENT_ID = "probe"
-PROBE = struct.pack(">hhih5s", API_VERSIONS, 0, 7, 5, PROBE_CLIENT_ID.encode())
+ARE_YOU_THERE = struct.pack(">hhih5s", API_VERSIONS, 0, 7, 5, PROBE_CLIENT_ID.encode())
 """An ApiVersions request, version 0: request header version 1, no body."""
+WHO_SERVES = struct.pack(">hhih5si", METADATA, 1, 8, 5, PROBE_CLIENT_ID.encode(), 0)
+"""A Metadata request, version 1, about no topics: it is answered with the brokers."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -33,22 +35,31 @@ def free_ports(count: int) -> list[int]:
 
 
 def answers(host: str, port: int, *, limit_s: float = 5.0) -> bool:
-    """Whether a broker answers ApiVersions there now (with correlation id 7 and error 0)."""
+    """Whether a broker answers there now, and knows of one that serves: itself, or it is too early to ask it anything.
+
+    Kafka answers before its broker is unfenced. A client that asks then is told of no brokers, and librdkafka waits for
+    a minute before it asks again.
+    """
     try:
         with socket.create_connection((host, port), timeout=limit_s) as connection:
-            connection.sendall(struct.pack(">i", len(PROBE)) + PROBE)
-            with connection.makefile("rb") as reader:
-                size_bytes = reader.read(4)
-                if len(size_bytes) < 4:
-                    return False
-                body = reader.read(struct.unpack(">i", size_bytes)[0])
-    except OSError:
+            if _ask(connection, ARE_YOU_THERE)[:6] != struct.pack(">ih", 7, 0):
+                return False
+            correlation_id, brokers = struct.unpack_from(">ii", _ask(connection, WHO_SERVES))
+    except (OSError, struct.error):
         return False
-    return body[:6] == struct.pack(">ih", 7, 0)
+    return correlation_id == 8 and brokers > 0
+
+
+def _ask(connection: socket.socket, request: bytes) -> bytes:
+    """The body of the answer; less of it if the peer leaves. Raises: OSError, struct.error."""
+    connection.sendall(struct.pack(">i", len(request)) + request)
+    with connection.makefile("rb") as reader:
+        (size,) = struct.unpack(">i", reader.read(4))
+        return reader.read(size)
 
 
 def wait_until_answering(host: str, port: int, *, limit_s: float, alive: object = None) -> bool:
-    """Ask again until a broker answers; False when it does not within `limit_s`, or when its process has ended.
+    """Ask again until a broker serves; False when it does not within `limit_s`, or when its process has ended.
 
     `alive` is a subprocess.Popen, or None for a broker that is not ours.
     """
