@@ -287,6 +287,8 @@ def _cell(producers: dict[int, str], heading: str, cell: str) -> str:
         return producers.get(int(cell), "another's")
     if heading.endswith(("TimeMs", "Timestamp")) and cell != "None":
         return "TIME"
+    if heading == "LatestCoordinatorEpoch" and cell != "-1":  # it grows with each start of the broker
+        return "EPOCH"
     if heading == "TransactionDurationMs" and cell != "None":
         return "DURATION"
     return ",".join(sorted(cell.split(",")))
