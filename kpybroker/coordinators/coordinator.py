@@ -132,8 +132,11 @@ class Coordinator(Generic[M]):
         self._nursery.start_soon(task, name=name)
 
     def _act(self, shard: Shard[M], action: Any) -> None:
-        """Carry out an action of a machine, once the log is replicated up to `shard.end_offset` as it is now."""
-        raise NotImplementedError
+        """Carry out an action of a machine, once the log is replicated up to `shard.end_offset` as it is now.
+
+        Machines of groups have no actions: only coordinators whose machine has some override this.
+        """
+        raise AssertionError(f"nobody carries out {action} of {shard}")
 
     def _load(self, index: int, log: ShardLog) -> None:
         shard = self._shards[index] = Shard(

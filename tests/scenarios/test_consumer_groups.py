@@ -48,6 +48,8 @@ from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupReques
 from kpybroker.wire.primitives import uuid_text
 from kpybroker.wire.schema import Message
 
+from .transcript import hold
+
 FILES = sorted((Path(__file__).parent / "consumer_groups").glob("*.txt"))
 WALL_START_MS = 1_700_000_000_000
 IDS = {name: bytes([ord(name)]) * 16 for name in "tuvwxyz"}
@@ -59,22 +61,7 @@ Arguments = dict[str, str]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_transcript(path: Path, pytestconfig: pytest.Config) -> None:
-    told = path.read_text()
-    happened = "\n\n".join(_blocks(told)) + "\n"
-    if pytestconfig.getoption("--rewrite"):
-        path.write_text(happened)
-    else:
-        assert happened == told
-
-
-def _blocks(text: str) -> Iterator[str]:
-    story = Story()
-    for block in text.strip("\n").split("\n\n"):
-        commands = block.split("\n----", 1)[0]
-        lines = [line for line in commands.split("\n") if line and not line.startswith("#")]
-        effects = [each for line in lines for each in story.tell(line)]
-        yield "\n".join([commands, "----", *effects]) if lines else commands
-        story.check_the_log()
+    hold(path, Story(), pytestconfig)
 
 
 MEMBERS = st.sampled_from(["a", "b", "c", "d"])
@@ -136,7 +123,7 @@ class Life:
                 self.tell("wait")
             case "refuse":
                 self.story.refusal = Code.NOT_ENOUGH_REPLICAS
-        self.story.check_the_log()
+        self.story.check()
         self.check()
 
     def _grown(self, topics: str) -> str:
@@ -224,7 +211,7 @@ class Story:
         yield from (f"{token}: {_show(response)}" for token, response in effects.replies)
         yield from (f"({note})" for note in effects.notes)
 
-    def check_the_log(self) -> None:
+    def check(self) -> None:
         """Loading the log gives what the live shard has."""
         loaded = self._new_shard()
         for offset, record in enumerate(self.log):
