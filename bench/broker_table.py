@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,3 +68,16 @@ and for acks=all, on topics of {options.partitions} partition(s); {options.start
 Latencies of {options.requests:,} requests of one record of 1,000 bytes, one at a time (confluent-kafka:
 {options.requests // 2:,}, end to end: {options.requests // 5:,}).
 Both brokers ran at once and were measured in turn.""")
+
+
+def print_ratios(
+    rows: Mapping[str, tuple[str, str]], kinds: Sequence[str], measured: Mapping[str, Mapping[str, Sequence[float]]]
+) -> None:
+    """Medians of Kafka's rounds and of kpybroker's, with their ratio. `rows`: by name, what it is and its unit."""
+    print(f"{'':<32} {'unit':<4} {'kafka':>10} {'kpybroker':>10} {'ratio':>7}")
+    for what, (title, unit) in rows.items():
+        found = [statistics.median(measured[kind][what]) if kind in measured else None for kind in kinds]
+        cells = [f"{'-':>10}" if value is None else f"{value:10.1f}" for value in found]
+        theirs, ours = found
+        ratio = f"{ours / theirs:7.2f}" if theirs and ours is not None else f"{'-':>7}"
+        print(f"{title:<32} {unit:<4} {cells[0]} {cells[1]} {ratio}")

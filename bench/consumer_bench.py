@@ -12,7 +12,6 @@ group's assignment interval is the broker's, one second.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 
 from broker_bench import KAFKA_JVM
 from broker_process import cpu_s, resident_mb
+from broker_table import print_ratios
 from group_client import Connection, wait_until_ready
 from harness.admin import create_topic
 from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
@@ -223,13 +223,7 @@ def compare(options: argparse.Namespace) -> dict[str, Values]:
 
 def print_table(measured: dict[str, Values], options: argparse.Namespace) -> None:
     print(f"\n{options.members} members, {options.partitions} partitions, {options.rounds} round(s), medians\n")
-    print(f"{'':<32} {'unit':<4} {'kafka':>10} {'kpybroker':>10} {'ratio':>7}")
-    for what, (title, unit) in ROWS.items():
-        found = [statistics.median(measured[kind][what]) if kind in measured else None for kind in KINDS]
-        cells = [f"{'-':>10}" if value is None else f"{value:10.1f}" for value in found]
-        theirs, ours = found
-        ratio = f"{ours / theirs:7.2f}" if theirs and ours is not None else f"{'-':>7}"
-        print(f"{title:<32} {unit:<4} {cells[0]} {cells[1]} {ratio}")
+    print_ratios(ROWS, KINDS, measured)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ confluent-kafka.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 
 from broker_bench import KAFKA_JVM
 from broker_process import cpu_s, resident_mb
+from broker_table import print_ratios
 from group_client import Group, close, open_members, wait_until_ready
 from harness.admin import create_topic
 from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
@@ -184,13 +184,7 @@ def _shown(values: Values) -> str:
 def print_table(measured: dict[str, Values], options: argparse.Namespace, delay_ms: int) -> None:
     print(f"\n{options.members} members, {options.partitions} partitions, {options.rounds} round(s), medians;")
     print(f"group.initial.rebalance.delay.ms={delay_ms} on both\n")
-    print(f"{'':<32} {'unit':<4} {'kafka':>10} {'kpybroker':>10} {'ratio':>7}")
-    for what, (title, unit) in ROWS.items():
-        found = [statistics.median(measured[kind][what]) if kind in measured else None for kind in KINDS]
-        cells = [f"{'-':>10}" if value is None else f"{value:10.1f}" for value in found]
-        theirs, ours = found
-        ratio = f"{ours / theirs:7.2f}" if theirs and ours is not None else f"{'-':>7}"
-        print(f"{title:<32} {unit:<4} {cells[0]} {cells[1]} {ratio}")
+    print_ratios(ROWS, KINDS, measured)
 
 
 def main(arguments: Sequence[str]) -> None:

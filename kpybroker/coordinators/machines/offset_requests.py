@@ -22,6 +22,7 @@ from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.wire.codes import Code
 from kpybroker.wire.internal.group_records import OffsetCommitKey, OffsetCommitValue
 from kpybroker.wire.messages.offset_commit import (
+    OffsetCommitRequestPartition,
     OffsetCommitResponse,
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
@@ -39,6 +40,7 @@ from kpybroker.wire.messages.offset_fetch import (
     OffsetFetchResponseTopics,
 )
 from kpybroker.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitRequestPartition,
     TxnOffsetCommitResponse,
     TxnOffsetCommitResponsePartition,
     TxnOffsetCommitResponseTopic,
@@ -68,20 +70,13 @@ def commit(event: CommitOffsets, settings: GroupSettings, now: Now, out: Effects
         name, topic_id = topic.name, topic.topic_id
         partitions = []
         for partition in topic.partitions:
-            index, metadata = partition.partition_index, partition.committed_metadata
+            index = partition.partition_index
             code = Code.NONE
-            if metadata and _is_longer(metadata, settings.offset_metadata_chars_max):
-                code = Code.OFFSET_METADATA_TOO_LARGE
-            else:
-                value = OffsetCommitValue(
-                    offset=partition.committed_offset,
-                    leader_epoch=partition.committed_leader_epoch,
-                    metadata=metadata or "",
-                    commit_timestamp=now.wall_ms,
-                    expire_timestamp=expires_ms,
-                    topic_id=topic_id,
-                )
+            if _metadata_fits(partition.committed_metadata, settings):
+                value = _committed(partition, topic_id, now, expires_ms)
                 records.append(Record(OffsetCommitKey(group=group_id, topic=name, partition=index), value))
+            else:
+                code = Code.OFFSET_METADATA_TOO_LARGE
             partitions.append(OffsetCommitResponsePartition(partition_index=index, error_code=code))
         topics.append(OffsetCommitResponseTopic(name=name, topic_id=topic_id, partitions=partitions))
     out.replies.append((event.token, OffsetCommitResponse(topics=topics)))
@@ -100,22 +95,38 @@ def commit_in_transaction(
     for topic in event.request.topics:
         partitions = []
         for partition in topic.partitions:
-            index, metadata = partition.partition_index, partition.committed_metadata
+            index = partition.partition_index
             code = Code.NONE
-            if metadata and _is_longer(metadata, settings.offset_metadata_chars_max):
-                code = Code.OFFSET_METADATA_TOO_LARGE
-            else:
-                value = OffsetCommitValue(
-                    offset=partition.committed_offset,
-                    leader_epoch=partition.committed_leader_epoch,
-                    metadata=metadata or "",
-                    commit_timestamp=now.wall_ms,
-                    topic_id=topic.topic_id,
-                )
+            if _metadata_fits(partition.committed_metadata, settings):
+                value = _committed(partition, topic.topic_id, now, NO_TIMESTAMP)
                 out.records.append(Record(OffsetCommitKey(group=group_id, topic=topic.name, partition=index), value))
+            else:
+                code = Code.OFFSET_METADATA_TOO_LARGE
             partitions.append(TxnOffsetCommitResponsePartition(partition_index=index, error_code=code))
         topics.append(TxnOffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=partitions))
     out.replies.append((event.token, TxnOffsetCommitResponse(throttle_time_ms=0, topics=topics)))
+
+
+def _committed(
+    partition: OffsetCommitRequestPartition | TxnOffsetCommitRequestPartition,
+    topic_id: bytes,
+    now: Now,
+    expires_ms: int,
+) -> OffsetCommitValue:
+    """What is kept of an offset."""
+    return OffsetCommitValue(
+        offset=partition.committed_offset,
+        leader_epoch=partition.committed_leader_epoch,
+        metadata=partition.committed_metadata or "",
+        commit_timestamp=now.wall_ms,
+        expire_timestamp=expires_ms,
+        topic_id=topic_id,
+    )
+
+
+def _metadata_fits(metadata: str | None, settings: GroupSettings) -> bool:
+    """Whether an offset's metadata is within offset.metadata.max.bytes, which Kafka counts in characters."""
+    return not metadata or not _is_longer(metadata, settings.offset_metadata_chars_max)
 
 
 def _is_longer(text: str, units_max: int) -> bool:
