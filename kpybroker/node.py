@@ -178,7 +178,7 @@ class Node:
             cluster.close(clean=bool(closed_well))
         for data_dir in closed_well:
             try:
-                data_dir.write_clean_stop(cluster.broker_epoch)
+                data_dir.write_clean_stop(cluster.broker.epoch)
             except StorageFailed as failure:
                 log.error("the next start recovers all logs: %s", failure)
 
@@ -208,8 +208,8 @@ class Node:
         # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
         # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
         with one_line():
-            await cluster.join(
-                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
+            await cluster.broker.join(
+                self._advertised(), rack=self.config.broker_rack, previous_epoch=previous_broker_epoch
             )
         parts.joined()
         async with trio.open_nursery() as accepting:
@@ -221,7 +221,7 @@ class Node:
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
             try:
-                await cluster.shut_down_broker()
+                await cluster.broker.shut_down()
             except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
                 log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
@@ -275,8 +275,8 @@ class _Parts:
         self.live = LiveConfig(config)
         self._follow_configs(cluster.image)
         self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
-        self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.directory_failed)
-        self.assignments = Assignments(cluster.assign_directories)
+        self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.broker.directory_failed)
+        self.assignments = Assignments(cluster.broker.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
         self.groups = Groups(
@@ -287,7 +287,7 @@ class _Parts:
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
         self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
-        producer_ids = ProducerIds(cluster.allocate_producer_ids)
+        producer_ids = ProducerIds(cluster.broker.allocate_producer_ids)
         self.transactions = Transactions(
             _transaction_settings(config, cluster.image),
             clock,
@@ -336,7 +336,7 @@ class _Parts:
         self.moves.resume(moving)
         cluster.on_change(self._follow)
         self._follow_quotas(cluster.image)
-        self.live.on_change(lambda _, now: cluster.cordon(filter(now.cordons, cluster.directories)))
+        self.live.on_change(lambda _, now: cluster.broker.cordon(filter(now.cordons, cluster.directories)))
         self._follow_configs(cluster.image)
         self.groups.follow_topics(cluster.image)
         self._follow_coordinators(cluster.image)

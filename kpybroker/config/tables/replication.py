@@ -61,7 +61,7 @@ REPLICATION: Final[tuple[Setting, ...]] = (
     Setting("security.inter.broker.protocol",
             STRING, "PLAINTEXT", one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), STATIC, USED,
             "The same said by its protocol, where inter.broker.listener.name is not given."),
-    Setting("controller.socket.timeout.ms", INT, 30_000, None, STATIC, INERT,
+    Setting("controller.socket.timeout.ms", INT, 30_000, None, STATIC, USED,
             "How long a controller waits for the answer of a broker."),
     Setting("num.replica.alter.log.dirs.threads", INT, None, None, STATIC, INERT,
             "Kafka's pool for moving replicas between data folders."),
