@@ -433,10 +433,7 @@ class _Parts:
     def _follow_coordinators(self, image: ClusterImage) -> None:
         """Coordinate what lives in those partitions of the internal topics that this node leads, in their epoch."""
         for coordinator, name in ((self.groups, CONSUMER_OFFSETS), (self.transactions, TRANSACTION_STATE)):
-            topic = image.topics.by_name.get(name)
-            partitions = {} if topic is None else topic.partitions
-            led = [index for index, partition in partitions.items() if partition.leader == self.cluster.node_id]
-            coordinator.follow(led, partial(self._shard_log, name))
+            coordinator.follow(image.topics.by_name.get(name), self.cluster.node_id, partial(self._shard_log, name))
 
     def _shard_log(self, topic: str, index: int) -> PartitionLog:
         return PartitionLog(self.replicas.get(topic, index), self.clock)
