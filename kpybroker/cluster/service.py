@@ -13,7 +13,7 @@ any other in here, ends `run` and with it the node.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -21,7 +21,6 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.config_rules import NodeConfigRules
 from kpybroker.cluster.controller import Controller, Promise
-from kpybroker.cluster.delta import Delta
 from kpybroker.cluster.features import SUPPORTED
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
@@ -33,12 +32,12 @@ from kpybroker.cluster.format import (
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.decision import Settings
 from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
+from kpybroker.cluster.raft_node import Change, RaftNode, Worker
 from kpybroker.cluster.replay import MetadataRecord
-from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
+from kpybroker.cluster.snapshot_files import SnapshotPolicy
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dirs import DataDirs
-from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
 from kpybroker.wire.codes import Refused
@@ -53,18 +52,8 @@ from kpybroker.wire.messages.broker_registration import (
 
 log = logging.getLogger(__name__)
 
-COMMIT_AGAIN_S = 1.0
-"""How long a commit waits for which there was no room, or no descriptor."""
-SNAPSHOT_AGAIN_S = 30.0
-"""The same of a snapshot."""
 TELL_AGAIN_S = 5.0
 """When the controller is told again of this node's data folders."""
-
-Change = Callable[[Delta, ClusterImage], None]
-"""What a listener is: told what changed and the image after it."""
-
-Worker = Callable[[Callable[[], None]], Awaitable[None]]
-"""Has a function called where it may block, and waits for it: the seam to threads."""
 
 REGISTRATION_VERSION = 4
 """The version of BrokerRegistration that this node's own broker speaks."""
@@ -84,7 +73,7 @@ class Cluster:
 
     def __init__(
         self,
-        log: MetadataLog,
+        raft: RaftNode,
         controller: Controller,
         *,
         cluster_id: str,
@@ -92,30 +81,23 @@ class Cluster:
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
         cordoned: frozenset[bytes],
-        policy: SnapshotPolicy,
-        clock: Clock,
         ids: Ids,
-        in_worker: Worker,
     ) -> None:
         self.cluster_id = cluster_id
+        self.raft = raft
+        """This node's part in the metadata quorum."""
         self.controller = controller
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self.broker_epoch = -1
         """The epoch of this node's registration; -1 before `register`."""
-        self._log = log
+        self._log = raft.log
         self._bootstrap = bootstrap
         self._controller_endpoint = controller_endpoint
         self._cordoned = cordoned
         self._offline: list[bytes] = []
-        self._policy = policy
-        self._clock = clock
         self._ids = ids
-        self._in_worker = in_worker
-        self._listeners: list[Change] = []
-        self._committed = trio.Event()
         self._untold = trio.Event()
-        self._counted_bytes = 0
 
     @classmethod
     def open(
@@ -166,18 +148,16 @@ class Cluster:
             interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
             record_bytes=log.bytes_behind_snapshot,
         )
+        controller = Controller(log, _settings(config, meta), clock, ids)
         return cls(
-            log,
-            Controller(log, _settings(config, meta), clock, ids),
+            RaftNode(log, controller, policy=policy, clock=clock, in_worker=in_worker),
+            controller,
             cluster_id=meta.cluster_id,
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
             cordoned=frozenset(directories[path] for path in directories if config.cordons(path)),
-            policy=policy,
-            clock=clock,
             ids=ids,
-            in_worker=in_worker,
         )
 
     # What it is
@@ -185,7 +165,7 @@ class Cluster:
     @property
     def image(self) -> ClusterImage:
         """The cluster as of the last committed record."""
-        return self._log.committed
+        return self.raft.image
 
     @property
     def node_id(self) -> int:
@@ -199,7 +179,7 @@ class Cluster:
 
     def on_change(self, listener: Change) -> None:
         """Call `listener` after each commit from now on. What is there already it finds in `image`."""
-        self._listeners.append(listener)
+        self.raft.on_change(listener)
 
     # Duties
 
@@ -217,93 +197,15 @@ class Cluster:
             )
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._commit_forever)
-                nursery.start_soon(self._snapshot_forever)
+                nursery.start_soon(self.raft.run)
                 nursery.start_soon(self._tell_again)
         except BaseException as error:
             self.controller.fail(error)
             raise
 
-    async def _commit_forever(self) -> None:
-        """Sync what was appended, in a worker thread, and tell everybody; again for what was appended meanwhile."""
-        while True:
-            await self.controller.appended.wait()
-            if self.controller.failure is not None:
-                raise self.controller.failure
-            self.controller.appended = trio.Event()
-            try:
-                await self._commit()
-            except StorageFailed as failure:
-                if not failure.temporary:
-                    raise
-                log.error("the metadata log cannot be synced now: %s", failure)
-                await trio.sleep(COMMIT_AGAIN_S)
-                self.controller.appended.set()
-
-    async def _commit(self) -> None:
-        """Sync once, if need be. Raises: StorageFailed."""
-        flush = self._log.begin_flush(self._clock.wall_ms())
-        if flush is None:
-            return
-        failure: StorageFailed | None = None
-        try:
-            await self._in_worker(flush.run)
-        except StorageFailed as failed:
-            failure = failed
-        self._publish(self._log.end_flush(flush, failure))
-
-    def _publish(self, deltas: Sequence[Delta]) -> None:
-        if deltas:
-            self._policy.committed(self._log.committed_bytes - self._counted_bytes, self._clock.monotonic_s())
-            self._counted_bytes = self._log.committed_bytes
-        self.controller.committed_more()
-        for delta in deltas:
-            for listener in self._listeners:
-                listener(delta, delta.after)
-        self._committed.set()
-
-    async def _snapshot_forever(self) -> None:
-        """Write a snapshot whenever one is due."""
-        while True:
-            deadline_s = self._policy.deadline_s
-            with trio.move_on_at(float("inf") if deadline_s is None else deadline_s):
-                await self._committed.wait()
-            self._committed = trio.Event()
-            if not self._policy.due(self._clock.monotonic_s()):
-                continue
-            taken = self._policy.taken()
-            try:
-                await self._snapshot()
-            except StorageFailed as failure:
-                if not failure.temporary:
-                    raise
-                log.error("no snapshot of the metadata can be written now: %s", failure)
-                await trio.sleep(SNAPSHOT_AGAIN_S)
-                self._policy.put_back(taken)
-
-    async def _snapshot(self) -> None:
-        """Write a snapshot, if there is anything new. Raises: StorageFailed."""
-        job = self._log.snapshot_job(self._clock.wall_ms())
-        if job is not None:
-            await self._in_worker(job.run)
-            self._log.snapshot_written(job, self._clock.wall_ms())
-
     def close(self, *, clean: bool) -> None:
-        """Write a last snapshot and close the files; after `run` has ended. Blocks.
-
-        `clean` False closes without either, as after a failure. What the disk does not take is but told: the next start
-        reads the log as after a crash in any case.
-        """
-        now_ms = self._clock.wall_ms()
-        try:
-            job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
-            if job is not None:
-                job.run()
-                self._log.snapshot_written(job, now_ms)
-            self._log.close(clean=clean)
-        except StorageFailed as failure:
-            log.error("the metadata log was not closed as it should: %s", failure)
-            self._log.close(clean=False)
+        """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.raft.close(clean=clean)
 
     # This node's broker
 
