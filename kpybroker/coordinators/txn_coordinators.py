@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpybroker.cluster.names import TRANSACTION_STATE
 from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, Peer, leader_of
 from kpybroker.peers.channel import PeerGone, PeerTooOld
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code, code_of
-from kpybroker.wire.messages.add_partitions_to_txn import (
-    AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse,
-    AddPartitionsToTxnTopic,
-    AddPartitionsToTxnTransaction,
-)
 
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.coordinators.transactions import Transactions
+    from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnTopic
 
 BROKERS_ASK_SINCE = 4
 """The version of AddPartitionsToTxn from which it has many transactions, and brokers send it (KIP-890)."""
@@ -37,36 +32,50 @@ Place = tuple[str, int]
 Codes = Mapping[Place, Code]
 
 
-class AdditionQueue(BrokerQueue[AddPartitionsToTxnTransaction, Codes]):
+class Question(NamedTuple):
+    """A producer's transaction, and the partitions of it that are asked about."""
+
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    places: tuple[Place, ...]
+    verify_only: bool
+
+
+class QuestionQueue(BrokerQueue[Question, Codes]):
     """What one coordinator is asked."""
 
     def __init__(self, peer: Peer, *, timeout_s: float) -> None:
         super().__init__(peer)
         self._timeout_s = timeout_s
 
-    async def carry(self, asked: list[AddPartitionsToTxnTransaction]) -> list[Codes]:
+    async def carry(self, asked: list[Question]) -> list[Codes]:
         """One AddPartitionsToTxn; more, if one transaction is asked about more than once: a request has it once."""
         answers: dict[int, Codes] = {}
         left = dict(enumerate(asked))
         while left:
             once: dict[str, int] = {}
-            for number, transaction in left.items():
-                once.setdefault(transaction.transactional_id, number)
+            for number, question in left.items():
+                once.setdefault(question.transactional_id, number)
             now = list(once.values())
             answers.update(zip(now, await self._ask([left.pop(number) for number in now]), strict=True))
         return [answers[number] for number in range(len(asked))]
 
-    async def _ask(self, asked: list[AddPartitionsToTxnTransaction]) -> list[Codes]:
+    async def _ask(self, asked: list[Question]) -> list[Codes]:
+        # A lone node never gets here.
+        from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnResponse
+
         version = await self.peer.version_of(ApiKey.ADD_PARTITIONS_TO_TXN, timeout_s=self._timeout_s)
         if version < BROKERS_ASK_SINCE:
             raise PeerTooOld(f"AddPartitionsToTxn {version} is for clients")
-        request = AddPartitionsToTxnRequest(transactions=asked)
-        response = await self.peer.ask(request, AddPartitionsToTxnResponse, version=version, timeout_s=self._timeout_s)
+        response = await self.peer.ask(
+            _request(asked), AddPartitionsToTxnResponse, version=version, timeout_s=self._timeout_s
+        )
         if response.error_code:
             code = code_of(response.error_code)
             # The producer did not ask for rights in the cluster: all it can know is that nothing was verified.
             told = Code.INVALID_TXN_STATE if code is Code.CLUSTER_AUTHORIZATION_FAILED else code
-            return [dict.fromkeys(places_of(each), told) for each in asked]
+            return [dict.fromkeys(each.places, told) for each in asked]
         codes = {
             (transaction.transactional_id, topic.name, each.partition_index): code_of(each.partition_error_code)
             for transaction in response.results_by_transaction
@@ -74,16 +83,43 @@ class AdditionQueue(BrokerQueue[AddPartitionsToTxnTransaction, Codes]):
             for each in topic.results_by_partition
         }
         return [
-            {place: codes.get((each.transactional_id, *place), Code.UNKNOWN_SERVER_ERROR) for place in places_of(each)}
+            {place: codes.get((each.transactional_id, *place), Code.UNKNOWN_SERVER_ERROR) for place in each.places}
             for each in asked
         ]
 
-    def unanswered(self, asked: AddPartitionsToTxnTransaction, error: PeerGone | PeerTooOld) -> Codes:
+    def unanswered(self, asked: Question, error: PeerGone | PeerTooOld) -> Codes:
         """A coordinator of before KIP-890 verifies nothing, and nothing is held against the producer then."""
         if isinstance(error, PeerTooOld):
             logger.warning("A transaction of %s is not verified: %s", asked.transactional_id, error)
-            return dict.fromkeys(places_of(asked), Code.NONE)
-        return dict.fromkeys(places_of(asked), Code.NETWORK_EXCEPTION)
+            return dict.fromkeys(asked.places, Code.NONE)
+        return dict.fromkeys(asked.places, Code.NETWORK_EXCEPTION)
+
+
+def _request(asked: list[Question]) -> AddPartitionsToTxnRequest:
+    from kpybroker.wire.messages.add_partitions_to_txn import (
+        AddPartitionsToTxnRequest,
+        AddPartitionsToTxnTopic,
+        AddPartitionsToTxnTransaction,
+    )
+
+    def topics(places: tuple[Place, ...]) -> list[AddPartitionsToTxnTopic]:
+        indexes: dict[str, list[int]] = {}
+        for name, index in places:
+            indexes.setdefault(name, []).append(index)
+        return [AddPartitionsToTxnTopic(name=name, partitions=indexes[name]) for name in indexes]
+
+    return AddPartitionsToTxnRequest(
+        transactions=[
+            AddPartitionsToTxnTransaction(
+                transactional_id=each.transactional_id,
+                producer_id=each.producer_id,
+                producer_epoch=each.producer_epoch,
+                verify_only=each.verify_only,
+                topics=topics(each.places),
+            )
+            for each in asked
+        ]
+    )
 
 
 class TxnCoordinators:
@@ -102,7 +138,7 @@ class TxnCoordinators:
         self._local = local
         self._broker_id = broker_id
         self._image = image
-        self._queues = BrokerQueues(lambda peer_id: AdditionQueue(peer_of(peer_id), timeout_s=timeout_s))
+        self._queues = BrokerQueues(lambda peer_id: QuestionQueue(peer_of(peer_id), timeout_s=timeout_s))
 
     def follow(self, image: ClusterImage) -> None:
         """The brokers of the cluster are these from now on."""
@@ -115,8 +151,9 @@ class TxnCoordinators:
         leader = self._coordinator(transactional_id)
         if leader == self._broker_id:
             return await self._local.verify(transactional_id, producer_id, producer_epoch, partitions)
+        places = tuple(partitions)
         return await self._ask(
-            leader, _transaction(transactional_id, producer_id, producer_epoch, partitions, verify_only=True)
+            leader, Question(transactional_id, producer_id, producer_epoch, places, verify_only=True)
         )
 
     async def add_partitions(
@@ -126,36 +163,17 @@ class TxnCoordinators:
         leader = self._coordinator(transactional_id)
         if leader == self._broker_id:
             return await self._local.add_partitions(transactional_id, producer_id, producer_epoch, partitions)
+        places = tuple(partitions)
         return await self._ask(
-            leader, _transaction(transactional_id, producer_id, producer_epoch, partitions, verify_only=False)
+            leader, Question(transactional_id, producer_id, producer_epoch, places, verify_only=False)
         )
 
-    async def _ask(self, leader: int | None, asked: AddPartitionsToTxnTransaction) -> Codes:
+    async def _ask(self, leader: int | None, asked: Question) -> Codes:
         if leader is None:
-            return dict.fromkeys(places_of(asked), Code.COORDINATOR_NOT_AVAILABLE)
+            return dict.fromkeys(asked.places, Code.COORDINATOR_NOT_AVAILABLE)
         return await self._queues.ask(leader, asked)
 
     def _coordinator(self, transactional_id: str) -> int | None:
         """Who coordinates it; None: nobody, or nobody that can be reached."""
         index = self._local.partition_for(transactional_id)
         return leader_of(self._image(), TRANSACTION_STATE, index, self._broker_id)
-
-
-def places_of(transaction: AddPartitionsToTxnTransaction) -> list[Place]:
-    """The partitions that are asked about."""
-    return [(topic.name, index) for topic in transaction.topics for index in topic.partitions]
-
-
-def _transaction(
-    transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[Place], *, verify_only: bool
-) -> AddPartitionsToTxnTransaction:
-    topics: dict[str, list[int]] = {}
-    for name, index in partitions:
-        topics.setdefault(name, []).append(index)
-    return AddPartitionsToTxnTransaction(
-        transactional_id=transactional_id,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        verify_only=verify_only,
-        topics=[AddPartitionsToTxnTopic(name=name, partitions=topics[name]) for name in topics],
-    )
