@@ -34,7 +34,6 @@ from kpybroker.handlers.forwarding import InProcessController
 from kpybroker.ids import Ids
 from kpybroker.metrics import PROMETHEUS_REPORTER
 from kpybroker.metrics.client_telemetry import ClientTelemetry
-from kpybroker.peers.channel import Channel
 from kpybroker.quotas.client_quotas import ClientQuotas
 from kpybroker.quotas.rates import Window
 from kpybroker.replication.assignments import Assignments
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
     from kpybroker.metrics.prometheus import PrometheusReporter
+    from kpybroker.peers.channel import Channel
     from kpybroker.replication.logs import Logs
     from kpybroker.storage.data_dir import DataDir
 
@@ -396,7 +396,12 @@ class _Parts:
             endpoints = () if broker is None else broker.endpoints
             return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
 
-        return lambda broker_id: Channel(partial(address_of, broker_id), client_id=client_id)
+        def connection_to(broker_id: int) -> Channel:
+            from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+
+            return Channel(partial(address_of, broker_id), client_id=client_id)
+
+        return connection_to
 
     async def close_logs(self) -> list[DataDir]:
         """Close all logs; returns the data folders in which that went well."""

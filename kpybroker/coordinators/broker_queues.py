@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import trio
 
-from kpybroker.peers.channel import PeerGone, PeerTooOld
-
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
+    from kpybroker.peers.channel import PeerGone, PeerTooOld
     from kpybroker.wire.api_keys import ApiKey
     from kpybroker.wire.schema import Message
 
@@ -92,6 +91,8 @@ class BrokerQueue(Generic[Q, A]):
             question.answer = answer
 
     async def _carried(self, asked: list[Q]) -> list[A]:
+        from kpybroker.peers.channel import PeerGone, PeerTooOld  # a lone node never gets here
+
         try:
             with trio.CancelScope() as self._under_way:
                 if not self._abandoned:

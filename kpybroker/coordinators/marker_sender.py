@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, Peer, leader_of
-from kpybroker.peers.channel import PeerGone, PeerTooOld
 from kpybroker.wire.codes import Code, Refused, code_of
 from kpybroker.wire.messages.write_txn_markers import (
     WritableTxnMarker,
@@ -26,6 +25,7 @@ from kpybroker.wire.schema import replace
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.coordinators.transactions import MarkerSender
+    from kpybroker.peers.channel import PeerGone, PeerTooOld
 
 Place = tuple[str, int]
 """A partition by topic and index."""

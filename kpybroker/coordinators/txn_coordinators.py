@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpybroker.cluster.names import TRANSACTION_STATE
 from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, Peer, leader_of
-from kpybroker.peers.channel import PeerGone, PeerTooOld
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code, code_of
 
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.coordinators.transactions import Transactions
+    from kpybroker.peers.channel import PeerGone, PeerTooOld
     from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnTopic
 
 BROKERS_ASK_SINCE = 4
@@ -63,6 +63,7 @@ class QuestionQueue(BrokerQueue[Question, Codes]):
 
     async def _ask(self, asked: list[Question]) -> list[Codes]:
         # A lone node never gets here.
+        from kpybroker.peers.channel import PeerTooOld
         from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnResponse
 
         version = await self.peer.version_of(ApiKey.ADD_PARTITIONS_TO_TXN, timeout_s=self._timeout_s)
@@ -89,6 +90,8 @@ class QuestionQueue(BrokerQueue[Question, Codes]):
 
     def unanswered(self, asked: Question, error: PeerGone | PeerTooOld) -> Codes:
         """A coordinator of before KIP-890 verifies nothing, and nothing is held against the producer then."""
+        from kpybroker.peers.channel import PeerTooOld
+
         if isinstance(error, PeerTooOld):
             logger.warning("A transaction of %s is not verified: %s", asked.transactional_id, error)
             return dict.fromkeys(asked.places, Code.NONE)
