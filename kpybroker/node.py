@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,20 +20,13 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.client_metrics import take_subscriptions
-from kpybroker.cluster.features import TRANSACTION_VERSION
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
 from kpybroker.cluster.machines.decision import Caller
-from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.cluster.service import Cluster
 from kpybroker.config.broker import EVERY_FOLDER
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
-from kpybroker.coordinators.group_settings import consumer_group_settings, group_settings
-from kpybroker.coordinators.machines.settings import TransactionSettings
-from kpybroker.coordinators.partition_log import PartitionLog
-from kpybroker.coordinators.service import Groups
-from kpybroker.coordinators.transactions import Transactions
-from kpybroker.coordinators.txn_verifier import TxnVerifier
+from kpybroker.coordinators.of_node import NodeCoordinators
 from kpybroker.endings import StartupFailed, last_line, one_line
 from kpybroker.handlers.context import Services
 from kpybroker.handlers.finder import HandlerFinder, Side
@@ -52,7 +45,6 @@ from kpybroker.replication.moves import Moves
 from kpybroker.replication.open_logs import open_logs
 from kpybroker.replication.producer_ids import ProducerIds
 from kpybroker.replication.replicas import Replicas
-from kpybroker.replication.txn_markers import TxnMarkers
 from kpybroker.security.authorizer import AllowAll
 from kpybroker.seldom import SeldomLog
 from kpybroker.server.dispatch import Dispatcher
@@ -71,9 +63,9 @@ if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
     from kpybroker.metrics.prometheus import PrometheusReporter
+    from kpybroker.peers.channel import Channel
     from kpybroker.replication.logs import Logs
     from kpybroker.storage.data_dir import DataDir
-    from kpybroker.wire.records.batch import Codec
 
 log = logging.getLogger("kpybroker.node")
 
@@ -81,9 +73,6 @@ DRAIN_S = 1.0
 """How long a stopping node lets requests that it is carrying out come to their end."""
 HAND_OVER_S = 10.0
 """How long it waits for the controller to take its partitions away."""
-
-CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
-"""By the number that offsets.topic.compression.codec has for them."""
 
 
 class Node:
@@ -279,22 +268,9 @@ class _Parts:
         self.assignments = Assignments(cluster.broker.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
-        self.groups = Groups(
-            group_settings(config, cluster.image),
-            clock,
-            ids,
-            partitions=_partitions(cluster.image, CONSUMER_OFFSETS, config.offsets_topic_num_partitions),
-            codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
-        )
-        self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
         producer_ids = ProducerIds(cluster.broker.allocate_producer_ids)
-        self.transactions = Transactions(
-            _transaction_settings(config, cluster.image),
-            clock,
-            partitions=_partitions(cluster.image, TRANSACTION_STATE, config.transaction_state_log_num_partitions),
-            new_producer_id=producer_ids.next,
-            sender=self.txn_markers,
-            is_known=self._is_known,
+        self.coordinators = NodeCoordinators(
+            cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
         )
         self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
         self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
@@ -316,10 +292,10 @@ class _Parts:
             moves=self.moves,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
             producer_ids=producer_ids,
-            groups=self.groups,
-            transactions=self.transactions,
-            txn_markers=self.txn_markers,
-            txn_verifier=TxnVerifier(self.transactions, self.replicas, self.live, clock),
+            groups=self.coordinators.groups,
+            transactions=self.coordinators.transactions,
+            txn_markers=self.coordinators.txn_markers,
+            txn_verifier=self.coordinators.txn_verifier,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,
@@ -338,8 +314,6 @@ class _Parts:
         self._follow_quotas(cluster.image)
         self.live.on_change(lambda _, now: cluster.broker.cordon(filter(now.cordons, cluster.directories)))
         self._follow_configs(cluster.image)
-        self.groups.follow_topics(cluster.image)
-        self._follow_coordinators(cluster.image)
         take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
         if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
             await self._report(duties)
@@ -353,8 +327,7 @@ class _Parts:
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
             duties.start_soon(cleaner.run, name="log cleaner")
-        duties.start_soon(self.groups.run, name="group coordinator")
-        duties.start_soon(self.transactions.run, name="transaction coordinator")
+        self.coordinators.start(duties)
         duties.start_soon(self.idle.run, name="idle connections")
         await duties.start(self.gate.run, name="gate")
 
@@ -403,23 +376,7 @@ class _Parts:
         if delta.quotas:
             self._follow_quotas(image)
         take_subscriptions(self.telemetry, image, delta.configs)
-        deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
-        if deleted:
-            self.groups.delete_topics(deleted)
-        if delta.topic_ids or delta.broker_ids:
-            self._tell_groups(delta, image)
-        if any(resource.type in (ResourceType.BROKER, ResourceType.GROUP) for resource in delta.configs):
-            self.groups.follow_settings(consumer_group_settings(self.live.current, image))
-        if delta.topic_ids:
-            self._follow_coordinators(image)
-        if delta.features:
-            self.transactions.reconfigure(_transaction_settings(self.live.current, image))
-
-    def _tell_groups(self, delta: Delta, image: ClusterImage) -> None:
-        """Let consumer groups know which topics have changed."""
-        created = any(True for _ in delta.topics_created())
-        known = (delta.after.topics.by_id.get(each) or delta.before.topics.by_id.get(each) for each in delta.topic_ids)
-        self.groups.follow_topics(image, {topic.name for topic in known if topic is not None}, created=created)
+        self.coordinators.follow(delta, image)
 
     def _follow_quotas(self, image: ClusterImage) -> None:
         self.quotas.replace(image.quotas.items())
@@ -430,20 +387,21 @@ class _Parts:
         own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
         self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
 
-    def _follow_coordinators(self, image: ClusterImage) -> None:
-        """Coordinate what lives in those partitions of the internal topics that this node leads, in their epoch."""
-        for coordinator, name in ((self.groups, CONSUMER_OFFSETS), (self.transactions, TRANSACTION_STATE)):
-            topic = image.topics.by_name.get(name)
-            partitions = {} if topic is None else topic.partitions
-            led = [index for index, partition in partitions.items() if partition.leader == self.cluster.node_id]
-            coordinator.follow(led, partial(self._shard_log, name))
+    def _peers(self, client_id: str) -> Callable[[int], Channel]:
+        """For a client id, what makes connections to other brokers by their ids."""
+        listener = self.live.current.reachable.inter_broker_name
 
-    def _shard_log(self, topic: str, index: int) -> PartitionLog:
-        return PartitionLog(self.replicas.get(topic, index), self.clock)
+        def address_of(broker_id: int) -> tuple[str, int] | None:
+            broker = self.cluster.image.brokers.get(broker_id)
+            endpoints = () if broker is None else broker.endpoints
+            return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
 
-    def _is_known(self, topic: str, index: int) -> bool:
-        known = self.cluster.image.topics.by_name.get(topic)
-        return known is not None and index in known.partitions
+        def connection_to(broker_id: int) -> Channel:
+            from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+
+            return Channel(partial(address_of, broker_id), client_id=client_id)
+
+        return connection_to
 
     async def close_logs(self) -> list[DataDir]:
         """Close all logs; returns the data folders in which that went well."""
@@ -461,23 +419,6 @@ def _check_roles(config: BrokerConfig) -> None:
 
 def _port(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
-
-
-def _transaction_settings(config: BrokerConfig, image: ClusterImage) -> TransactionSettings:
-    return TransactionSettings(
-        timeout_ms_max=config.transaction_max_timeout_ms,
-        id_expiration_ms=config.transactional_id_expiration_ms,
-        abort_interval_ms=config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
-        expiration_interval_ms=config.transaction_remove_expired_transaction_cleanup_interval_ms,
-        two_phase_commit=config.transaction_two_phase_commit_enable,
-        transaction_version=image.features.levels.get(TRANSACTION_VERSION, 0),
-    )
-
-
-def _partitions(image: ClusterImage, name: str, configured: int) -> int:
-    """How many partitions an internal topic has; before it is there, how many it will be given."""
-    topic = image.topics.by_name.get(name)
-    return configured if topic is None else len(topic.partitions)
 
 
 async def serve(
