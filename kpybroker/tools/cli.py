@@ -13,6 +13,7 @@ import click
 from kpybroker import __version__
 
 COMMANDS: Final = {
+    "cluster": "kpybroker.tools.cluster",
     "container": "kpybroker.tools.container",
     "log": "kpybroker.tools.log",
     "ping": "kpybroker.tools.ping",
