@@ -166,6 +166,8 @@ async def _carry_out(controller: Controller, request: Any, version: int | None) 
     methods: dict[int, Callable[[], Awaitable[Message]]] = {
         ApiKey.BROKER_REGISTRATION: lambda: controller.register_broker(request, api_version=version),
         ApiKey.BROKER_HEARTBEAT: lambda: controller.broker_heartbeat(request),
+        ApiKey.ALTER_PARTITION: lambda: controller.alter_partition(request, api_version=version),
+        ApiKey.CONTROLLER_REGISTRATION: lambda: controller.register_controller(request),
         ApiKey.ALLOCATE_PRODUCER_IDS: lambda: controller.allocate_producer_ids(request),
         ApiKey.ASSIGN_REPLICAS_TO_DIRS: lambda: controller.assign_replicas_to_dirs(request),
     }

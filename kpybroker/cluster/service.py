@@ -185,10 +185,12 @@ class Cluster:
                 self._bootstrap,
                 incarnation_id=self._ids.uuid(),
                 endpoints=(Endpoint(name, host, port, PLAINTEXT),),
+                broker_incarnation_id=self.broker.incarnation_id,
             )
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.raft.run)
+                nursery.start_soon(self.controller.run)
                 nursery.start_soon(self.broker.run)
         except BaseException as error:
             self.controller.fail(error)
@@ -248,6 +250,10 @@ def _settings(config: BrokerConfig, meta: MetaProperties) -> Settings:
         min_insync_replicas=config.min_insync_replicas,
         delete_topic_enable=config.delete_topic_enable,
         rules=NodeConfigRules(config),
+        session_timeout_s=config.broker_session_timeout_ms / 1000,
+        rebalance_s=(config.leader_imbalance_check_interval_seconds if config.auto_leader_rebalance_enable else None),
+        unclean_election_s=config.unclean_leader_election_interval_ms / 1000,
+        idle_s=config.metadata_max_idle_interval_ms / 1000 or None,
     )
 
 

@@ -50,8 +50,10 @@ class BrokerConfig:
     add_partitions_to_txn_retry_backoff_max_ms = integer()
     add_partitions_to_txn_retry_backoff_ms = integer()
     auto_create_topics_enable = boolean()
+    auto_leader_rebalance_enable = boolean()
     broker_heartbeat_interval_ms = integer()
     broker_rack = optional_text()
+    broker_session_timeout_ms = integer()
     connections_max_idle_ms = integer()
     controller_socket_timeout_ms = integer()
     controller_quota_window_num = integer()
@@ -76,6 +78,7 @@ class BrokerConfig:
     group_min_session_timeout_ms = integer()
     initial_broker_registration_timeout_ms = integer()
     kpybroker_prometheus_listener = text()
+    leader_imbalance_check_interval_seconds = integer()
     log_cleaner_backoff_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
@@ -96,6 +99,7 @@ class BrokerConfig:
     metadata_log_max_snapshot_interval_ms = integer()
     metadata_log_segment_bytes = integer()
     metadata_log_segment_ms = integer()
+    metadata_max_idle_interval_ms = integer()
     metadata_max_retention_bytes = integer()
     metadata_max_retention_ms = integer()
     metric_reporters = names()
@@ -130,6 +134,7 @@ class BrokerConfig:
     transaction_two_phase_commit_enable = boolean()
     transactional_id_expiration_ms = integer()
     unclean_leader_election_enable = boolean()
+    unclean_leader_election_interval_ms = integer()
 
     static: Mapping[str, str]
     """What the node was started with: name -> text."""
