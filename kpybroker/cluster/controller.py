@@ -262,9 +262,8 @@ class Controller:
         """Begin to lead: a new epoch, what was left undone, our registration; brokers are fenced until they come back.
 
         Our own former incarnation is dead for certain: its lock on the data folder is ours. Of others none is connected
-        to a quorum that just started. Blocks for the sync of quorum-state. Raises: StorageFailed.
+        to a quorum that just started. Raises: Refused.
         """
-        self._log.lead(self._clock.wall_ms())
         self._active = True
         self._endpoints = endpoints
         open_ = self._log.transaction_open
@@ -279,6 +278,11 @@ class Controller:
                 self._append(fence(self._state(), broker.id))
         end = self._log.log_end_offset
         self._sessions = {broker_id: BrokerSession(registered_at=end) for broker_id in image.brokers}
+
+    def renounce(self) -> None:
+        """Another node leads now, or nobody: whoever waits is told so."""
+        self._active = False
+        self.committed_more()
 
     def committed_more(self) -> None:
         """The high watermark moved: wake who waited for it."""
@@ -339,4 +343,6 @@ class Controller:
         while self._log.high_watermark <= offset:
             if self._failure is not None:
                 raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from self._failure
+            if not self._active:
+                raise Refused(Code.NOT_CONTROLLER, "This node is no longer the active controller.")
             await self._progress.wait()
