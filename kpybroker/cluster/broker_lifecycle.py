@@ -85,7 +85,7 @@ class BrokerLifecycle:
         self._raft = raft
         self._node_id = node_id
         self._cluster_id = cluster_id
-        self._incarnation_id = incarnation_id
+        self.incarnation_id = incarnation_id
         self._directories = directories
         self._cordoned = cordoned
         self._settings = settings
@@ -161,7 +161,7 @@ class BrokerLifecycle:
         return BrokerRegistrationRequest(
             broker_id=self._node_id,
             cluster_id=self._cluster_id,
-            incarnation_id=self._incarnation_id,
+            incarnation_id=self.incarnation_id,
             listeners=[
                 Listener(name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol)
                 for point in endpoints
