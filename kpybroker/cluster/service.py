@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -38,6 +38,7 @@ from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.cluster.snapshot_files import SnapshotPolicy
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
@@ -120,18 +121,7 @@ class Cluster:
         )
         ensure_others_formatted(dirs, meta, ids)
         directories = {each.path: directory_id_of(each) for each in dirs.logs}
-        log = MetadataLog.open(
-            f"{data_dir.path}/{FOLDER}",
-            node_id=meta.node_id,
-            directory_id=directory_id_of(data_dir),
-            static_voters=[] if adopt else voters,
-            config=_log_config(config),
-            files=files,
-            now_ms=now_ms,
-            alone=adopt,
-            observes=not adopt and bool(config.controller_quorum_bootstrap_servers),
-            timing=_timing(config),
-        )
+        log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
 
@@ -205,11 +195,6 @@ class Cluster:
             self.controller.fail(error)
             raise
 
-    async def caught_up(self) -> None:
-        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
-        while not (self.raft.log.raft.caught_up or self.raft.is_lone_voter):
-            await self.raft.changed.wait()
-
     def _led(self, leads: bool) -> None:
         """This node leads the quorum now, or no more: its controller is active just then."""
         if leads:
@@ -222,6 +207,10 @@ class Cluster:
             )
         else:
             self.controller.renounce()
+
+    async def caught_up(self) -> None:
+        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
+        await self.raft.caught_up()
 
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
@@ -257,6 +246,30 @@ def _stands_alone(config: BrokerConfig) -> bool:
     ports = {point.port for point in config.reachable.controllers}
     servers = config.controller_quorum_bootstrap_servers
     return len(servers) == 1 and int(servers[0].rpartition(":")[2]) in ports
+
+
+def _open_log(
+    data_dir: DataDir,
+    meta: MetaProperties,
+    voters: Sequence[Voter],
+    config: BrokerConfig,
+    *,
+    adopt: bool,
+    files: Files,
+    now_ms: int,
+) -> MetadataLog:
+    return MetadataLog.open(
+        f"{data_dir.path}/{FOLDER}",
+        node_id=meta.node_id,
+        directory_id=directory_id_of(data_dir),
+        static_voters=[] if adopt else voters,
+        config=_log_config(config),
+        files=files,
+        now_ms=now_ms,
+        alone=adopt,
+        observes=not adopt and bool(config.controller_quorum_bootstrap_servers),
+        timing=_timing(config),
+    )
 
 
 def _static_voters(config: BrokerConfig) -> list[Voter]:
