@@ -113,13 +113,17 @@ class ControllerLink:
             done = await _carry_out(self.local, request, version)
             assert isinstance(done, response_class)
             return done
-        response = await self._ask_remote(request, response_class, version)
+        response = await self.ask_remote(request, response_class, version=version)
         error_code: int = getattr(response, "error_code", Code.NONE)
         if error_code:
             raise Refused(code_of(error_code), getattr(response, "error_message", None))
         return response
 
-    async def _ask_remote(self, request: Message, response_class: type[R], version: int | None) -> R:
+    async def ask_remote(self, request: Message, response_class: type[R], *, version: int | None) -> R:
+        """What the active controller of another process answers, asked once.
+
+        Raises: Refused: NOT_CONTROLLER if there is no answer, UNSUPPORTED_VERSION.
+        """
         from kpybroker.peers.channel import Channel, PeerGone, PeerTooOld, connect
 
         if self._channel is None:

@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import trio
@@ -64,6 +64,7 @@ class Cluster:
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
         broker: BrokerLifecycle,
+        link: Callable[[], ControllerLink],
         ids: Ids,
     ) -> None:
         self.cluster_id = cluster_id
@@ -77,6 +78,8 @@ class Cluster:
         self._ids = ids
         self.broker = broker
         """This node's broker, as the controller knows it."""
+        self.link = link
+        """Makes what carries requests to the active controller, one at a time."""
 
     @classmethod
     def open(
@@ -90,16 +93,18 @@ class Cluster:
         files: Files,
         now_ms: int,
         cluster_id: str | None = None,
+        controller_ports: Mapping[str, int] | None = None,
         in_worker: Worker = trio.to_thread.run_sync,
     ) -> Cluster:
         """Open the metadata of a node, formatting its data folders if they are empty. Blocks; `now_ms` is wall time.
 
+        `controller_ports`: those that the controller's listeners were given, where the configuration says 0.
         `adopt`: take the node id from the folder (nobody has set one). `cluster_id` is for an empty folder.
         Raises: DataDirRefused, MetadataError, StorageFailed.
         """
         data_dir = dirs.metadata
         voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
-        endpoint = _controller_endpoint(config)
+        endpoint = _controller_endpoint(config, controller_ports or {})
         meta = ensure_formatted(
             data_dir,
             node_id=config.node_id,
@@ -122,12 +127,17 @@ class Cluster:
             files=files,
             now_ms=now_ms,
         )
-        policy = SnapshotPolicy(
-            record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
-            interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
-            record_bytes=log.bytes_behind_snapshot,
-        )
+        policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
+
+        def link() -> ControllerLink:
+            return ControllerLink(
+                raft,
+                controller,
+                client_id=str(meta.node_id),
+                request_timeout_s=config.controller_socket_timeout_ms / 1000,
+            )
+
         raft = RaftNode(log, controller, policy=policy, clock=clock, in_worker=in_worker)
         return cls(
             raft,
@@ -136,7 +146,8 @@ class Cluster:
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
-            broker=_broker(config, meta, raft, controller, directories, ids),
+            broker=_broker(config, meta, raft, link, directories, ids),
+            link=link,
             ids=ids,
         )
 
@@ -185,36 +196,35 @@ class Cluster:
             self.controller.fail(error)
             raise
 
+    async def caught_up(self) -> None:
+        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
+
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
         self.raft.close(clean=clean)
 
 
-def _controller_endpoint(config: BrokerConfig) -> tuple[str, str, int]:
+def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tuple[str, str, int]:
     """What others are told to connect to for the controller; a lone node, which binds none, says where it would."""
     told = config.reachable.advertised_controllers
     if not told:
         return LONE_CONTROLLER
     first = told[0]
-    return first.name, "localhost" if first.wildcard else first.host, first.port or LONE_CONTROLLER[2]
+    return (
+        first.name,
+        "localhost" if first.wildcard else first.host,
+        first.port or bound.get(first.name, LONE_CONTROLLER[2]),
+    )
 
 
 def _broker(
     config: BrokerConfig,
     meta: MetaProperties,
     raft: RaftNode,
-    controller: Controller,
+    link: Callable[[], ControllerLink],
     directories: Mapping[str, bytes],
     ids: Ids,
 ) -> BrokerLifecycle:
-    def link() -> ControllerLink:
-        return ControllerLink(
-            raft,
-            controller,
-            client_id=str(meta.node_id),
-            request_timeout_s=config.controller_socket_timeout_ms / 1000,
-        )
-
     return BrokerLifecycle(
         raft,
         node_id=meta.node_id,
@@ -244,6 +254,14 @@ def _settings(config: BrokerConfig, meta: MetaProperties) -> Settings:
         rebalance_s=(config.leader_imbalance_check_interval_seconds if config.auto_leader_rebalance_enable else None),
         unclean_election_s=config.unclean_leader_election_interval_ms / 1000,
         idle_s=config.metadata_max_idle_interval_ms / 1000 or None,
+    )
+
+
+def _snapshot_policy(config: BrokerConfig, log: MetadataLog) -> SnapshotPolicy:
+    return SnapshotPolicy(
+        record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
+        interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
+        record_bytes=log.bytes_behind_snapshot,
     )
 
 

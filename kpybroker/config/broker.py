@@ -25,7 +25,7 @@ from kpybroker.config.dynamic import obeyed
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.reachable import Reachable
 from kpybroker.config.setting import Required, Setting
-from kpybroker.config.sources import gather
+from kpybroker.config.sources import EMBEDDED, gather
 from kpybroker.config.synonyms import base_name, broker_synonyms
 from kpybroker.config.tables import BROKER_SETTINGS, broker_setting
 from kpybroker.config.values import InvalidValue, Value
@@ -33,6 +33,9 @@ from kpybroker.config.values import InvalidValue, Value
 if TYPE_CHECKING:
     from typing import Self
 
+
+QUORUM = ("process.roles", "controller.quorum.bootstrap.servers", "controller.quorum.voters")
+"""What makes a node, started without a file, a member of something larger."""
 
 EVERY_FOLDER = "*"
 """In cordoned.log.dirs: all data folders."""
@@ -149,6 +152,8 @@ class BrokerConfig:
     """The listeners: where to bind, and what to tell others."""
     embedded: bool
     """Whether the node was started without a file and without an environment: the single-node profile."""
+    lone: bool
+    """Whether it is the whole cluster, and meant to stay that: it opens no port for its controller."""
     warnings: tuple[str, ...]
     """Lines to be logged, once, by whoever starts the node: unknown names, settings without effect."""
 
@@ -180,6 +185,7 @@ class BrokerConfig:
             metadata_dir=data_dirs[0] if metadata_dir is None else Path(str(metadata_dir)),
             reachable=Reachable.of(values, protocols_given="listener.security.protocol.map" in texts),
             embedded=embedded,
+            lone=embedded and all(texts.get(name) == EMBEDDED.get(name) for name in QUORUM),
             warnings=warnings,
         )
         check_whole(self, texts)

@@ -65,7 +65,7 @@ class Coordinator(Generic[M]):
         self._make_machine = make_machine
         self._clock = clock
         self._terms = terms
-        self._topic_id: bytes | None = None
+        self._topic: TopicImage | None = None
         self._shards: dict[int, Shard[M]] = {}
         self._to_load: deque[Shard[M]] = deque()
         self._load_wanted = trio.Event()
@@ -121,6 +121,8 @@ class Coordinator(Generic[M]):
 
         A shard whose leader is elected again, and is the same, goes on: nobody else can have written to its log.
         """
+        if topic is self._topic:
+            return
         self._follow_topic(topic)
         partitions = {} if topic is None else topic.partitions
         led = {index: each.leader_epoch for index, each in partitions.items() if each.leader == broker_id}
@@ -135,13 +137,11 @@ class Coordinator(Generic[M]):
 
     def _follow_topic(self, topic: TopicImage | None) -> None:
         """A topic that was made anew has nothing of the old one. As in Kafka, later partitions of it are not used."""
-        topic_id = None if topic is None else topic.id
-        if topic_id == self._topic_id:
-            return
-        for index in self.led:
-            self.resign(index)
-        self._topic_id = topic_id
-        if topic is not None:
+        before, self._topic = self._topic, topic
+        if before is not None and (topic is None or topic.id != before.id):
+            for index in self.led:
+                self.resign(index)
+        if topic is not None and (before is None or topic.id != before.id):
             self.partitions = len(topic.partitions)
 
     def _take_up(self, index: int, leader_epoch: int, log_of: Callable[[int], ShardLog]) -> None:
