@@ -51,9 +51,9 @@ def uniform(
 
 SHAPES = {
     "one": uniform(1),
-    "just below a run": uniform(31),
-    "a run": uniform(32),
-    "just above a run": uniform(33),
+    "just below a run": uniform(5),
+    "a run": uniform(6),
+    "just above a run": uniform(7),
     "offsets of one and two bytes": uniform(65),
     "offsets of three bytes": uniform(8300, value=b""),
     "timestamps of one, two and three bytes": uniform(500, step_ms=40),
