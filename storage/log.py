@@ -246,11 +246,10 @@ class Log(LogFiles):
         except StorageFailed as error:
             self._note(error)
             raise
-        position = segment.size
         try:
-            segment.append(incoming.data)
+            position = segment.append(incoming.data)
         except StorageFailed as error:
-            self._take_back(segment, position, error)
+            self._take_back(segment, error)
             raise
         for batch in batches:
             self._take_note(segment, position, batch, leader_epoch)
@@ -294,10 +293,10 @@ class Log(LogFiles):
         if active is not None:
             lookup.sound_txn_index(active, self._rebuild_txn_index)
 
-    def _take_back(self, segment: Segment, size: int, error: StorageFailed) -> None:
+    def _take_back(self, segment: Segment, error: StorageFailed) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
         try:
-            segment.undo(size)
+            segment.undo()
         except StorageFailed as second:
             self.fail(second)
         self._note(error)

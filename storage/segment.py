@@ -281,11 +281,10 @@ class Segment:
         self._size = position + len(data)
         return position
 
-    def undo(self, size: int) -> None:
-        """Cut off what a failed append left behind `size`. Raises: StorageFailed."""
+    def undo(self) -> None:
+        """Cut off what a failed append left behind the end. Raises: StorageFailed."""
         assert self._shared is not None
-        self._shared.file.truncate(size)
-        self._size = size
+        self._shared.file.truncate(self._size)
 
     def index(
         self, last_offset: int, max_timestamp: int, position: int, length: int, index_interval_bytes: int

@@ -401,7 +401,9 @@ def _uniform_run(data: Data, start: int, index: int, count: int) -> tuple[int, i
         or data[offset_at + 1 : end : stride] != _OFFSETS_HIGH[index:stop]
     ):
         return _NO_RUN
-    highest = _greatest_delta([bytes(data[at:end:stride]) for at in range(timestamp_at, offset_at)])
+    highest = data[timestamp_at]
+    if highest & 1 or highest > 127 or data[timestamp_at:end:stride] != bytes((highest,)) * most:  # not all the same
+        highest = _greatest_delta([bytes(data[at:end:stride]) for at in range(timestamp_at, offset_at)])
     return _NO_RUN if highest < 0 else (most, stride, highest, key_raw == 1)
 
 
