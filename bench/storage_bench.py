@@ -6,10 +6,10 @@
 Both halves of a pair work on the same file system, one after the other, in rounds that alternate which comes first;
 what is told is the median of the rounds, and the median of the rounds' ratios.
 
-- **append**: produced batches of records of 1 KB, checked, stamped and written, beside the same bytes by pwrite(2) into
-  a growing file. "cached" ends when the page cache has it, as an acknowledgement does; "to disk" ends with fdatasync.
-  "of checked writes" is beside pwrite(2) preceded by what no broker may leave out and Python does as fast as we know
-  how: header, checksum and a walk over the records. It is what storage itself adds.
+- **append**: produced batches of records of 1 KB ("uneven": of 100 bytes to 1.9 KB), checked, stamped and written,
+  beside the same bytes by pwrite(2) into a growing file. "cached" ends when the page cache has it, as an answer to the
+  producer does; "to disk" ends with fdatasync. "of checked writes" is beside pwrite(2) preceded by what no broker may
+  leave out, as fast as we have it: reading the header, the checksum, and a walk over the records.
 - **read**: a consumer's fetches of that size through the whole log, sent by sendfile(2) to a process that throws it
   away, beside sendfile of the same lengths from one file. Everything is in the page cache.
 - **recovery**: a log that was not closed, read, checked and indexed anew, beside read(2) of the same files; with the
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -103,8 +104,10 @@ class Bench:
     # append
 
     def append_rows(self) -> Iterator[tuple[str, str]]:
-        for name, size in SIZES.items():
-            batch, count = batch_of(size), self.data_bytes // size
+        batches = {name: batch_of(size) for name, size in SIZES.items()}
+        batches["64 KB uneven"] = batch_of(64 << 10, uneven=True)
+        for name, batch in batches.items():
+            count = self.data_bytes // len(batch)
             for until, sync in (("cached", False), ("to disk", True)):
                 ours, plain, ratio = self.pair(
                     lambda b=batch, c=count, s=sync: self._append(b, c, s),  # type: ignore[misc]
@@ -305,10 +308,13 @@ def send_plain(fd: int, total: int, size: int, clock: Clock) -> float:
         return clock() - started
 
 
-def batch_of(size: int) -> bytearray:
-    """A produced batch of about this size."""
-    value = os.urandom(RECORD_BYTES - 10)
-    return bytearray(build_batch([Record(timestamp=NOW_MS, value=value) for _ in range(size // RECORD_BYTES)]))
+def batch_of(size: int, *, uneven: bool = False) -> bytearray:
+    """A produced batch of about this size; `uneven`: its records are of many lengths, 1 KB in the middle."""
+    value = os.urandom(2 * RECORD_BYTES)
+    chance = random.Random(size)
+    spread = RECORD_BYTES * 9 // 10 if uneven else 0
+    lengths = [RECORD_BYTES - 10 + chance.randint(-spread, spread) for _ in range(size // RECORD_BYTES)]
+    return bytearray(build_batch([Record(timestamp=NOW_MS, value=value[:length]) for length in lengths]))
 
 
 def append(log: Log, batch: bytearray) -> None:
