@@ -313,10 +313,19 @@ class Partition(ReplicaLog):
             leading.followers[replica].told_high_watermark = high_watermark
 
     def tick(self, now_s: float) -> None:
-        """Time has passed: those who lag for too long are to leave the ISR."""
+        """Time has passed: those who lag for too long are to leave the ISR, and who was refused may ask again."""
         leading = self._leading
         if leading is not None:
             self._propose(leading.propose_leaving(now_s))
+            for replica in leading.followers:
+                self._propose(leading.propose_joining(replica))
+            self._moved(leading.tick(now_s))
+
+    def back_in_service(self, replica: int, now_s: float) -> None:
+        """The broker of a replica may be in an ISR from now on: it may have caught up while it might not."""
+        leading = self._leading
+        if leading is not None and replica in leading.followers:
+            self._propose(leading.propose_joining(replica))
             self._moved(leading.tick(now_s))
 
     def _propose(self, proposal: Proposal | None) -> None:
