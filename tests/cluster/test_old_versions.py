@@ -19,7 +19,7 @@ from kpybroker.wire.messages.alter_partition import (
 )
 from kpybroker.wire.messages.create_topics import CreateTopicsRequest
 
-from .making import CALLER, apply, directory, features, state, topic_id, wanted
+from .making import CALLER, apply, broker, directory, features, state, topic, topic_id, wanted
 from .test_brokers import registration
 
 LEVELS = [7, 8, 13, 14, 15, 17, 22, 23, 29, 30]
@@ -78,15 +78,14 @@ def joining(partition, broker_id):
     ("record", "versions"),
     [
         # As Kafka's MetadataVersion has them.
-        (rec.RegisterBrokerRecord, {7: 1, 8: 2, 16: 2, 17: 3, 29: 3, 30: 4}),
-        (rec.PartitionRecord, {7: 0, 16: 0, 17: 1, 22: 1, 23: 2, 30: 2}),
-        (rec.PartitionChangeRecord, {7: 0, 16: 0, 17: 1, 22: 1, 23: 2, 30: 2}),
-        (rec.TopicRecord, {7: 0, 30: 0}),
+        (broker(1), {7: 1, 8: 2, 16: 2, 17: 3, 29: 3, 30: 4}),
+        (topic(1, "t", [1])[1], {7: 0, 16: 0, 17: 1, 22: 1, 23: 2, 30: 2}),
+        (rec.PartitionChangeRecord(partition_id=0, topic_id=topic_id(1)), {7: 0, 16: 0, 17: 1, 22: 1, 23: 2, 30: 2}),
+        (topic(1, "t", [1])[0], {7: 0, 30: 0}),
     ],
 )
 def test_versions(record, versions):
-    made = record.__new__(record)
-    assert {level: write_version(made, level) for level in versions} == versions
+    assert {level: write_version(record, level) for level in versions} == versions
 
 
 def test_transactions_of_records_came_with_level_13():
