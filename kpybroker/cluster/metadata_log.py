@@ -36,7 +36,15 @@ from kpybroker.cluster.machines.raft_events import (
     Timing,
     Voter,
 )
-from kpybroker.cluster.metadata_opening import TOPIC_ID, Opened, Read, open_folder, read_entries, start_snapshot
+from kpybroker.cluster.metadata_opening import (
+    TOPIC_ID,
+    MetadataLogConfig,
+    Opened,
+    Read,
+    open_folder,
+    read_entries,
+    start_snapshot,
+)
 from kpybroker.cluster.quorum_state import QuorumState
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.cluster.snapshot import BOOTSTRAP, image_of, quorum_records, read_snapshot
@@ -44,7 +52,6 @@ from kpybroker.cluster.snapshot_files import SnapshotJob
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.flush import Flush
-from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.internal.control_records import KRaftVersionRecord, LeaderChangeMessage, LeaderChangeVoter
@@ -59,46 +66,6 @@ FOLDER = "__cluster_metadata-0"
 
 BATCH_RECORDS_MAX = 10_000
 """Records in one batch; more are written as several. What a user asked for never is."""
-
-
-class MetadataLogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's settings for its metadata log."""
-
-    segment_bytes: int
-    segment_ms: int
-    retention_bytes: int
-    """metadata.max.retention.bytes, -1: without limit."""
-    retention_ms: int
-    """metadata.max.retention.ms, -1: without limit."""
-
-    def for_storage(self) -> LogConfig:
-        """As the log takes them: nothing goes by age or size alone, only what lies below the log start."""
-        return LogConfig(
-            segment_bytes=self.segment_bytes,
-            segment_ms=self.segment_ms,
-            segment_jitter_ms=0,
-            index_bytes_max=10 << 20,
-            index_interval_bytes=4096,
-            retention_bytes=-1,
-            retention_ms=-1,
-            file_delete_delay_ms=60_000,
-            flush_messages=2**63 - 1,
-            flush_ms=2**63 - 1,
-            message_bytes_max=8 << 20,
-            compacted=False,
-            deletes=False,
-            cleanable_ratio_min=1.0,
-            compaction_lag_ms_min=0,
-            compaction_lag_ms_max=2**63 - 1,
-            delete_retention_ms=0,
-            codec="producer",
-            codec_level=None,
-            timestamp_type="CreateTime",
-            timestamp_before_max_ms=2**63 - 1,
-            timestamp_after_max_ms=2**63 - 1,
-            preallocate=False,
-            producer_id_expiration_ms=2**31 - 1,
-        )
 
 
 class Pending(msgspec.Struct, gc=False):
@@ -170,7 +137,7 @@ class MetadataLog:
             files=files,
             now_ms=now_ms,
         )
-        _check_membership(opened.view.quorum, me, alone=alone, observes=observes)
+        _check_membership(opened.view.quorum, me, alone=alone)
         return cls(opened, me, timing, config, files)
 
     # What it is
@@ -418,10 +385,7 @@ class MetadataLog:
     # Committing
 
     def begin_flush(self, now_ms: int) -> Flush | None:
-        """What must be synced for everything appended so far to be durable; None: it is.
-
-        Raises: StorageFailed.
-        """
+        """What must be synced for everything appended to be durable; None: it is. Raises: StorageFailed."""
         self._mend(now_ms)
         flush = self._log.begin_flush()
         if flush is None and self.raft.log.durable < self.raft.log.end:
@@ -524,12 +488,12 @@ def _behind(batch: MetadataBatch, offset: int) -> MetadataBatch:
     return batch._replace(base_offset=offset + 1, records=records)
 
 
-def _check_membership(quorum: Quorum, me: Key, *, alone: bool, observes: bool) -> None:
+def _check_membership(quorum: Quorum, me: Key, *, alone: bool) -> None:
     """Raises: NotAlone for a node that could wait for ever."""
     ids = [voter.id for voter in quorum.voters]
     if alone and ids != [me.id]:
         raise NotAlone(f"the metadata quorum of this folder is {ids}; node {me.id} can lead a quorum of itself only")
-    if ids == [me.id] and not observes and quorum.voter(me) is None:
+    if ids == [me.id] and quorum.voter(me) is None:
         raise NotAlone(
             f"the quorum knows node {me.id} with directory {uuid_text(quorum.voters[0].directory_id)}, but "
             f"meta.properties says {uuid_text(me.directory_id)}: files of two folders were mixed"

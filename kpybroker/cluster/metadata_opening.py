@@ -36,6 +36,46 @@ TOPIC_ID = (1).to_bytes(16, "big")
 _READ_BYTES = 1 << 20
 
 
+class MetadataLogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The node's settings for its metadata log."""
+
+    segment_bytes: int
+    segment_ms: int
+    retention_bytes: int
+    """metadata.max.retention.bytes, -1: without limit."""
+    retention_ms: int
+    """metadata.max.retention.ms, -1: without limit."""
+
+    def for_storage(self) -> LogConfig:
+        """As the log takes them: nothing goes by age or size alone, only what lies below the log start."""
+        return LogConfig(
+            segment_bytes=self.segment_bytes,
+            segment_ms=self.segment_ms,
+            segment_jitter_ms=0,
+            index_bytes_max=10 << 20,
+            index_interval_bytes=4096,
+            retention_bytes=-1,
+            retention_ms=-1,
+            file_delete_delay_ms=60_000,
+            flush_messages=2**63 - 1,
+            flush_ms=2**63 - 1,
+            message_bytes_max=8 << 20,
+            compacted=False,
+            deletes=False,
+            cleanable_ratio_min=1.0,
+            compaction_lag_ms_min=0,
+            compaction_lag_ms_max=2**63 - 1,
+            delete_retention_ms=0,
+            codec="producer",
+            codec_level=None,
+            timestamp_type="CreateTime",
+            timestamp_before_max_ms=2**63 - 1,
+            timestamp_after_max_ms=2**63 - 1,
+            preallocate=False,
+            producer_id_expiration_ms=2**31 - 1,
+        )
+
+
 class Read(NamedTuple):
     """A batch as it is in the log: what the machine knows of it, what it says, its size in bytes."""
 

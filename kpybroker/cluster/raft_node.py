@@ -243,6 +243,16 @@ class RaftNode:
             if self.clock.monotonic_s() >= self.log.raft.deadline_s:
                 self.step(ev.Tick())
 
+    async def caught_up(self) -> None:
+        """Return once everything is applied that was committed when this node found the leader; a lone node has it."""
+        target: int | None = None
+        while not self.is_lone_voter:
+            changed, known = self.changed, self.log.raft.known_high_watermark
+            target = known if target is None else target
+            if target is not None and self.log.high_watermark >= target:
+                return
+            await changed.wait()
+
     async def resign(self) -> None:
         """The node stops: have another voter lead, if this one does."""
         led = self.is_leader and not self.is_lone_voter

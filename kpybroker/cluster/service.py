@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +22,7 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings
 from kpybroker.cluster.config_rules import NodeConfigRules
 from kpybroker.cluster.controller import Controller
-from kpybroker.cluster.controller_link import ControllerLink
+from kpybroker.cluster.controller_link import ControllerLinks
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
     bootstrap_records,
@@ -71,7 +71,7 @@ class Cluster:
         controller_endpoint: tuple[str, str, int],
         has_controller: bool,
         broker: BrokerLifecycle,
-        link: Callable[[], ControllerLink],
+        link: ControllerLinks,
         ids: Ids,
     ) -> None:
         self.cluster_id = cluster_id
@@ -119,7 +119,8 @@ class Cluster:
             node_id=config.node_id,
             adopt=adopt,
             controller=endpoint,
-            static_voters=[voter.id for voter in voters],
+            stands_alone=adopt or _stands_alone(config),
+            static=bool(voters),
             files=files,
             ids=ids,
             now_ms=now_ms,
@@ -127,27 +128,24 @@ class Cluster:
         )
         ensure_others_formatted(dirs, meta, ids)
         directories = {each.path: directory_id_of(each) for each in dirs.logs}
-        log = _open_log(config, meta, data_dir, voters, adopt=adopt, files=files, now_ms=now_ms)
+        log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
-
-        def link() -> ControllerLink:
-            return ControllerLink(
-                raft,
-                controller,
-                client_id=str(meta.node_id),
-                request_timeout_s=config.controller_socket_timeout_ms / 1000,
-            )
-
         raft = RaftNode(
             log,
             controller,
-            who=Identity(meta.cluster_id, log.raft.me, endpoint[0], (endpoint,)),
+            who=_identity(config, meta, log, endpoint),
             settings=_quorum_settings(config),
             policy=policy,
             clock=clock,
             ids=ids,
             in_worker=in_worker,
+        )
+        link = ControllerLinks(
+            raft,
+            controller,
+            client_id=str(meta.node_id),
+            request_timeout_s=config.controller_socket_timeout_ms / 1000,
         )
         return cls(
             raft,
@@ -216,9 +214,6 @@ class Cluster:
             endpoints=self._endpoints,
         )
 
-    async def caught_up(self) -> None:
-        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
-
     def _led(self, leads: bool) -> None:
         """This node leads the quorum now, or no more: its controller is active just then."""
         if leads:
@@ -228,8 +223,13 @@ class Cluster:
         else:
             self.controller.renounce()
 
+    async def caught_up(self) -> None:
+        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
+        await self.raft.caught_up()
+
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.link.close()
         self.raft.close(clean=clean)
 
 
@@ -246,11 +246,29 @@ def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tupl
     )
 
 
+def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoint: tuple[str, str, int]) -> Identity:
+    names = config.reachable.controller_names
+    endpoints = (endpoint,) if "controller" in config.roles else ()
+    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoint[0], endpoints)
+
+
+def _stands_alone(config: BrokerConfig) -> bool:
+    """Whether the configuration names no controller but this node: then it need not be formatted beforehand."""
+    if "controller" not in config.roles:
+        return False
+    voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+    if voters:
+        return voters == [config.node_id]
+    ports = {point.port for point in config.reachable.controllers}
+    servers = config.controller_quorum_bootstrap_servers
+    return len(servers) == 1 and int(servers[0].rpartition(":")[2]) in ports
+
+
 def _open_log(
-    config: BrokerConfig,
-    meta: MetaProperties,
     data_dir: DataDir,
-    voters: list[Voter],
+    meta: MetaProperties,
+    voters: Sequence[Voter],
+    config: BrokerConfig,
     *,
     adopt: bool,
     files: Files,
@@ -265,7 +283,7 @@ def _open_log(
         files=files,
         now_ms=now_ms,
         alone=adopt,
-        observes=bool(config.controller_quorum_bootstrap_servers) and bool(config.reachable.advertised_controllers),
+        observes=not adopt and bool(config.controller_quorum_bootstrap_servers),
         timing=_timing(config),
     )
 
@@ -310,7 +328,7 @@ def _broker(
     config: BrokerConfig,
     meta: MetaProperties,
     raft: RaftNode,
-    link: Callable[[], ControllerLink],
+    link: ControllerLinks,
     directories: Mapping[str, bytes],
     ids: Ids,
 ) -> BrokerLifecycle:
