@@ -53,6 +53,31 @@ class RaftNode:
         """The cluster as of the last committed record."""
         return self.log.committed
 
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads the quorum."""
+        return self.log.raft.is_leader
+
+    @property
+    def leader_id(self) -> int | None:
+        """Who leads the quorum."""
+        return self.log.raft.leader_id
+
+    @property
+    def leader_epoch(self) -> int:
+        """The epoch of the quorum."""
+        return self.log.raft.epoch
+
+    @property
+    def leader_address(self) -> tuple[str, int] | None:
+        """Where the leader's controller listens."""
+        return None
+
+    @property
+    def is_lone_voter(self) -> bool:
+        """Whether this node is the whole quorum."""
+        return len(self.log.raft.voters) == 1 and self.log.raft.voters[0].id == self.log.raft.node_id
+
     def on_change(self, listener: Change) -> None:
         """Call `listener` after each commit from now on. What is there already it finds in `image`."""
         self._listeners.append(listener)

@@ -229,7 +229,7 @@ class Channel:
         theirs = self._versions.get(api.key)
         if theirs is None:
             raise PeerTooOld(f"{self._whom()} does not know {api.name}")
-        least, greatest = api.schema if version is None else (version, version)
+        least, greatest = _ours(api) if version is None else (version, version)
         common = min(greatest, theirs[1])
         if common < max(least, theirs[0]):
             raise PeerTooOld(f"{self._whom()} knows versions {theirs[0]} to {theirs[1]} of {api.name}")
@@ -297,6 +297,14 @@ class Channel:
     def _whom(self) -> str:
         address = self._connection.address if self._connection is not None else self._address()
         return "the peer" if address is None else _text(address)
+
+
+def _ours(api: Api) -> tuple[int, int]:
+    """The versions of an API whose meaning we know: those that are served, on either kind of listener."""
+    served = [each for each in (api.served_broker, api.served_controller) if each is not None]
+    if not served:
+        return api.schema
+    return min(least for least, _ in served), max(greatest for _, greatest in served)
 
 
 async def is_refused(host: str, port: int, *, connector: Connector = connect, timeout_s: float) -> bool:
