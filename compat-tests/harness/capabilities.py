@@ -23,9 +23,10 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
+    "cluster",
 }
 
-NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
+NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {"cluster": "a quorum of several nodes"}
 """Capability -> the APIs that it waits for."""
 
 

@@ -41,6 +41,7 @@ class Processor:
         common = {
             "bootstrap.servers": address,
             "reconnect.backoff.max.ms": 200,
+            "socket.timeout.ms": 10_000,  # of a broker that is frozen, nothing else tells
             "client.id": name,
             # It forgets the one broker there is otherwise, and waits for ever to send it a group's offsets.
             "metadata.recovery.strategy": "none",
