@@ -22,6 +22,8 @@ QUICK: Final = {
 }
 """Who is frozen or cut off is noticed by a timeout alone: so that a round does not take a minute."""
 SOURCE, TARGET = "source", "target"
+FAULT_S: Final = 15.0
+"""How long a fault lasts if the load is not served again before: who hears and is not heard misleads clients."""
 ACKNOWLEDGED_AFTER: Final = 20
 """Records of each partition after which it counts as being served again."""
 
@@ -53,7 +55,7 @@ class Campaign:
         self._chance = random.Random(seed)
         for topic in (SOURCE, TARGET):
             cluster.create_topic(topic, PARTITIONS, min(3, len(cluster.brokers)))
-        self.load = Load(cluster.address, SOURCE)
+        self.load = Load(cluster.address, SOURCE, per_s=50)
         self.group = Group(cluster.address, "readers", SOURCE)
         self.copied = Copied(cluster.address, SOURCE, TARGET, self._chance, folder)
         every: dict[str, Callable[[Node], Callable[[], None]]] = {
@@ -98,7 +100,7 @@ class Campaign:
     def _round(self, what: str, victim: Node) -> None:
         began_s = time.monotonic()
         undo = self._faults[what](victim)
-        self._until_served(time.monotonic())
+        self._while_hurt(time.monotonic())
         undo()
         self.cluster.wait_whole()
         self._until_served(time.monotonic())
@@ -111,11 +113,17 @@ class Campaign:
             return self.cluster.node(self.cluster.quorum().leader)
         return self.cluster.node(self.cluster.leader(SOURCE, self._chance.randrange(PARTITIONS)))
 
-    def _until_served(self, since_s: float) -> None:
+    def _while_hurt(self, since_s: float) -> None:
         self._wait(
-            lambda: all(self.load.served(index, since_s) >= ACKNOWLEDGED_AFTER for index in range(PARTITIONS)),
+            lambda: self._served(since_s) or time.monotonic() - since_s > FAULT_S,
             "records acknowledged in each partition",
         )
+
+    def _until_served(self, since_s: float) -> None:
+        self._wait(lambda: self._served(since_s), "records acknowledged in each partition")
+
+    def _served(self, since_s: float) -> bool:
+        return all(self.load.served(index, since_s) >= ACKNOWLEDGED_AFTER for index in range(PARTITIONS))
 
     def _until_all_have_come_through(self) -> None:
         """Until the group and the copies have reached what is acknowledged now."""

@@ -30,6 +30,8 @@ PARTITIONS: Final = 3
 COPIES: Final = 2
 MEMBERS: Final = 2
 SESSION_MS: Final = 3000
+BATCH: Final = 500
+"""Records in a transaction of the copies at most: enough to catch up with what has gathered while they were cut off."""
 LIMIT_S: Final = 45.0
 CLIENT: Final = {
     "log_level": 0,  # a line for every attempt to connect to a broker that is down
@@ -259,7 +261,7 @@ class Copied:
         self.ends: Counter[int] = Counter()
         command = [sys.executable, processor.__file__, address, source, target, f"copies-{source}"]
         self._copies = [
-            Copy([*command, f"copy-{number}", str(SESSION_MS)], chance, self.ends, folder / "copies.log")
+            Copy([*command, f"copy-{number}", str(SESSION_MS), str(BATCH)], chance, self.ends, folder / "copies.log")
             for number in range(COPIES)
         ]
         self._reader = Consumer(
