@@ -33,13 +33,19 @@ pytestmark = [pytest.mark.needs("cluster"), pytest.mark.usefixtures("java")]
 
 
 @pytest.fixture(scope="module", params=["kafka", "tested"])
-def cluster(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> Iterator[Cluster]:
+def _cluster(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> Iterator[Cluster]:
     """A controller of Apache Kafka, or of the kind under test, and a broker of each kind."""
     controller = "kafka" if request.param == "kafka" else cluster_kind
     plan = [(controller, "controller"), ("kafka", "broker"), (cluster_kind, "broker")]
     with Cluster(folder / f"under-{request.param}", plan, network=Loopback(), settings=TWO_BROKERS) as cluster:
-        cluster.start()
         yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """All of it up, whatever a test before has left."""
+    _cluster.start()
+    return _cluster
 
 
 def test_the_other_is_follower_and_leader(cluster: Cluster, java_clients: JavaClients) -> None:
@@ -77,8 +83,7 @@ def test_a_log_that_diverged_is_truncated(cluster: Cluster, first: int, second: 
     """
     topic = f"diverged-{first}"
     cluster.create_assigned_topic(topic, [(first, second)], unclean_leader_election_enable="true")
-    write(cluster, topic, b"common", 50)
-    wait_isr(cluster, topic, {first, second})
+    write(cluster, topic, b"common", 50, acks="all")
     cluster.node(second).kill()
     wait_isr(cluster, topic, {first})
     write(cluster, topic, b"lost", 70)

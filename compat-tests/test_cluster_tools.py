@@ -37,10 +37,16 @@ pytestmark = pytest.mark.needs("cluster")
 
 
 @pytest.fixture(scope="module")
-def cluster(cluster_kind: str, tools: ToolHost, folder: Path) -> Iterator[Cluster]:  # noqa: ARG001
+def _cluster(cluster_kind: str, tools: ToolHost, folder: Path) -> Iterator[Cluster]:  # noqa: ARG001
     with Cluster(folder / "tools-cluster", combined(cluster_kind)) as cluster:
-        cluster.start()
         yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """All of it up, whatever a test before has left."""
+    _cluster.start()
+    return _cluster
 
 
 @pytest.fixture

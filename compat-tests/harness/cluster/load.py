@@ -94,7 +94,7 @@ class Writer:
         now_s = time.monotonic()
         if error is not None:
             self.flaws.append(f"partition {self._index}: the producer gave up: {error}")
-        elif message.offset() not in (number, -1):  # -1: the broker knew it as a duplicate, and no more
+        elif message.offset() not in (number, -1, None):  # the broker knew it as a duplicate, and no more
             self.flaws.append(f"partition {self._index}: record {number} was acknowledged at {message.offset()}")
         elif number != self.acknowledged:
             self.flaws.append(f"partition {self._index}: {number} was acknowledged, {self.acknowledged} was due")
