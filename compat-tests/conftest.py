@@ -167,6 +167,19 @@ def restartable(broker: BrokerUnderTest) -> ChildBroker:
     return broker
 
 
+@pytest.fixture(scope="module")
+def quick(_session_broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildBroker]:
+    """A broker of the kind under test whose consumer groups are in a hurry."""
+    from harness.modern import QUICK  # here for the same reason as the clients below
+
+    if not isinstance(_session_broker, ChildBroker):
+        pytest.skip("needs a broker with settings of its own")
+    broker = type(_session_broker)(tmp_path_factory.mktemp("quick"), settings=QUICK)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
 @pytest.fixture(scope="session")
 def cluster_kind(request: pytest.FixtureRequest) -> str:
     """The kind of the nodes of which clusters under test are made; they are started by the tests."""
