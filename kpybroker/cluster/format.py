@@ -11,7 +11,7 @@ quorum has kraft.version 0, and the second file is not there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec.structs
@@ -95,27 +95,42 @@ def _format(
     if data_dir.partitions() or (files.exists(folder) and any(name.endswith(".log") for name in files.names(folder))):
         raise WrongDataFolder(f"{data_dir.path} has data but no meta.properties, so nobody knows whose it is")
     directory_id = ids.uuid()
-    files.write_whole(f"{data_dir.path}/{BOOTSTRAP_CHECKPOINT}", bootstrap_checkpoint(now_ms))
-    if not static_voters:
-        files.make_folder(folder)
-        voter = Voter(id=node_id, directory_id=directory_id, endpoints=(controller,))
-        quorum = Quorum(kraft_version=1, voters=(voter,))
-        data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
-        files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
-    cluster_id = ids.uuid_text() if cluster_id is None else cluster_id
-    meta = MetaProperties(cluster_id=cluster_id, node_id=node_id, directory_id=uuid_text(directory_id))
-    data_dir.write_meta(meta)
+    own = Voter(id=node_id, directory_id=directory_id, endpoints=(controller,))
+    meta = MetaProperties(
+        cluster_id=ids.uuid_text() if cluster_id is None else cluster_id,
+        node_id=node_id,
+        directory_id=uuid_text(directory_id),
+    )
+    format_folder(data_dir, meta, initial_records(), () if static_voters else (own,), files, now_ms)
     return meta
 
 
-def bootstrap_checkpoint(now_ms: int) -> bytes:
-    """The bytes of bootstrap.checkpoint: the records of a new cluster."""
-    return encode_snapshot(initial_records(), quorum=Quorum(), timestamp=0, epoch=0, now_ms=now_ms)
+def format_folder(
+    data_dir: DataDir,
+    meta: MetaProperties,
+    records: Sequence[MetadataRecord],
+    voters: Sequence[Voter],
+    files: Files,
+    now_ms: int,
+) -> None:
+    """Write what a new folder has. `voters`: of a quorum of kraft.version 1, in the folder of the metadata; else none.
+
+    Raises: StorageFailed.
+    """
+    data = encode_snapshot(records, quorum=Quorum(), timestamp=0, epoch=0, now_ms=now_ms)
+    files.write_whole(f"{data_dir.path}/{BOOTSTRAP_CHECKPOINT}", data)
+    if voters:
+        folder = f"{data_dir.path}/{FOLDER}"
+        files.make_folder(folder)
+        quorum = Quorum(kraft_version=1, voters=tuple(voters))
+        data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
+        files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
+    data_dir.write_meta(meta)
 
 
-def initial_records() -> list[MetadataRecord]:
-    """The feature levels that a new cluster finalizes."""
-    return [FeatureLevelRecord(name=name, feature_level=level) for name, level in INITIAL.items()]
+def initial_records(levels: Mapping[str, int] = INITIAL) -> list[MetadataRecord]:
+    """The records of a new cluster that finalizes these feature levels."""
+    return [FeatureLevelRecord(name=name, feature_level=level) for name, level in levels.items()]
 
 
 def bootstrap_records(data_dir_path: str, files: Files) -> list[MetadataRecord]:

@@ -120,7 +120,7 @@ async def test_the_controller_is_told_of_cordons_when_there_is_room():
     async with running(disk, in_worker=inline) as cluster:
         (path,) = cluster.directories
         disk.space = 0
-        cluster.cordon([path])
+        cluster.broker.cordon([path])
         await trio.sleep(12)
         assert not cluster.image.brokers[cluster.node_id].cordoned_directories
         disk.space = None

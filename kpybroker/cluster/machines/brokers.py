@@ -49,6 +49,11 @@ class BrokerSession(msgspec.Struct, kw_only=True):
 
     registered_at: int
     """Offset of the RegisterBroker record: who has applied metadata up to it knows that it is registered."""
+    epoch: int = -1
+    """Of the registration that the session is of."""
+    heard_s: float | None = None
+    """When the last heartbeat came; None: none that counts, so there is no session that could run out."""
+    heartbeats: int = 0
     metadata_offset: int = -1
     """How far the broker said it has applied the metadata log."""
     shutdown_offset: int | None = None
@@ -102,15 +107,18 @@ def register_broker(
     api_version: int,
     next_offset: int,
     finalized: Mapping[str, int],
+    former_lives: bool = False,
 ) -> Decision[BrokerRegistrationResponse]:
     """Decide a BrokerRegistration request (v0 to 4). `next_offset` becomes the epoch of a new incarnation.
 
-    `finalized`: the finalized feature levels, kraft.version among them; the broker must support each.
+    `finalized`: the finalized feature levels, kraft.version among them; the broker must support each. `former_lives`:
+    the session of who is registered lasts, though it may be fenced (it is starting).
     Raises: Refused, with the codes that Kafka's controller answers.
     """
     existing = state.image.brokers.get(request.broker_id)
     same = existing if existing is not None and existing.incarnation_id == request.incarnation_id else None
-    _check_registration(state, request, existing, same)
+    lives = existing is not None and (former_lives or not existing.fenced)
+    _check_registration(state, request, replaces_living=same is None and lives)
     _check_directories(state.image, request)
     _check_features(request, finalized)
     record = RegisterBrokerRecord(
@@ -144,16 +152,14 @@ def register_broker(
     return Decision(records, response)
 
 
-def _check_registration(
-    state: State, request: BrokerRegistrationRequest, existing: BrokerImage | None, same: BrokerImage | None
-) -> None:
-    """Whether the broker is of this cluster, and the only one of its id. `same`: it amends its registration."""
+def _check_registration(state: State, request: BrokerRegistrationRequest, *, replaces_living: bool) -> None:
+    """Whether the broker is of this cluster, and the only one of its id."""
     if request.cluster_id != state.settings.cluster_id:
         raise Refused(
             Code.INCONSISTENT_CLUSTER_ID,
             f"Expected cluster ID {state.settings.cluster_id}, but got cluster ID {request.cluster_id}",
         )
-    if existing is not None and same is None and not existing.fenced:
+    if replaces_living:
         raise Refused(
             Code.DUPLICATE_BROKER_REGISTRATION,
             "Another broker is registered with that broker id. If the broker was recently restarted this should "

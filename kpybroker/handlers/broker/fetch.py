@@ -90,7 +90,7 @@ def _open(ctx: Context, request: FetchRequest) -> Fetch:
         for topic in request.forgotten_topics_data
         for partition in topic.partitions
     ]
-    return ctx.services.fetch_sessions.open(
+    return ctx.services.of_broker.fetch_sessions.open(
         session_id=request.session_id,
         epoch=request.session_epoch if ctx.version >= SESSIONS_SINCE else FULL_FETCH_EPOCH,
         interests=interests,
@@ -240,7 +240,7 @@ class _Answer:
                 self.drop()
                 session_id = self.fetch.session_id
                 if not self.fetch.incremental:  # the fetcher never hears of the session that it asked for
-                    self.ctx.services.fetch_sessions.close(session_id)
+                    self.ctx.services.of_broker.fetch_sessions.close(session_id)
                     session_id = 0
                 return FetchResponse(
                     throttle_time_ms=throttle_ms, error_code=Code.NONE, session_id=session_id, responses=[]

@@ -146,7 +146,7 @@ class _Produce:
             await self.ctx.connection.send_answers()
         for producer_id, epoch in producers:
             producer = TxnProducer(transactional_id, producer_id, epoch, _support(self.ctx.version))
-            self.verified = await self.ctx.services.txn_verifier.ask_patiently(producer, batches)
+            self.verified = await self.ctx.services.of_broker.txn_verifier.ask_patiently(producer, batches)
         self.now_ms = self.ctx.clock.wall_ms()
 
     def topic(self, topic: TopicProduceData) -> TopicProduceResponse:
