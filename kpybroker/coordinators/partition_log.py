@@ -68,6 +68,7 @@ class PartitionLog:
             origin=Origin.COORDINATOR,
             guard=guard,
             transaction_version=transaction_version,
+            acks_all=True,
         )
         return appended.last_offset
 
