@@ -32,7 +32,7 @@ MEMBERS: Final = 2
 SESSION_MS: Final = 3000
 BATCH: Final = 500
 """Records in a transaction of the copies at most: enough to catch up with what has gathered while they were cut off."""
-LIMIT_S: Final = 45.0
+LIMIT_S: Final = 180.0
 CLIENT: Final = {
     "log_level": 0,  # a line for every attempt to connect to a broker that is down
     "reconnect.backoff.ms": 20,
