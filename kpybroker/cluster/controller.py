@@ -307,10 +307,8 @@ class Controller:
         """Begin to lead: what was left undone, our registration; whoever is in service has a session from now on.
 
         But a former incarnation of our own broker is dead for certain: its lock on the data folder is ours. So it is
-        fenced, unless it is the present one (`broker_incarnation_id`). Raises: StorageFailed.
+        fenced, unless it is the present one (`broker_incarnation_id`). Raises: Refused.
         """
-        if not self._log.raft.is_leader:  # of a quorum of one: it leads when it says so
-            self._log.lead(self._clock.wall_ms())
         self._active = True
         self._term += 1
         self._endpoints = endpoints

@@ -18,10 +18,10 @@ import msgspec.structs
 
 from kpybroker.cluster.errors import IncompleteSnapshot, WrongDataFolder
 from kpybroker.cluster.features import INITIAL
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Quorum, Voter
 from kpybroker.cluster.metadata_log import FOLDER
 from kpybroker.cluster.replay import MetadataRecord
-from kpybroker.cluster.snapshot import BOOTSTRAP, Quorum, encode_snapshot, read_snapshot
+from kpybroker.cluster.snapshot import BOOTSTRAP, encode_snapshot, read_snapshot
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import BOOTSTRAP_CHECKPOINT, DataDir
 from kpybroker.storage.data_dirs import DataDirs

@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -31,12 +31,14 @@ from kpybroker.cluster.format import (
 )
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.decision import Settings
+from kpybroker.cluster.machines.raft_events import NO_DIRECTORY, Timing, Voter
 from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
-from kpybroker.cluster.raft_node import Change, RaftNode, Worker
+from kpybroker.cluster.raft_node import Change, Identity, QuorumSettings, RaftNode, Worker
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.cluster.snapshot_files import SnapshotPolicy
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
@@ -103,14 +105,14 @@ class Cluster:
         Raises: DataDirRefused, MetadataError, StorageFailed.
         """
         data_dir = dirs.metadata
-        voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+        voters = _static_voters(config)
         endpoint = _controller_endpoint(config, controller_ports or {})
         meta = ensure_formatted(
             data_dir,
             node_id=config.node_id,
             adopt=adopt,
             controller=endpoint,
-            static_voters=voters,
+            static_voters=[voter.id for voter in voters],
             files=files,
             ids=ids,
             now_ms=now_ms,
@@ -118,15 +120,7 @@ class Cluster:
         )
         ensure_others_formatted(dirs, meta, ids)
         directories = {each.path: directory_id_of(each) for each in dirs.logs}
-        log = MetadataLog.open(
-            f"{data_dir.path}/{FOLDER}",
-            node_id=meta.node_id,
-            directory_id=directory_id_of(data_dir),
-            static_voters=[] if adopt else voters,
-            config=_log_config(config),
-            files=files,
-            now_ms=now_ms,
-        )
+        log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
 
@@ -138,7 +132,16 @@ class Cluster:
                 request_timeout_s=config.controller_socket_timeout_ms / 1000,
             )
 
-        raft = RaftNode(log, controller, policy=policy, clock=clock, in_worker=in_worker)
+        raft = RaftNode(
+            log,
+            controller,
+            who=Identity(meta.cluster_id, log.raft.me, endpoint[0], (endpoint,)),
+            settings=_quorum_settings(config),
+            policy=policy,
+            clock=clock,
+            ids=ids,
+            in_worker=in_worker,
+        )
         return cls(
             raft,
             controller,
@@ -179,14 +182,9 @@ class Cluster:
 
         Raises: StorageFailed and whatever a listener raises: the node can't go on then.
         """
-        name, host, port = self._controller_endpoint
         try:
-            self.controller.activate(
-                self._bootstrap,
-                incarnation_id=self._ids.uuid(),
-                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
-                broker_incarnation_id=self.broker.incarnation_id,
-            )
+            self.raft.on_leadership(self._led)
+            self.raft.start()
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.raft.run)
@@ -196,8 +194,22 @@ class Cluster:
             self.controller.fail(error)
             raise
 
+    def _led(self, leads: bool) -> None:
+        """This node leads the quorum now, or no more: its controller is active just then."""
+        if leads:
+            name, host, port = self._controller_endpoint
+            self.controller.activate(
+                self._bootstrap,
+                incarnation_id=self._ids.uuid(),
+                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
+                broker_incarnation_id=self.broker.incarnation_id,
+            )
+        else:
+            self.controller.renounce()
+
     async def caught_up(self) -> None:
         """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
+        await self.raft.caught_up()
 
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
@@ -214,6 +226,66 @@ def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tupl
         first.name,
         "localhost" if first.wildcard else first.host,
         first.port or bound.get(first.name, LONE_CONTROLLER[2]),
+    )
+
+
+def _open_log(
+    data_dir: DataDir,
+    meta: MetaProperties,
+    voters: Sequence[Voter],
+    config: BrokerConfig,
+    *,
+    adopt: bool,
+    files: Files,
+    now_ms: int,
+) -> MetadataLog:
+    return MetadataLog.open(
+        f"{data_dir.path}/{FOLDER}",
+        node_id=meta.node_id,
+        directory_id=directory_id_of(data_dir),
+        static_voters=[] if adopt else voters,
+        config=_log_config(config),
+        files=files,
+        now_ms=now_ms,
+        alone=adopt,
+        observes=not adopt and bool(config.controller_quorum_bootstrap_servers),
+        timing=_timing(config),
+    )
+
+
+def _static_voters(config: BrokerConfig) -> list[Voter]:
+    """The voters of controller.quorum.voters."""
+    names = config.reachable.controller_names
+    voters = []
+    for text in config.controller_quorum_voters:
+        id_, _, address = text.partition("@")
+        host, _, port = address.rpartition(":")
+        endpoint = (names[0] if names else LONE_CONTROLLER[0], host.strip("[]"), int(port))
+        voters.append(Voter(id=int(id_), directory_id=NO_DIRECTORY, endpoints=(endpoint,)))
+    return voters
+
+
+def _timing(config: BrokerConfig) -> Timing:
+    return Timing(
+        election_s=config.controller_quorum_election_timeout_ms / 1000,
+        fetch_s=config.controller_quorum_fetch_timeout_ms / 1000,
+        backoff_max_s=config.controller_quorum_election_backoff_max_ms / 1000,
+        retry_s=config.controller_quorum_retry_backoff_ms / 1000,
+    )
+
+
+def _quorum_settings(config: BrokerConfig) -> QuorumSettings:
+    bootstrap = []
+    for text in config.controller_quorum_bootstrap_servers:
+        host, _, port = text.rpartition(":")
+        bootstrap.append((host.strip("[]"), int(port)))
+    return QuorumSettings(
+        bootstrap=tuple(bootstrap),
+        request_timeout_s=config.controller_quorum_request_timeout_ms / 1000,
+        retry_s=config.controller_quorum_retry_backoff_ms / 1000,
+        fetch_bytes_max=config.controller_quorum_fetch_max_bytes,
+        snapshot_bytes_max=config.controller_quorum_fetch_snapshot_max_bytes,
+        auto_join=config.controller_quorum_auto_join_enable,
     )
 
 

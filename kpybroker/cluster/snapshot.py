@@ -22,7 +22,7 @@ from kpybroker.cluster.errors import IncompleteSnapshot
 from kpybroker.cluster.features import METADATA_VERSION
 from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, TopicImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Quorum, SnapshotId, Voter
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.internal import metadata_records as rec
@@ -41,18 +41,6 @@ BATCH_RECORDS_MAX = 1000
 """Records in one batch of a snapshot: small enough to be decoded without holding up the loop for long."""
 
 
-class SnapshotId(NamedTuple):
-    """Which part of the log a snapshot stands for; of two, the one with the higher end offset is newer."""
-
-    end_offset: int
-    epoch: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of its file."""
-        return f"{self.end_offset:020}-{self.epoch:010}.checkpoint"
-
-
 BOOTSTRAP = SnapshotId(0, 0)
 """The snapshot that formatting leaves: it has the voters and no records, and is never sent to a follower."""
 
@@ -63,13 +51,6 @@ def parse_file_name(name: str) -> SnapshotId | None:
     """The snapshot that a file is, None if its name is not a snapshot's."""
     match = _NAME.fullmatch(name)
     return SnapshotId(int(match[1]), int(match[2])) if match else None
-
-
-class Quorum(NamedTuple):
-    """What the quorum's control records say. With kraft.version 0 they say nothing: `voters` is empty."""
-
-    kraft_version: int = 0
-    voters: tuple[Voter, ...] = ()
 
 
 class Snapshot(NamedTuple):

@@ -16,11 +16,10 @@ import msgspec
 from kpybroker.cluster.batches import ControlBatch, read_batches
 from kpybroker.cluster.errors import IncompleteSnapshot
 from kpybroker.cluster.image import ClusterImage
+from kpybroker.cluster.machines.raft_events import Quorum, SnapshotId
 from kpybroker.cluster.snapshot import (
     BOOTSTRAP,
-    Quorum,
     Snapshot,
-    SnapshotId,
     encode_snapshot,
     image_records,
     parse_file_name,

@@ -4,7 +4,7 @@ import pytest
 
 from kpybroker.cluster.image import Endpoint
 from kpybroker.cluster.machines.quorum_requests import QuorumView, add_voter, describe_quorum, remove_voter
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Voter
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages import describe_quorum as messages
 from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest, Listener

@@ -6,7 +6,7 @@ from kpybroker.cluster.errors import IncompleteSnapshot
 from kpybroker.cluster.features import INITIAL
 from kpybroker.cluster.format import initial_records
 from kpybroker.cluster.image import EMPTY
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Voter
 from kpybroker.cluster.snapshot import (
     BOOTSTRAP,
     Quorum,

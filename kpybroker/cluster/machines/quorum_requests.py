@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from kpybroker.cluster.image import Endpoint
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Voter
 from kpybroker.cluster.names import METADATA_TOPIC
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages import describe_quorum as quorum
