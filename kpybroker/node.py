@@ -141,6 +141,7 @@ class Node:
                 else:
                     task_status.started(self.listening)
                     await stop.wait()
+                await cluster.raft.resign()
                 duties.cancel_scope.cancel()
             closed_well = [] if self._broker is None else await self._broker.close_logs()
             clean = self._broker is None or bool(closed_well)

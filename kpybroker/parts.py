@@ -173,6 +173,44 @@ class BrokerParts:
             cleaner = Cleaner(self.live, self.logs, replicas, common.clock, common.ids)
             duties.start_soon(cleaner.run, name="log cleaner")
         self.coordinators.start(duties)
+        if not config.lone:
+            self._replicate(duties)
+
+    def _replicate(self, duties: trio.Nursery) -> None:
+        """Follow the leaders of other brokers, and ask for the in-sync replicas that what is led here needs."""
+        from kpybroker.replication.fetchers import ReplicaFetchers
+        from kpybroker.replication.isr_changes import IsrChanges
+        from kpybroker.replication.versions import ISR_WITH_EPOCHS_SINCE, alter_partition_version
+        from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
+
+        cluster, clock, link = self.cluster, self.common.clock, self.cluster.link()
+
+        def level() -> int:
+            return cluster.image.features.metadata_version or 0
+
+        async def send(request: AlterPartitionRequest) -> AlterPartitionResponse:
+            return await link.ask(request, AlterPartitionResponse, version=alter_partition_version(level()))
+
+        def channel_to(broker_id: int, client_id: str) -> Channel:
+            return self._channel(broker_id, client_id, negotiate=False)
+
+        fetchers = ReplicaFetchers(
+            self.replicas,
+            self.live,
+            clock,
+            channel_to=channel_to,
+            broker_epoch=lambda: cluster.broker.epoch,
+            metadata_version=level,
+        )
+        changes = IsrChanges(
+            self.replicas,
+            clock,
+            send=send,
+            broker_epoch=lambda: cluster.broker.epoch,
+            with_epochs=lambda: level() >= ISR_WITH_EPOCHS_SINCE,
+        )
+        duties.start_soon(fetchers.run, name="replica fetchers")
+        duties.start_soon(changes.run, name="changes of in-sync replicas")
 
     def joined(self) -> None:
         """This node's broker is registered: the controller can be told where its replicas are."""
@@ -219,19 +257,19 @@ class BrokerParts:
 
     def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""
+        return lambda broker_id: self._channel(broker_id, client_id, negotiate=True)
+
+    def _channel(self, broker_id: int, client_id: str, *, negotiate: bool) -> Channel:
+        """A connection to another broker, by the listener on which brokers talk."""
+        from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+
+        return Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+
+    def _address_of(self, broker_id: int) -> tuple[str, int] | None:
         listener = self.live.current.reachable.inter_broker_name
-
-        def address_of(broker_id: int) -> tuple[str, int] | None:
-            broker = self.cluster.image.brokers.get(broker_id)
-            endpoints = () if broker is None else broker.endpoints
-            return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
-
-        def connection_to(broker_id: int) -> Channel:
-            from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
-
-            return Channel(partial(address_of, broker_id), client_id=client_id)
-
-        return connection_to
+        broker = self.cluster.image.brokers.get(broker_id)
+        endpoints = () if broker is None else broker.endpoints
+        return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
 
     async def close_logs(self) -> list[DataDir]:
         """Close all logs; returns the data folders in which that went well."""

@@ -112,7 +112,8 @@ class Cluster:
             node_id=config.node_id,
             adopt=adopt,
             controller=endpoint,
-            static_voters=[voter.id for voter in voters],
+            stands_alone=adopt or _stands_alone(config),
+            static=bool(voters),
             files=files,
             ids=ids,
             now_ms=now_ms,
@@ -135,7 +136,7 @@ class Cluster:
         raft = RaftNode(
             log,
             controller,
-            who=Identity(meta.cluster_id, log.raft.me, endpoint[0], (endpoint,)),
+            who=_identity(config, meta, log, endpoint),
             settings=_quorum_settings(config),
             policy=policy,
             clock=clock,
@@ -227,6 +228,24 @@ def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tupl
         "localhost" if first.wildcard else first.host,
         first.port or bound.get(first.name, LONE_CONTROLLER[2]),
     )
+
+
+def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoint: tuple[str, str, int]) -> Identity:
+    names = config.reachable.controller_names
+    endpoints = (endpoint,) if "controller" in config.roles else ()
+    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoint[0], endpoints)
+
+
+def _stands_alone(config: BrokerConfig) -> bool:
+    """Whether the configuration names no controller but this node: then it need not be formatted beforehand."""
+    if "controller" not in config.roles:
+        return False
+    voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+    if voters:
+        return voters == [config.node_id]
+    ports = {point.port for point in config.reachable.controllers}
+    servers = config.controller_quorum_bootstrap_servers
+    return len(servers) == 1 and int(servers[0].rpartition(":")[2]) in ports
 
 
 def _open_log(
