@@ -58,7 +58,7 @@ class Session:
             self.epoch = 1 if self.epoch == EPOCH_MAX else self.epoch + 1
 
     def lost(self) -> None:
-        """No answer came: nobody knows what the leader has heard. A full request ends the session, and begins another."""
+        """No answer came: nobody knows what the leader has heard. A full request ends that session."""
         self.epoch = 0
 
 

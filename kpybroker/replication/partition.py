@@ -3,32 +3,30 @@
 Belongs to the event loop. What it promises to a reader is bounded by the high watermark (read_uncommitted) or the last
 stable offset (read_committed); followers read to the end of the log.
 
-A partition whose only replica is here has what it has: its high watermark is where its log ends. Of several replicas the
-leader keeps a `machines.leader.Leader`, which hears of appends and of fetches and says how far the high watermark is;
-a follower takes it from its leader's answers.
+A partition whose only replica is here has what it has: its high watermark is where its log ends. The leader of several
+replicas keeps a `machines.leader.Leader`, which hears of appends and of fetches and says where the high watermark is. A
+follower takes it from its leader's answers.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.replication.machines.follower import Diverged, divergence, followed_high_watermark
+from kpybroker.replication.machines.follower import followed_high_watermark
 from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
-from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
+from kpybroker.replication.replica_log import ReplicaLog
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
-from kpybroker.wire.errors import CorruptRecords
 
 if TYPE_CHECKING:
     from kpybroker.cluster.image import PartitionImage
-    from kpybroker.replication.waiters import Watch
+    from kpybroker.replication.surroundings import Surroundings
     from kpybroker.storage.log import Appended, Log
-    from kpybroker.storage.region import FileRegion
-    from kpybroker.storage.txn_index import AbortedTxn
     from kpybroker.storage.verification import Guard
 
 
@@ -36,118 +34,22 @@ HIGH_WATERMARK = -1
 """In DeleteRecords: the offset up to which everything is deleted that can be."""
 
 
-class Read(NamedTuple):
-    """What a fetch gets of a partition."""
-
-    region: FileRegion | None
-    high_watermark: int
-    last_stable_offset: int
-    log_start_offset: int
-    aborted: list[AbortedTxn] | None
-    """Aborted transactions that overlap the region; None for a reader that does not care (read_uncommitted)."""
-    end_offset: int
-    """What this reader may see ends here."""
-
-
-class Surroundings(Protocol):
-    """What a partition needs of its node."""
-
-    @property
-    def me(self) -> int:
-        """This node's id."""
-        ...
-
-    @property
-    def lag_s_max(self) -> float:
-        """replica.lag.time.max.ms, in seconds."""
-        ...
-
-    def now_s(self) -> float:
-        """Monotonic time."""
-        ...
-
-    def open_log(self, partition: Partition) -> Log:
-        """Its log. Raises: StorageFailed."""
-        ...
-
-    def checkpointed_high_watermark(self, partition: Partition) -> int:
-        """What the disk says of its high watermark, 0 if nothing."""
-        ...
-
-    def min_insync_replicas(self, topic: str) -> int:
-        """min.insync.replicas of a topic."""
-        ...
-
-    def eligible(self, broker_id: int, broker_epoch: int) -> bool:
-        """Whether a broker may be in an ISR, as the incarnation of that epoch."""
-        ...
-
-    def propose(self, partition: Partition, proposal: Proposal) -> None:
-        """Have the controller asked for an ISR, and `isr_answered` called with what it says."""
-        ...
-
-    def flush(self, partition: Partition) -> None:
-        """Have the log flushed, and `flushed` called when it is."""
-        ...
-
-    def met(self, partition: Partition, doing: str, failure: StorageFailed) -> None:
-        """The disk has failed."""
-        ...
-
-
-class Partition:
+class Partition(ReplicaLog):
     """One replica on this node."""
 
     def __init__(self, topic: str, index: int, topic_id: bytes, around: Surroundings) -> None:
-        self.topic = topic
-        self.index = index
-        self.topic_id = topic_id
+        super().__init__(topic, index, topic_id, around)
         self.leader_epoch = -1
         self.partition_epoch = -1
         self.leader_id = -1
         self.is_leader = False
-        self._around = around
-        self._replicas: tuple[int, ...] = ()
         self._isr: tuple[int, ...] = ()
         self._leading: Leader | None = None  # while this node leads, and has followers, and the log is open
         self._hidden: deque[tuple[int, int]] = deque()  # (end offset, bytes) of what is above the high watermark
         self._gone = False
         self.moving = False
         """A copy of it is being made in another data directory."""
-        self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
-        self._watches: dict[Watch[Any], Any] = {}
-        self._follower_watches: dict[Watch[Any], Any] = {}
-        self._high_watermark_waiters: dict[trio.Event, int] = {}
-        self._low_watermark_waiters: dict[trio.Event, int] = {}
-        self._high_watermark = 0
-
-    def __str__(self) -> str:
-        return f"{self.topic}-{self.index}"
-
-    @property
-    def log(self) -> Log:
-        """The log, opened at first use. Raises: Refused(KAFKA_STORAGE_ERROR)."""
-        opened = self._log
-        if opened is None:
-            try:
-                opened = self.load()
-            except StorageFailed as failure:
-                raise self.failed("open", failure) from failure
-            self.begin()
-        return opened
-
-    def load(self) -> Log:
-        """Open the log, in a worker thread maybe; then `begin`. Raises: StorageFailed."""
-        if self._log is None:
-            opened = self._around.open_log(self)
-            self._high_watermark = opened.log_end_offset
-            if len(self._replicas) > 1:  # what nobody else has may have to go again
-                known = min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)
-                self._high_watermark = max(known, opened.log_start_offset)
-            self._log = opened
-            opened.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
-        return self._log
 
     def begin(self) -> None:
         """The log was loaded: take up what the metadata says of the partition."""
@@ -165,42 +67,11 @@ class Partition:
         log.producers.replicated_to(self._high_watermark)
         self.begin()
 
-    def failed(self, doing: str, failure: StorageFailed) -> Refused:
-        """The disk failed when something was done to the log: what the client is to be told. `doing` is said to people.
-
-        If that is the folder's failure, the log takes nothing more.
-        """
-        if failure.of_folder and self._log is not None:
-            self._log.fail(failure)
-        self._around.met(self, doing, failure)
-        if isinstance(failure, FolderOffline):  # as Kafka's partition that has no log
-            return Refused(Code.NOT_LEADER_OR_FOLLOWER, str(failure))
-        return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
-
     def mended(self) -> None:
         """The log, which had failed, was read again."""
         if self.is_leader:
             self._begin_epoch()
             self._flushed_to(None if not self.flushing else self.log.recovery_point, 0)
-
-    @property
-    def opened(self) -> Log | None:
-        """The log if it has been opened."""
-        return self._log
-
-    @property
-    def high_watermark(self) -> int:
-        """The offset below which every record is on all in-sync replicas; readers see nothing at or above it."""
-        if self._log is None:
-            _ = self.log  # opens it
-        return self._high_watermark
-
-    @property
-    def last_stable_offset(self) -> int:
-        """The offset below which every transaction is decided."""
-        first_unstable = self.log.first_unstable_offset
-        high_watermark = self.high_watermark
-        return high_watermark if first_unstable is None else min(first_unstable, high_watermark)
 
     def lead(self, image: PartitionImage) -> None:
         """The metadata log says who leads, in which epoch, and which replicas there are."""
@@ -391,16 +262,9 @@ class Partition:
         if reached > self._high_watermark:  # not so when the log was replaced by one that is synced less far
             self._high_watermark = reached
         decided = self.log.producers.replicated_to(self._high_watermark)
-        for watch, key in self._watches.items():
-            if decided:  # what was held back from readers of committed records may be any number of bytes
-                watch.upset(key)
-            else:
-                watch.readable(key, more_bytes)
-        if self._high_watermark_waiters:
-            for event, offset in list(self._high_watermark_waiters.items()):
-                if offset <= self._high_watermark:
-                    event.set()
-                    del self._high_watermark_waiters[event]
+        if self._watches or self._high_watermark_waiters:
+            # What was held back from readers of committed records may be any number of bytes.
+            self._tell_readers(more_bytes, at_once=decided)
 
     # what followers ask, and what is asked for them
 
@@ -409,8 +273,8 @@ class Partition:
     ) -> None:
         """A follower of this leader has everything below `offset`; its log does not depart from this one.
 
-        `says_epoch`: whether it said which epoch it believes in. Raises: Refused if it is no follower of this partition,
-        or with OFFSET_OUT_OF_RANGE.
+        `says_epoch`: whether it said which epoch it believes in. Raises: Refused if it is no follower here, or
+        with OFFSET_OUT_OF_RANGE.
         """
         leading, log = self._followers(replica, says_epoch=says_epoch), self.log
         if not log.log_start_offset <= offset <= log.log_end_offset:
@@ -421,7 +285,7 @@ class Partition:
         self._propose(leading.propose_joining(replica))
         self._moved(moved)
         if self._low_watermark_waiters:
-            self._tell_low_watermark(leading)
+            self._tell_low_watermark(leading.low_watermark)
 
     def _followers(self, replica: int, *, says_epoch: bool = True) -> Leader:
         leading = self._leading
@@ -466,6 +330,11 @@ class Partition:
         self._isr = leading.isr
         self._moved(moved)
         return again
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether it has several replicas."""
+        return len(self._replicas) > 1
 
     @property
     def follows(self) -> int | None:
@@ -554,28 +423,6 @@ class Partition:
         self._low_watermark_waiters[event] = offset
         return event
 
-    def _tell_low_watermark(self, leading: Leader) -> None:
-        low_watermark = leading.low_watermark
-        for event, offset in list(self._low_watermark_waiters.items()):
-            if offset <= low_watermark:
-                event.set()
-                del self._low_watermark_waiters[event]
-
-    def log_start_moved(self) -> None:
-        """Records at the start of the log are gone: fetchers hear of the new log start offset."""
-        for watch, key in self._watches.items():
-            watch.readable(key, 0)
-        for watch, key in self._follower_watches.items():
-            watch.upset(key)
-
-    def replicated(self, offset: int) -> trio.Event | None:
-        """An event that happens when the high watermark reaches `offset`; None if it has."""
-        if self.high_watermark >= offset:
-            return None
-        event = trio.Event()
-        self._high_watermark_waiters[event] = offset
-        return event
-
     @property
     def lags_behind_its_epoch(self) -> bool:
         """Whether the high watermark may still be less than what a former leader told: the new one waits to hear."""
@@ -595,55 +442,6 @@ class Partition:
             return Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         return Code.NONE
 
-    def read(
-        self, offset: int, *, bytes_max: int, committed: bool, at_least_one: bool, to_log_end: bool = False
-    ) -> Read:
-        """Records from `offset` on, up to the high watermark (to the last stable offset if `committed`).
-
-        `to_log_end`: for a follower. Raises: Refused with OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, or CORRUPT_MESSAGE where no batch can be found.
-        """
-        log = self.log
-        high_watermark, stable = self.high_watermark, self.last_stable_offset
-        end_offset = log.log_end_offset if to_log_end else stable if committed else high_watermark
-        try:
-            found = log.read(offset, bytes_max=bytes_max, end_offset=end_offset, at_least_one=at_least_one)
-            aborted = log.aborted_in(offset, found) if committed else None
-        except OffsetOutOfRange as outside:
-            raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
-        except StorageFailed as failure:
-            raise self.failed("read", failure) from failure
-        except CorruptRecords as damage:
-            raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
-        return Read(found.region, high_watermark, stable, log.log_start_offset, aborted, end_offset)
-
-    def end_of_epoch(self, leader_epoch: int) -> tuple[int, int] | None:
-        """The greatest epoch at or below `leader_epoch` that this log has, and the offset where it ends; None: no such.
-
-        Source: KIP-101, KIP-279.
-        """
-        epoch, end_offset = self.log.end_offset_for_epoch(leader_epoch)
-        return None if epoch < 0 else (epoch, end_offset)
-
-    def divergence(self, last_fetched_epoch: int, fetch_offset: int) -> Diverged | None:
-        """Whether a fetcher, its last record before `fetch_offset` being of that epoch, has what this log does not.
-
-        Raises: Refused(OFFSET_OUT_OF_RANGE) if this log knows nothing of such an epoch. Source: KIP-595.
-        """
-        log = self.log
-        diverged = divergence(log.epochs, log.log_end_offset, last_fetched_epoch, fetch_offset)
-        if diverged is not None and diverged.epoch < 0:
-            raise Refused(Code.OFFSET_OUT_OF_RANGE)
-        return diverged
-
-    def watch(self, watch: Watch[Any], key: Any, *, follower: bool = False) -> None:
-        """Tell `watch` of every change, by the name `key`. A follower hears of what is not replicated yet."""
-        (self._follower_watches if follower else self._watches)[watch] = key
-
-    def unwatch(self, watch: Watch[Any]) -> None:
-        """Stop telling `watch`."""
-        self._watches.pop(watch, None)
-        self._follower_watches.pop(watch, None)
-
     def stop(self) -> None:
         """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""
         self.is_leader = False
@@ -651,14 +449,3 @@ class Partition:
         self._leading = None
         self._upset()
         self._wake_waiters()
-
-    def _wake_waiters(self) -> None:
-        for waiters in (self._high_watermark_waiters, self._low_watermark_waiters):
-            for event in waiters:
-                event.set()
-            waiters.clear()
-
-    def _upset(self) -> None:
-        for watches in (self._watches, self._follower_watches):
-            for watch, key in watches.items():
-                watch.upset(key)

@@ -1,11 +1,11 @@
-"""What a partition needs of its node: see `partition.Surroundings`."""
+"""What a partition needs of its node, and a node that has it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ResourceType
 from kpybroker.config.topic import topic_config
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kpybroker.replication.logs import Logs
     from kpybroker.replication.machines.leader import Proposal
     from kpybroker.replication.partition import Partition
+    from kpybroker.replication.replica_log import ReplicaLog
     from kpybroker.storage.errors import StorageFailed
     from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
@@ -25,6 +26,52 @@ if TYPE_CHECKING:
 log = logging.getLogger("kpybroker.replication")
 
 Propose = Callable[["Partition", "Proposal"], None]
+
+
+class Surroundings(Protocol):
+    """What a partition needs of its node."""
+
+    @property
+    def me(self) -> int:
+        """This node's id."""
+        ...
+
+    @property
+    def lag_s_max(self) -> float:
+        """replica.lag.time.max.ms, in seconds."""
+        ...
+
+    def now_s(self) -> float:
+        """Monotonic time."""
+        ...
+
+    def open_log(self, partition: ReplicaLog) -> Log:
+        """Its log. Raises: StorageFailed."""
+        ...
+
+    def checkpointed_high_watermark(self, partition: ReplicaLog) -> int:
+        """What the disk says of its high watermark, 0 if nothing."""
+        ...
+
+    def min_insync_replicas(self, topic: str) -> int:
+        """min.insync.replicas of a topic."""
+        ...
+
+    def eligible(self, broker_id: int, broker_epoch: int) -> bool:
+        """Whether a broker may be in an ISR, as the incarnation of that epoch."""
+        ...
+
+    def propose(self, partition: Partition, proposal: Proposal) -> None:
+        """Have the controller asked for an ISR, and `isr_answered` called with what it says."""
+        ...
+
+    def flush(self, partition: Partition) -> None:
+        """Have the log flushed, and `flushed` called when it is."""
+        ...
+
+    def met(self, partition: ReplicaLog, doing: str, failure: StorageFailed) -> None:
+        """The disk has failed."""
+        ...
 
 
 class Node:
@@ -56,7 +103,7 @@ class Node:
         """Monotonic time."""
         return self._logs.clock.monotonic_s()
 
-    def open_log(self, partition: Partition) -> Log:
+    def open_log(self, partition: ReplicaLog) -> Log:
         """Its log, opened or made. Raises: StorageFailed."""
         name, index, topic_id = partition.topic, partition.index, partition.topic_id
         wanted = self.directory_of(topic_id, index)
@@ -72,7 +119,7 @@ class Node:
             return UNASSIGNED_DIRECTORY
         return image.directories[image.replicas.index(self.me)]
 
-    def checkpointed_high_watermark(self, partition: Partition) -> int:
+    def checkpointed_high_watermark(self, partition: ReplicaLog) -> int:
         """What the disk says of its high watermark, 0 if nothing."""
         home = self._logs.dir_of(partition.topic, partition.index)
         return 0 if home is None else home.checkpointed_high_watermark(partition.topic, partition.index)
@@ -97,7 +144,7 @@ class Node:
         broker = self._image().brokers.get(broker_id)
         return broker is not None and broker.active and broker_epoch in (-1, broker.epoch)
 
-    def met(self, partition: Partition, doing: str, failure: StorageFailed) -> None:
+    def met(self, partition: ReplicaLog, doing: str, failure: StorageFailed) -> None:
         """The disk has failed."""
         self._logs.trouble.met_by(partition, doing, failure)
 

@@ -43,7 +43,7 @@ REPLICATION: Final[tuple[Setting, ...]] = (
     Setting("replica.socket.receive.buffer.bytes", INT, 65_536, None, STATIC, INERT,
             "SO_RCVBUF of the connections on which a follower fetches."),
     Setting("replica.selector.class", STRING, None, None, STATIC, USED,
-            "Which replica a consumer reads from: Kafka's RackAwareReplicaSelector, the nearest one, or else the leader."),
+            "Where consumers read: with Kafka's RackAwareReplicaSelector in their own rack, else from the leader."),
     Setting("num.replica.fetchers", INT, 1, at_least(1), CLUSTER, USED,
             "How many connections a follower fetches on, for each leader."),
     Setting("auto.leader.rebalance.enable", BOOLEAN, True, None, STATIC, USED,

@@ -33,7 +33,8 @@ from kpybroker.wire.primitives import ZERO_UUID
 if TYPE_CHECKING:
     from kpybroker.handlers.account import Account
     from kpybroker.handlers.context import Context
-    from kpybroker.replication.partition import Partition, Read
+    from kpybroker.replication.partition import Partition
+    from kpybroker.replication.replica_log import Read
 
 STORAGE_ERROR_SINCE = 6
 SESSIONS_SINCE = 7

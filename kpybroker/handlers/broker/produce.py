@@ -68,7 +68,8 @@ LOG_OVERHEAD = 12
 
 
 Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int, int]]"
-"""The leader epoch is the last. Appends that are not on all in-sync replicas (or not on the disk, where flush.messages wants it) yet."""
+"""Appends that are not on all in-sync replicas (or on the disk, where flush.messages wants it) yet: the event, where,
+the last offset, and the leader epoch."""
 
 
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:

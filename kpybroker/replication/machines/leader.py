@@ -1,4 +1,4 @@
-"""What the leader of a partition knows of its followers, and what follows from that: high watermark and in-sync replicas.
+"""What the leader of a partition knows of its followers, and what follows: high watermark and in-sync replicas.
 
 Followers fetch; the offset that one asks for is where its log ends. A record counts as replicated when every replica of
 the *maximal* ISR has it: of those that the controller knows to be in sync, and of those that it was asked to take in.
@@ -10,8 +10,8 @@ The leader asks the controller (a Proposal) to leave out a follower that has not
 incarnation of its broker that the controller knows and does not hold for fenced. There is one proposal at a time.
 Answers and metadata may come in either order: the greater partition epoch is the newer state.
 
-The high watermark does not move while the ISR is smaller than `min.insync.replicas` (KIP-966), and waits for a caught-up
-follower that is about to join, which else would never catch up with a busy leader.
+The high watermark does not move while the ISR is smaller than `min.insync.replicas` (KIP-966), and waits for a follower
+that has caught up and is about to join, which else would never catch up with a busy leader.
 """
 
 from __future__ import annotations
