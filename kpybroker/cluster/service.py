@@ -13,6 +13,7 @@ any other in here, ends `run` and with it the node.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -43,6 +44,9 @@ from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
 
+if TYPE_CHECKING:
+    from kpybroker.cluster.controller_registration import ControllerRegistration
+
 PLAINTEXT = 0
 
 
@@ -65,6 +69,7 @@ class Cluster:
         directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
+        has_controller: bool,
         broker: BrokerLifecycle,
         link: Callable[[], ControllerLink],
         ids: Ids,
@@ -76,7 +81,9 @@ class Cluster:
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self._bootstrap = bootstrap
-        self._controller_endpoint = controller_endpoint
+        name, host, port = controller_endpoint
+        self._endpoints = (Endpoint(name, host, port, PLAINTEXT),)
+        self._has_controller = has_controller
         self._ids = ids
         self.broker = broker
         """This node's broker, as the controller knows it."""
@@ -150,6 +157,7 @@ class Cluster:
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
+            has_controller=bool(config.reachable.advertised_controllers),
             broker=_broker(config, meta, raft, link, directories, ids),
             link=link,
             ids=ids,
@@ -191,19 +199,29 @@ class Cluster:
                 nursery.start_soon(self.raft.run)
                 nursery.start_soon(self.controller.run)
                 nursery.start_soon(self.broker.run)
+                if self._has_controller:
+                    nursery.start_soon(self._registration().run)
         except BaseException as error:
             self.controller.fail(error)
             raise
 
+    def _registration(self) -> ControllerRegistration:
+        """What has this node's controller known to the one that is active."""
+        from kpybroker.cluster.controller_registration import ControllerRegistration
+
+        return ControllerRegistration(
+            self.raft,
+            self.link(),
+            node_id=self.node_id,
+            incarnation_id=self.broker.incarnation_id,
+            endpoints=self._endpoints,
+        )
+
     def _led(self, leads: bool) -> None:
         """This node leads the quorum now, or no more: its controller is active just then."""
         if leads:
-            name, host, port = self._controller_endpoint
             self.controller.activate(
-                self._bootstrap,
-                incarnation_id=self._ids.uuid(),
-                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
-                broker_incarnation_id=self.broker.incarnation_id,
+                self._bootstrap, incarnation_id=self.broker.incarnation_id, endpoints=self._endpoints
             )
         else:
             self.controller.renounce()
