@@ -24,7 +24,6 @@ from kpybroker.quotas.client_quotas import ClientQuotas
 from kpybroker.quotas.rates import Window
 from kpybroker.replication.assignments import Assignments
 from kpybroker.replication.cleaner import Cleaner
-from kpybroker.replication.duties import ReplicationDuties
 from kpybroker.replication.fetch_sessions import FetchSessions
 from kpybroker.replication.folder_failures import FolderFailures
 from kpybroker.replication.housekeeping import Housekeeping
@@ -134,15 +133,6 @@ class BrokerParts:
         self.assignments = Assignments(cluster.broker.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
-        self.replication = ReplicationDuties(
-            self.replicas,
-            self.live,
-            clock,
-            link=cluster.link(),
-            channel_to=lambda broker_id, client_id: self._peers(client_id, negotiate=False)(broker_id),
-            broker_epoch=lambda: cluster.broker.epoch,
-            metadata_version=lambda: cluster.image.features.metadata_version or 0,
-        )
         producer_ids = ProducerIds(cluster.broker.allocate_producer_ids)
         self.coordinators = NodeCoordinators(
             cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
@@ -175,7 +165,6 @@ class BrokerParts:
         self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
         duties.start_soon(replicas.flusher.run, name="flusher")
-        duties.start_soon(self.replication.run, name="replication")
         duties.start_soon(self.assignments.run, name="directory assignments")
         duties.start_soon(self.moves.run, name="moves between data folders")
         duties.start_soon(self.folder_failures.run, name="data folders")
@@ -266,7 +255,7 @@ class BrokerParts:
         take_subscriptions(self.telemetry, image, delta.configs)
         self.coordinators.follow(delta, image)
 
-    def _peers(self, client_id: str, *, negotiate: bool = True) -> Callable[[int], Channel]:
+    def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""
         return lambda broker_id: self._channel(broker_id, client_id, negotiate=negotiate)
 

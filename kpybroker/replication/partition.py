@@ -332,11 +332,6 @@ class Partition(ReplicaLog):
         return again
 
     @property
-    def is_replicated(self) -> bool:
-        """Whether it has several replicas."""
-        return len(self._replicas) > 1
-
-    @property
     def follows(self) -> int | None:
         """The broker that this replica fetches from; None if it leads, or nobody does, or it is gone."""
         return None if self.is_leader or self._gone or self.leader_id < 0 else self.leader_id

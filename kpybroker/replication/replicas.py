@@ -231,14 +231,6 @@ class Replicas:
         """The partitions that were made."""
         return list(self._partitions.values())
 
-    def any_replicated(self) -> bool:
-        """Whether any of this node's partitions has several replicas."""
-        return any(
-            len(image.replicas) > 1 and self._me in image.replicas
-            for topic in self._image().topics.by_name.values()
-            for image in topic.partitions.values()
-        )
-
     def replicated(self) -> Iterator[Partition]:
         """The partitions of this node's that have several replicas, made if need be."""
         for topic in list(self._image().topics.by_name.values()):
