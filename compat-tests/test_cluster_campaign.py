@@ -15,7 +15,6 @@ from harness.cluster.cluster import Cluster, combined
 from harness.cluster.network import network
 
 
-@pytest.mark.needs("cluster")
 def test_nodes_are_hurt_under_load(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> None:
     seed = request.config.getoption("--seed") or random.randrange(1 << 30)
     faults = request.config.getoption("--faults")

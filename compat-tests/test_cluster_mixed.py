@@ -29,7 +29,7 @@ TWO_BROKERS: Final = {
 CONTROLLER, JVM, OURS = 1, 2, 3
 """Node ids: a controller, a broker of Apache Kafka, a broker of the kind under test."""
 
-pytestmark = [pytest.mark.needs("cluster"), pytest.mark.usefixtures("java")]
+pytestmark = pytest.mark.usefixtures("java")
 
 
 @pytest.fixture(scope="module", params=["kafka", "tested"])

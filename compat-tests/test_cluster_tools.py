@@ -33,8 +33,6 @@ from harness.java_tools import (
 
 NODES = [1, 2, 3]
 
-pytestmark = pytest.mark.needs("cluster")
-
 
 @pytest.fixture(scope="module")
 def _cluster(cluster_kind: str, tools: ToolHost, folder: Path) -> Iterator[Cluster]:  # noqa: ARG001

@@ -257,7 +257,7 @@ class BrokerParts:
 
     def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""
-        return lambda broker_id: self._channel(broker_id, client_id, negotiate=negotiate)
+        return lambda broker_id: self._channel(broker_id, client_id, negotiate=True)
 
     def _channel(self, broker_id: int, client_id: str, *, negotiate: bool) -> Channel:
         """A connection to another broker, by the listener on which brokers talk."""

@@ -23,10 +23,9 @@ CAPABILITIES: Final = {
     "kafka-consumer-groups --describe",
     "admin describe configs",
     "admin list groups",
-    "cluster",
 }
 
-NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {"cluster": "a quorum of several nodes"}
+NOT_YET_IN_KPYBROKER: Final[dict[str, str]] = {}
 """Capability -> the APIs that it waits for."""
 
 

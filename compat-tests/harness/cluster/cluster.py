@@ -151,11 +151,11 @@ class Cluster:
 
     def stop(self) -> None:
         """SIGTERM to all at once, and wait. Raises: BrokerFailed."""
-        for node in self.nodes:
-            if node.running:
-                node.terminate()
-        for node in self.nodes:
-            node.stop()
+        running = [node for node in self.nodes if node.running]
+        for node in running:
+            node.terminate()
+        for node in running:
+            node.wait_stopped()
 
     # What the cluster says of itself
 

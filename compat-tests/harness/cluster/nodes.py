@@ -138,10 +138,13 @@ class Node:
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """SIGTERM, and wait until it has ended. Raises: BrokerFailed, also when it ends with a code of failure."""
-        if not self.running:
-            return
-        self.terminate()
+        """SIGTERM, and wait until it has ended, if it runs. Raises: BrokerFailed."""
+        if self.running:
+            self.terminate()
+            self.wait_stopped()
+
+    def wait_stopped(self) -> None:
+        """After `terminate`. Raises: BrokerFailed, also when it ends with a code of failure."""
         assert self._process is not None
         try:
             code = self._process.wait(STOP_LIMIT_S)
