@@ -12,7 +12,7 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +22,7 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings
 from kpybroker.cluster.config_rules import NodeConfigRules
 from kpybroker.cluster.controller import Controller
-from kpybroker.cluster.controller_link import ControllerLink
+from kpybroker.cluster.controller_link import ControllerLinks
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
     bootstrap_records,
@@ -71,7 +71,7 @@ class Cluster:
         controller_endpoint: tuple[str, str, int],
         has_controller: bool,
         broker: BrokerLifecycle,
-        link: Callable[[], ControllerLink],
+        link: ControllerLinks,
         ids: Ids,
     ) -> None:
         self.cluster_id = cluster_id
@@ -131,15 +131,6 @@ class Cluster:
         log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
-
-        def link() -> ControllerLink:
-            return ControllerLink(
-                raft,
-                controller,
-                client_id=str(meta.node_id),
-                request_timeout_s=config.controller_socket_timeout_ms / 1000,
-            )
-
         raft = RaftNode(
             log,
             controller,
@@ -149,6 +140,12 @@ class Cluster:
             clock=clock,
             ids=ids,
             in_worker=in_worker,
+        )
+        link = ControllerLinks(
+            raft,
+            controller,
+            client_id=str(meta.node_id),
+            request_timeout_s=config.controller_socket_timeout_ms / 1000,
         )
         return cls(
             raft,
@@ -232,6 +229,7 @@ class Cluster:
 
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.link.close()
         self.raft.close(clean=clean)
 
 
@@ -330,7 +328,7 @@ def _broker(
     config: BrokerConfig,
     meta: MetaProperties,
     raft: RaftNode,
-    link: Callable[[], ControllerLink],
+    link: ControllerLinks,
     directories: Mapping[str, bytes],
     ids: Ids,
 ) -> BrokerLifecycle:

@@ -19,7 +19,7 @@ import trio
 
 from kpybroker.peers.channel import Channel, PeerGone, PeerTooOld
 from kpybroker.replication.fetch_requests import EARLIEST, LATEST, Key, Session, ends_request, fetch_request, position
-from kpybroker.replication.machines.follower import Diverged, Next, after_out_of_range, truncation_point, what_next
+from kpybroker.replication.machines.follower import Diverged, Next, after_out_of_range, what_next
 from kpybroker.replication.versions import fetch_version, list_offsets_version
 from kpybroker.storage.errors import InvalidTransactionState, StorageFailed, UnexpectedOffset
 from kpybroker.wire.codes import Code, Refused, code_of
@@ -238,19 +238,7 @@ class _Fetcher:
         diverging = data.diverging_epoch
         opened = partition.log
         if diverging.epoch >= 0 or diverging.end_offset >= 0:
-            point = truncation_point(
-                Diverged(diverging.epoch, diverging.end_offset),
-                opened.epochs,
-                opened.log_end_offset,
-                partition.high_watermark,
-            )
-            log.info(
-                "%s: truncating from %d to %d, where its leader's log parts from it",
-                partition,
-                opened.log_end_offset,
-                point,
-            )
-            partition.truncate_to(point, now_ms=now_ms)
+            partition.cut_to_leader(Diverged(diverging.epoch, diverging.end_offset), now_ms=now_ms)
             self._dirty[key] = None
             return
         records = data.records

@@ -10,18 +10,21 @@ follower takes it from its leader's answers.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.replication.machines.follower import followed_high_watermark
+from kpybroker.replication.machines.follower import Diverged, followed_high_watermark, truncation_point
 from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
 from kpybroker.replication.replica_log import ReplicaLog
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
+
+_log = logging.getLogger("kpybroker.replication")
 
 if TYPE_CHECKING:
     from kpybroker.cluster.image import PartitionImage
@@ -371,6 +374,14 @@ class Partition(ReplicaLog):
                 self.log_start_moved()
         except StorageFailed as failure:
             raise self.failed("append to", failure) from failure
+
+    def cut_to_leader(self, diverged: Diverged, *, now_ms: int) -> None:
+        """Cut what departs from the leader's log, as far as its answer tells. Raises: Refused(KAFKA_STORAGE_ERROR)."""
+        log = self.log
+        end_offset = log.log_end_offset
+        point = truncation_point(diverged, log.epochs, end_offset, self._high_watermark)
+        _log.info("%s: truncating from %d to %d, where its leader's log departs from it", self, end_offset, point)
+        self.truncate_to(point, now_ms=now_ms)
 
     def truncate_to(self, offset: int, *, now_ms: int) -> None:
         """Cut what the leader does not have. Raises: Refused(KAFKA_STORAGE_ERROR)."""

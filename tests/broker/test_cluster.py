@@ -1,0 +1,45 @@
+"""Clusters of whole nodes: they form, replicate, forward, and go on when one of them stops or dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from kpybroker.wire.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+
+from .three import LIMIT_S, cluster
+
+
+async def test_three_combined_nodes(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as three:
+        for member in three.members.values():  # two of them forward it
+            await three.create(member, f"through-{member.id}")
+        for member in three.members.values():
+            for other in three.members:
+                known = await three.until(f"through-{other}", "isr == {1, 2, 3}", of=member)
+                assert {partition.leader_id for partition in known.values()} == {1, 2, 3}
+            request = DescribeClusterRequest(include_cluster_authorized_operations=False)
+            described = await member.channel.ask(request, DescribeClusterResponse, timeout_s=LIMIT_S)
+            assert {each.broker_id for each in described.brokers} == {1, 2, 3}
+        for index in range(3):
+            assert await three.produce("through-1", index, b"kept") == 0
+            assert await three.values("through-1", index) == [b"kept"]
+
+
+async def test_one_stops_and_comes_back(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as three:
+        await three.create(three.members[1], "t")
+        await three.until("t", "isr == {1, 2, 3}")
+        for index in range(3):
+            await three.produce("t", index, b"before")
+        for member in list(three.members.values()):
+            with trio.fail_after(LIMIT_S):
+                await member.stop()
+                await three.until("t", f"leader not in (-1, {member.id}) and isr == {set(three.members) - {member.id}}")
+                for index in range(3):
+                    await three.produce("t", index, b"without %d" % member.id)
+                await member.start(three.nursery)
+                await three.until("t", "isr == {1, 2, 3}")
+        for index in range(3):
+            assert await three.values("t", index) == [b"before", b"without 1", b"without 2", b"without 3"]
