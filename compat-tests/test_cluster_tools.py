@@ -216,8 +216,16 @@ def test_dump_log_and_metadata_shell(cluster: Cluster, tools: ToolHost, tmp_path
         copy = tmp_path / f"{METADATA_TOPIC}-{node.node_id}"
         shutil.copytree(node.data_dir / f"{METADATA_TOPIC}-0", copy)
         for log in [*sorted(copy.glob("*.log")), *sorted(copy.glob("*.checkpoint"))[1:]]:
-            shell = tools.run(METADATA_SHELL, "--snapshot", str(log), "tree", "/image/cluster")
-            assert shell.code == 0, f"{shell.out}\n{shell.err}"
-            assert all(f"{node_id}:" in shell.out for node_id in NODES), f"{log}: {shell.out}\n{shell.err}"
-        shell = tools.run(METADATA_SHELL, "--snapshot", str(log), "tree", "/image/topics")
-        assert "in-the-shell" in shell.out, f"{shell.out}\n{shell.err}"
+            in_shell(tools, log, "/image/cluster", [f"{node_id}:" for node_id in NODES])
+            in_shell(tools, log, "/image/topics", ["in-the-shell"])
+
+
+def in_shell(tools: ToolHost, log: Path, what: str, expected: list[str]) -> None:
+    """What the shell shows of a file; now and then it shows what it has before it has read all of it."""
+
+    def shown() -> bool:
+        result = tools.run(METADATA_SHELL, "--snapshot", str(log), "tree", what)
+        assert result.code == 0, f"{result.out}\n{result.err}"
+        return all(each in result.out for each in expected)
+
+    eventually(shown, True)
