@@ -313,20 +313,17 @@ class Partition(ReplicaLog):
             leading.followers[replica].told_high_watermark = high_watermark
 
     def tick(self, now_s: float) -> None:
-        """Time has passed: those who lag for too long are to leave the ISR, and who was refused may ask again."""
+        """Time has passed: those who lag for too long are to leave the ISR."""
         leading = self._leading
         if leading is not None:
-            self._propose(leading.propose_leaving(now_s))
-            for replica in leading.followers:
-                self._propose(leading.propose_joining(replica))
+            self._propose(leading.propose_leaving(now_s) or leading.propose_joining_late())
             self._moved(leading.tick(now_s))
 
-    def back_in_service(self, replica: int, now_s: float) -> None:
-        """The broker of a replica may be in an ISR from now on: it may have caught up while it might not."""
+    def brokers_changed(self) -> None:
+        """Brokers came into service or left it: a follower that has caught up may be one that may join now."""
         leading = self._leading
-        if leading is not None and replica in leading.followers:
-            self._propose(leading.propose_joining(replica))
-            self._moved(leading.tick(now_s))
+        if leading is not None:
+            self._propose(leading.propose_joining_late())
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:

@@ -22,7 +22,7 @@ from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
     from kpybroker.cluster.delta import Delta
-    from kpybroker.cluster.image import BrokerImage, ClusterImage, PartitionImage, TopicImage
+    from kpybroker.cluster.image import ClusterImage, PartitionImage, TopicImage
     from kpybroker.config import BrokerConfig
     from kpybroker.config.live import LiveConfig
     from kpybroker.replication.log_dir import LogDir
@@ -189,17 +189,11 @@ class Replicas:
                     self._drop(topic, index)
         for change in delta.partitions_changed():
             self._follow(change.topic, change.index, change.before, change.after)
-        for broker_id in delta.broker_ids:
-            self._see_broker(delta.before.brokers.get(broker_id), delta.after.brokers.get(broker_id))
         for resource in delta.configs:
             self._configure(resource)
-
-    def _see_broker(self, before: BrokerImage | None, after: BrokerImage | None) -> None:
-        if after is None or not after.active or after.id == self._me:
-            return
-        if before is None or not before.active or before.epoch != after.epoch:
+        if delta.broker_ids:
             for partition in self._partitions.values():
-                partition.back_in_service(after.id, self.around.now_s())
+                partition.brokers_changed()
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
