@@ -43,3 +43,20 @@ async def test_one_stops_and_comes_back(tmp_path: Path) -> None:
                 await three.until("t", "isr == {1, 2, 3}")
         for index in range(3):
             assert await three.values("t", index) == [b"before", b"without 1", b"without 2", b"without 3"]
+
+
+async def test_nodes_with_one_role_each(tmp_path: Path) -> None:
+    roles = {1: "controller", 2: "controller", 3: "controller", 4: "broker", 5: "broker"}
+    async with cluster(tmp_path, roles=roles) as nodes:
+        broker, other = nodes.members[4], nodes.members[5]
+        await nodes.create(broker, "t", replicas=2)
+        for member in (broker, other):
+            await nodes.until("t", "isr == {4, 5}", of=member)
+        (active,) = (each for each in (1, 2, 3) if nodes.members[each].leads)
+        await nodes.members[active].stop()  # whoever comes next has brokers that it never met
+        with trio.fail_after(LIMIT_S):
+            await nodes.create(other, "u", replicas=2)
+            await nodes.until("u", "isr == {4, 5}", of=broker)
+            assert await nodes.produce("u", 0, b"x", through=broker) == 0
+            await broker.stop()
+            await nodes.until("t", "leader == 5 and isr == {5}", of=other)
