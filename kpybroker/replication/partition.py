@@ -319,6 +319,12 @@ class Partition(ReplicaLog):
             self._propose(leading.propose_leaving(now_s))
             self._moved(leading.tick(now_s))
 
+    def may_join(self, replica: int) -> None:
+        """A broker may be in ISRs again: if it has caught up before, no fetch of its may say so any more."""
+        leading = self._leading
+        if leading is not None and replica in leading.followers:
+            self._propose(leading.propose_joining(replica))
+
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:
             self._around.propose(self, proposal)
