@@ -105,9 +105,7 @@ class Member:
         """
         former = self.log.former_quorum
         return self.is_voter or (
-            former is not None
-            and self.log.quorum_offset >= self.high_watermark
-            and former.voter(self.me) is not None
+            former is not None and self.log.quorum_offset >= self.high_watermark and former.voter(self.me) is not None
         )
 
     @property
