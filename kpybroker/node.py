@@ -143,7 +143,7 @@ class Node:
                     await stop.wait()
                 await cluster.raft.resign()
                 duties.cancel_scope.cancel()
-            closed_well = [] if self._broker is None else await self._broker.close_logs()
+            closed_well = [] if self._broker is None else await self._broker.close()
             clean = self._broker is None or bool(closed_well)
         finally:
             cluster.close(clean=clean)

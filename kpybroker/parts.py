@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import trio
 
@@ -138,6 +139,7 @@ class BrokerParts:
             cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
         )
         self.reporter: PrometheusReporter | None = None
+        self._channels: WeakSet[Channel] = WeakSet()
         common.services.broker = BrokerServices(
             replicas=self.replicas,
             moves=self.moves,
@@ -263,7 +265,9 @@ class BrokerParts:
         """A connection to another broker, by the listener on which brokers talk."""
         from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
 
-        return Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+        channel = Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+        self._channels.add(channel)
+        return channel
 
     def _address_of(self, broker_id: int) -> tuple[str, int] | None:
         listener = self.live.current.reachable.inter_broker_name
@@ -271,6 +275,8 @@ class BrokerParts:
         endpoints = () if broker is None else broker.endpoints
         return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
 
-    async def close_logs(self) -> list[DataDir]:
-        """Close all logs; returns the data folders in which that went well."""
+    async def close(self) -> list[DataDir]:
+        """Close the connections to other brokers, and all logs; returns the folders in which that went well."""
+        for channel in self._channels:
+            channel.close()
         return await self.logs.close(self.replicas.high_watermarks())

@@ -12,7 +12,8 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -21,7 +22,7 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings
 from kpybroker.cluster.config_rules import NodeConfigRules
 from kpybroker.cluster.controller import Controller
-from kpybroker.cluster.controller_link import ControllerLink
+from kpybroker.cluster.controller_link import ControllerLinks
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
     bootstrap_records,
@@ -42,6 +43,9 @@ from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
+
+if TYPE_CHECKING:
+    from kpybroker.cluster.controller_registration import ControllerRegistration
 
 PLAINTEXT = 0
 
@@ -65,8 +69,9 @@ class Cluster:
         directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
+        has_controller: bool,
         broker: BrokerLifecycle,
-        link: Callable[[], ControllerLink],
+        link: ControllerLinks,
         ids: Ids,
     ) -> None:
         self.cluster_id = cluster_id
@@ -76,7 +81,9 @@ class Cluster:
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self._bootstrap = bootstrap
-        self._controller_endpoint = controller_endpoint
+        name, host, port = controller_endpoint
+        self._endpoints = (Endpoint(name, host, port, PLAINTEXT),)
+        self._has_controller = has_controller
         self._ids = ids
         self.broker = broker
         """This node's broker, as the controller knows it."""
@@ -124,15 +131,6 @@ class Cluster:
         log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
-
-        def link() -> ControllerLink:
-            return ControllerLink(
-                raft,
-                controller,
-                client_id=str(meta.node_id),
-                request_timeout_s=config.controller_socket_timeout_ms / 1000,
-            )
-
         raft = RaftNode(
             log,
             controller,
@@ -143,6 +141,12 @@ class Cluster:
             ids=ids,
             in_worker=in_worker,
         )
+        link = ControllerLinks(
+            raft,
+            controller,
+            client_id=str(meta.node_id),
+            request_timeout_s=config.controller_socket_timeout_ms / 1000,
+        )
         return cls(
             raft,
             controller,
@@ -150,6 +154,7 @@ class Cluster:
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
+            has_controller=bool(config.reachable.advertised_controllers),
             broker=_broker(config, meta, raft, link, directories, ids),
             link=link,
             ids=ids,
@@ -191,19 +196,29 @@ class Cluster:
                 nursery.start_soon(self.raft.run)
                 nursery.start_soon(self.controller.run)
                 nursery.start_soon(self.broker.run)
+                if self._has_controller:
+                    nursery.start_soon(self._registration().run)
         except BaseException as error:
             self.controller.fail(error)
             raise
 
+    def _registration(self) -> ControllerRegistration:
+        """What has this node's controller known to the one that is active."""
+        from kpybroker.cluster.controller_registration import ControllerRegistration
+
+        return ControllerRegistration(
+            self.raft,
+            self.link(),
+            node_id=self.node_id,
+            incarnation_id=self.broker.incarnation_id,
+            endpoints=self._endpoints,
+        )
+
     def _led(self, leads: bool) -> None:
         """This node leads the quorum now, or no more: its controller is active just then."""
         if leads:
-            name, host, port = self._controller_endpoint
             self.controller.activate(
-                self._bootstrap,
-                incarnation_id=self._ids.uuid(),
-                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
-                broker_incarnation_id=self.broker.incarnation_id,
+                self._bootstrap, incarnation_id=self.broker.incarnation_id, endpoints=self._endpoints
             )
         else:
             self.controller.renounce()
@@ -214,6 +229,7 @@ class Cluster:
 
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.link.close()
         self.raft.close(clean=clean)
 
 
@@ -312,7 +328,7 @@ def _broker(
     config: BrokerConfig,
     meta: MetaProperties,
     raft: RaftNode,
-    link: Callable[[], ControllerLink],
+    link: ControllerLinks,
     directories: Mapping[str, bytes],
     ids: Ids,
 ) -> BrokerLifecycle:

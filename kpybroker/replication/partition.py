@@ -320,8 +320,14 @@ class Partition(ReplicaLog):
         """Time has passed: those who lag for too long are to leave the ISR."""
         leading = self._leading
         if leading is not None:
-            self._propose(leading.propose_leaving(now_s))
+            self._propose(leading.propose_leaving(now_s) or leading.propose_joining_late())
             self._moved(leading.tick(now_s))
+
+    def brokers_changed(self) -> None:
+        """Brokers came into service or left it: a follower that has caught up may be one that may join now."""
+        leading = self._leading
+        if leading is not None:
+            self._propose(leading.propose_joining_late())
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:

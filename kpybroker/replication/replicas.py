@@ -191,6 +191,9 @@ class Replicas:
             self._follow(change.topic, change.index, change.before, change.after)
         for resource in delta.configs:
             self._configure(resource)
+        if delta.broker_ids:
+            for partition in self._partitions.values():
+                partition.brokers_changed()
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
