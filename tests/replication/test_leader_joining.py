@@ -1,4 +1,4 @@
-"""Followers that have caught up when they may not join yet: they are taken in later, though they ask for nothing new."""
+"""Followers that have caught up when they may not join yet are taken in later, though they ask for nothing new."""
 
 from __future__ import annotations
 
