@@ -105,9 +105,7 @@ class Member:
         """
         former = self.log.former_quorum
         return self.is_voter or (
-            former is not None
-            and self.log.quorum_offset >= self.high_watermark
-            and former.voter(self.me) is not None
+            former is not None and self.log.quorum_offset >= self.high_watermark and former.voter(self.me) is not None
         )
 
     @property
@@ -141,6 +139,11 @@ class Member:
             return None
         to = self.leader_id if self.role is Role.FOLLOWER and not self._leader_gone else None
         return ev.Fetch(to, self.epoch, self.log.end, self.log.last_epoch, self.high_watermark)
+
+    @property
+    def now(self) -> Moment:
+        """When it was told something last."""
+        return self._now
 
     @property
     def voted(self) -> Key | None:
