@@ -27,25 +27,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 from broker_bench import KAFKA_JVM
 from broker_process import cpu_s, resident_mb
 from broker_table import print_ratios
+from consumer_client import Consumer, settle, together
 from group_client import Connection, wait_until_ready
 from harness.admin import create_topic
 from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
 
-from kpybroker.wire.codes import Code
-from kpybroker.wire.messages.consumer_group_heartbeat import (
-    ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse,
-    TopicPartitions,
-)
-from kpybroker.wire.messages.offset_commit import (
-    OffsetCommitRequest,
-    OffsetCommitRequestPartition,
-    OffsetCommitRequestTopic,
-    OffsetCommitResponse,
-)
-
 HEARTBEAT_S = 0.1
-REBALANCE_MS = 300_000
 ROUND_LIMIT_S = 300.0
 HEARTBEATS = 10
 KINDS = ("kafka", "kpybroker")
@@ -58,76 +45,8 @@ ROWS: Final = {
     "leave": ("a tenth leave, to stable", "ms"),
     "memory": ("resident memory at the end", "MB"),
 }
-NOT_YET = (Code.COORDINATOR_LOAD_IN_PROGRESS, Code.NOT_COORDINATOR, Code.COORDINATOR_NOT_AVAILABLE)
 
 Values = dict[str, list[float]]
-
-
-class Consumer:
-    """One member, on a connection of its own."""
-
-    def __init__(self, connection: Connection, group_id: str, topic: str, topic_id: bytes) -> None:
-        self.connection = connection
-        self.group_id = group_id
-        self.topic = topic
-        self.topic_id = topic_id
-        self.member_id = str(uuid.uuid4())
-        self.epoch = 0
-        self.partitions: list[int] = []
-
-    async def join(self) -> None:
-        await self._ask(rebalance_timeout_ms=REBALANCE_MS, subscribed_topic_names=[self.topic], topic_partitions=[])
-
-    async def beat(self) -> None:
-        """A heartbeat with nothing to say."""
-        await self._ask()
-
-    async def tell(self) -> None:
-        """A heartbeat that says what it owns."""
-        owned = [TopicPartitions(topic_id=self.topic_id, partitions=self.partitions)] if self.partitions else []
-        await self._ask(topic_partitions=owned)
-
-    async def leave(self) -> None:
-        self.epoch = -1
-        await self._ask()
-
-    async def _ask(
-        self,
-        rebalance_timeout_ms: int = -1,
-        subscribed_topic_names: list[str] | None = None,
-        topic_partitions: list[TopicPartitions] | None = None,
-    ) -> None:
-        request = ConsumerGroupHeartbeatRequest(
-            group_id=self.group_id,
-            member_id=self.member_id,
-            member_epoch=self.epoch,
-            rebalance_timeout_ms=rebalance_timeout_ms,
-            subscribed_topic_names=subscribed_topic_names,
-            topic_partitions=topic_partitions,
-        )
-        response = await self.connection.ask(request, 1, ConsumerGroupHeartbeatResponse)
-        while response.error_code in NOT_YET:
-            await trio.sleep(0.05)
-            response = await self.connection.ask(request, 1, ConsumerGroupHeartbeatResponse)
-        assert response.error_code == Code.NONE, response
-        self.epoch = response.member_epoch
-        if response.assignment is not None:
-            self.partitions = [index for topic in response.assignment.topic_partitions for index in topic.partitions]
-
-    async def commit(self) -> None:
-        """Commit an offset of every partition it has."""
-        partitions = [
-            OffsetCommitRequestPartition(partition_index=index, committed_offset=1, committed_metadata="")
-            for index in self.partitions
-        ]
-        request = OffsetCommitRequest(
-            group_id=self.group_id,
-            generation_id_or_member_epoch=self.epoch,
-            member_id=self.member_id,
-            topics=[OffsetCommitRequestTopic(name=self.topic, topic_id=self.topic_id, partitions=partitions)],
-        )
-        response = await self.connection.ask(request, 10, OffsetCommitResponse)
-        assert {each.error_code for topic in response.topics for each in topic.partitions} <= {Code.NONE}, response
 
 
 class Round:
@@ -149,10 +68,10 @@ class Round:
         with trio.fail_after(ROUND_LIMIT_S):
             await self._measure("join", self._join, members)
             await self._measure("heartbeat", self._heartbeats, members)
-            await self._measure("commit", lambda some: _all(each.commit for each in some), members)
+            await self._measure("commit", lambda some: together(each.commit for each in some), members)
             leaving, staying = members[: len(members) // 10], members[len(members) // 10 :]
             await self._measure("leave", lambda _: self._leave(leaving, staying), members)
-            await _all(each.leave for each in staying)
+            await together(each.leave for each in staying)
         for member in members:
             await member.connection.aclose()
         self.values.setdefault("memory", []).append(resident_mb(self.broker.pid))
@@ -166,31 +85,19 @@ class Round:
         self.values.setdefault(f"{what} cpu", []).append((cpu_s(self.broker.pid) - cpu) * 1000)
 
     async def _join(self, members: list[Consumer]) -> None:
-        await _all(each.join for each in members)
+        await together(each.join for each in members)
         await self._settle(members)
 
     async def _settle(self, members: list[Consumer]) -> None:
-        """Heartbeat until all are in one epoch and have all partitions between them."""
-        while True:
-            held = sum(len(member.partitions) for member in members)
-            if held == self.options.partitions and len({member.epoch for member in members}) == 1:
-                return
-            await trio.sleep(HEARTBEAT_S)
-            await _all(each.tell for each in members)
+        await settle(members, self.options.partitions, HEARTBEAT_S)
 
     async def _heartbeats(self, members: list[Consumer]) -> None:
         for _ in range(HEARTBEATS):
-            await _all(each.beat for each in members)
+            await together(each.beat for each in members)
 
     async def _leave(self, leaving: list[Consumer], staying: list[Consumer]) -> None:
-        await _all(each.leave for each in leaving)
+        await together(each.leave for each in leaving)
         await self._settle(staying)
-
-
-async def _all(acts: object) -> None:
-    async with trio.open_nursery() as nursery:
-        for act in acts:  # type: ignore[attr-defined]
-            nursery.start_soon(act)
 
 
 def compare(options: argparse.Namespace) -> dict[str, Values]:

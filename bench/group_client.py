@@ -191,8 +191,10 @@ class Member:
         while True:
             joined = await self._join()
             if joined.error_code != Code.NONE:
-                assert joined.error_code in (Code.MEMBER_ID_REQUIRED, Code.REBALANCE_IN_PROGRESS), joined
-                self.member_id = joined.member_id
+                again = (Code.MEMBER_ID_REQUIRED, Code.REBALANCE_IN_PROGRESS, Code.UNKNOWN_MEMBER_ID)
+                assert joined.error_code in again, joined
+                # A group that has no offsets may be forgotten, and the ids that it has handed out, just before.
+                self.member_id = "" if joined.error_code == Code.UNKNOWN_MEMBER_ID else joined.member_id
                 continue
             self.member_id = joined.member_id
             leads = joined.leader == joined.member_id and not joined.skip_assignment

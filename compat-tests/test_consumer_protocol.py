@@ -1,5 +1,6 @@
-"""Groups of the consumer protocol (KIP-848) with stock clients: members that join, leave, die, come from the classic
-protocol, or subscribe by a pattern; and what Kafka's tools say of such groups.
+"""Groups of the consumer protocol (KIP-848) with stock clients: members that join, leave, come from the classic
+protocol, or subscribe by a pattern; and what Kafka's tools say of such groups. Many of them, and their deaths, are in
+test_consumer_protocol_crowd.py.
 
 Heartbeats come as often as the broker says, so these tests have a broker of their own that is in more of a hurry.
 """
@@ -8,21 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
-from harness.admin import create_topic, wait_led
-from harness.brokers import ApacheKafka, BrokerUnderTest, ChildBroker, Kpybroker
+from harness.brokers import BrokerUnderTest, ChildBroker
 from harness.driver import Driver
-from harness.java_clients import JavaClients, JavaPolled
+from harness.java_clients import JavaClients
 from harness.java_tools import CONSUMER_GROUPS, GROUPS, ToolHost, Tools
-from harness.members import ConfluentPolled, Members, Polled, wait_shares
+from harness.members import Members, wait_shares
+from harness.modern import PARTITIONS, JavaMember, Modern
 from harness.versions.consumer_party import ConsumerParty
 from harness.versions.world import World
 from harness.watch import Group
@@ -31,76 +26,12 @@ from harness.watch import wait_shares as wait_watched
 from kpybroker.wire.api_keys import ApiKey
 
 ANSWERS = Path(__file__).parent / "answers" / "consumer-group-tools.json"
-QUICK = {
-    "group.consumer.min.heartbeat.interval.ms": "100",
-    "group.consumer.heartbeat.interval.ms": "200",
-    "group.consumer.min.session.timeout.ms": "1000",
-    "group.consumer.session.timeout.ms": "3000",
-    "group.consumer.assignment.interval.ms": "100",
-}
-PARTITIONS = 6
-
-
-@pytest.fixture(scope="module")
-def quick(_session_broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildBroker]:
-    """A broker of the kind under test whose consumer groups are in a hurry."""
-    if not isinstance(_session_broker, ChildBroker):
-        pytest.skip("needs a broker with settings of its own")
-    kind = Kpybroker if _session_broker.kind == "kpybroker" else ApacheKafka
-    broker = kind(tmp_path_factory.mktemp("quick"), settings=QUICK)
-    broker.start()
-    yield broker
-    broker.stop()
-
-
-class Modern:
-    """A topic, and a group that does not exist yet."""
-
-    def __init__(self, address: str, partitions: int = PARTITIONS) -> None:
-        unique = uuid.uuid4().hex[:8]
-        self.address = address
-        self.topic = f"modern-{unique}"
-        self.group_id = f"modern-group-{unique}"
-        create_topic(address, self.topic, partitions)
-        wait_led(address, self.topic, partitions)
-
-    def java(self, clients: JavaClients, **settings: object) -> Callable[[], Polled]:
-        """What makes one more member by Java."""
-        return partial(_Java, clients, self.address, self.topic, self.group_id, **settings)
-
-    def type(self) -> str:
-        """The group's type as ListGroups tells it."""
-        world = World(self.address)
-        groups = world.raw(ApiKey.LIST_GROUPS, 5, states_filter=[], types_filter=[]).groups
-        world.close()
-        (found,) = [group for group in groups if group.group_id == self.group_id]
-        return str(found.group_type)
-
-
-class _Java(JavaPolled):
-    def __init__(self, clients: JavaClients, address: str, topic: str, group_id: str, **settings: object) -> None:
-        self._clients = clients
-        self._consumer = clients.open_consumer(address, group_id=group_id, **settings)
-        self._consumer.subscribe([topic])
-
-
-def _rdkafka(group: Modern, **settings: object) -> Callable[[], Polled]:
-    return partial(_RdKafkaConsumer, group.address, group.topic, group.group_id, **settings)
-
-
-class _RdKafkaConsumer(ConfluentPolled):
-    """librdkafka refuses heartbeat.interval.ms, which the broker decides on in this protocol."""
-
-    def __init__(self, address: str, topic: str, group_id: str, **settings: object) -> None:
-        defaults = {"auto.offset.reset": "earliest", "enable.auto.commit": False, "group.protocol": "consumer"}
-        self._consumer = Consumer({"bootstrap.servers": address, "group.id": group_id, **defaults, **settings})
-        self._consumer.subscribe([topic])
 
 
 @pytest.mark.parametrize("assignor", ["uniform", "range"])
 def test_rdkafka_members_come_and_go(quick: ChildBroker, assignor: str) -> None:
     group = Modern(quick.address)
-    member = _rdkafka(group, **{"group.remote.assignor": assignor})
+    member = group.rdkafka(**{"group.remote.assignor": assignor})
     with Members() as members:
         first = members.join(member)
         wait_shares([first], [6])
@@ -115,45 +46,15 @@ def test_rdkafka_members_come_and_go(quick: ChildBroker, assignor: str) -> None:
         wait_shares([third], [6])
 
 
-def test_twenty_rdkafka_members(quick: ChildBroker) -> None:
-    group = Modern(quick.address, 40)
-    with Members() as members:
-        all_of_them = [members.join(_rdkafka(group)) for _ in range(20)]
-        wait_shares(all_of_them, [2] * 20)
-        for member in all_of_them[:12]:
-            member.leave()
-        wait_shares(all_of_them[12:], [5] * 8)
-
-
-def test_a_member_dies(quick: ChildBroker) -> None:
-    """Killed, it does not leave: its session ends."""
-    group = Modern(quick.address)
-    with Members() as members:
-        alive = members.join(_rdkafka(group))
-        wait_shares([alive], [6])
-        script = (
-            "from confluent_kafka import Consumer; c = Consumer({'bootstrap.servers': %r, 'group.id': %r, "
-            "'group.protocol': 'consumer'}); c.subscribe([%r])\nwhile True: c.poll(0.1)"
-        )
-        code = script % (group.address, group.group_id, group.topic)
-        dying = subprocess.Popen([sys.executable, "-c", code])
-        try:
-            wait_shares([alive], [3])
-        finally:
-            dying.kill()
-            dying.wait()
-        wait_shares([alive], [6])
-
-
 def test_static_member_comes_back(quick: ChildBroker) -> None:
     group = Modern(quick.address)
     with Members() as members:
-        other = members.join(_rdkafka(group))
-        static = members.join(_rdkafka(group, **{"group.instance.id": "i"}))
+        other = members.join(group.rdkafka())
+        static = members.join(group.rdkafka(**{"group.instance.id": "i"}))
         wait_shares([other, static], [3, 3])
         kept = static.share
         static.leave()
-        again = members.join(_rdkafka(group, **{"group.instance.id": "i"}))
+        again = members.join(group.rdkafka(**{"group.instance.id": "i"}))
         wait_shares([other, again], [3, 3])
         assert again.share == kept
 
@@ -162,7 +63,7 @@ def test_rdkafka_subscribes_by_pattern(quick: ChildBroker) -> None:
     group = Modern(quick.address)
     with Members() as members:
         group.topic = f"^{group.topic}.*"
-        first, second = members.join(_rdkafka(group)), members.join(_rdkafka(group))
+        first, second = members.join(group.rdkafka()), members.join(group.rdkafka())
         wait_shares([first, second], [3, 3])
 
 
@@ -187,7 +88,7 @@ def test_java_members_come_and_go(quick: ChildBroker, java_clients: JavaClients)
 def test_java_subscribes_by_pattern(quick: ChildBroker, java_clients: JavaClients) -> None:
     group = Modern(quick.address)
 
-    class Pattern(_Java):
+    class Pattern(JavaMember):
         def __init__(self) -> None:
             self._clients = java_clients
             given = {"group_id": group.group_id, "group_protocol": "consumer"}
@@ -223,12 +124,12 @@ def test_the_group_outlives_its_broker(quick: ChildBroker) -> None:
     """Killed and started again, the broker finds the group in its log, and its members go on."""
     group = Modern(quick.address)
     with Members() as members:
-        pair = [members.join(_rdkafka(group)), members.join(_rdkafka(group))]
+        pair = [members.join(group.rdkafka()), members.join(group.rdkafka())]
         wait_shares(pair, [3, 3])
         shares = [member.share for member in pair]
         quick.kill()
         quick.start()
-        third = members.join(_rdkafka(group))
+        third = members.join(group.rdkafka())
         wait_shares([*pair, third], [2, 2, 2])
         assert all(member.share < before for member, before in zip(pair, shares, strict=True))
 

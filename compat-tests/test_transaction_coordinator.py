@@ -235,6 +235,9 @@ def test_other_levels_of_transaction_version(own_broker: ChildBroker, world: Wor
             return found.get("transaction.version", 0) == level
 
         world.until(finalized)
-        version = CLIENTS[0]  # clients see the level, and keep to it
+        # Clients see the level, and keep to it. One of version 2 would be served here; with level 0 Kafka's coordinator
+        # fails at the record, which has no room for a client's version, and from then on answers that id with nothing
+        # but CONCURRENT_TRANSACTIONS: its change of state stays pending until the log is loaded anew.
+        version = CLIENTS[0]
         found = {story.__name__: story(World(own_broker.address), version) for story in stories}
         told(f"level-{level}", {version: found})

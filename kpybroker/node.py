@@ -79,6 +79,11 @@ class Node:
         return [msgspec.structs.replace(point, port=_port(sockets)) for point, sockets in self._bound]
 
     @property
+    def controllers_listening(self) -> list[EndPoint]:
+        """Where other nodes connect to this one's controller; nowhere, if it is alone."""
+        return [msgspec.structs.replace(point, port=_port(sockets)) for point, sockets in self._controllers_bound]
+
+    @property
     def ports(self) -> list[int]:
         """The ports of `listening`."""
         return [_port(sockets) for _, sockets in self._bound]
@@ -114,7 +119,7 @@ class Node:
             cluster = self._cluster = Cluster.open(
                 dirs,
                 config=self.config,
-                adopt=self.config.embedded,
+                adopt=self.config.lone,
                 cluster_id=self._cluster_id,
                 controller_ports={point.name: _port(sockets) for point, sockets in self._controllers_bound},
                 clock=self._clock,
@@ -136,8 +141,9 @@ class Node:
                 else:
                     task_status.started(self.listening)
                     await stop.wait()
+                await cluster.raft.resign()
                 duties.cancel_scope.cancel()
-            closed_well = [] if self._broker is None else await self._broker.close_logs()
+            closed_well = [] if self._broker is None else await self._broker.close()
             clean = self._broker is None or bool(closed_well)
         finally:
             cluster.close(clean=clean)

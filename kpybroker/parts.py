@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import trio
 
@@ -138,6 +139,7 @@ class BrokerParts:
             cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
         )
         self.reporter: PrometheusReporter | None = None
+        self._channels: WeakSet[Channel] = WeakSet()
         common.services.broker = BrokerServices(
             replicas=self.replicas,
             moves=self.moves,
@@ -173,6 +175,44 @@ class BrokerParts:
             cleaner = Cleaner(self.live, self.logs, replicas, common.clock, common.ids)
             duties.start_soon(cleaner.run, name="log cleaner")
         self.coordinators.start(duties)
+        if not config.lone:
+            self._replicate(duties)
+
+    def _replicate(self, duties: trio.Nursery) -> None:
+        """Follow the leaders of other brokers, and ask for the in-sync replicas that what is led here needs."""
+        from kpybroker.replication.fetchers import ReplicaFetchers
+        from kpybroker.replication.isr_changes import IsrChanges
+        from kpybroker.replication.versions import ISR_WITH_EPOCHS_SINCE, alter_partition_version
+        from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
+
+        cluster, clock, link = self.cluster, self.common.clock, self.cluster.link()
+
+        def level() -> int:
+            return cluster.image.features.metadata_version or 0
+
+        async def send(request: AlterPartitionRequest) -> AlterPartitionResponse:
+            return await link.ask(request, AlterPartitionResponse, version=alter_partition_version(level()))
+
+        def channel_to(broker_id: int, client_id: str) -> Channel:
+            return self._channel(broker_id, client_id, negotiate=False)
+
+        fetchers = ReplicaFetchers(
+            self.replicas,
+            self.live,
+            clock,
+            channel_to=channel_to,
+            broker_epoch=lambda: cluster.broker.epoch,
+            metadata_version=level,
+        )
+        changes = IsrChanges(
+            self.replicas,
+            clock,
+            send=send,
+            broker_epoch=lambda: cluster.broker.epoch,
+            with_epochs=lambda: level() >= ISR_WITH_EPOCHS_SINCE,
+        )
+        duties.start_soon(fetchers.run, name="replica fetchers")
+        duties.start_soon(changes.run, name="changes of in-sync replicas")
 
     def joined(self) -> None:
         """This node's broker is registered: the controller can be told where its replicas are."""
@@ -219,20 +259,24 @@ class BrokerParts:
 
     def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""
+        return lambda broker_id: self._channel(broker_id, client_id, negotiate=True)
+
+    def _channel(self, broker_id: int, client_id: str, *, negotiate: bool) -> Channel:
+        """A connection to another broker, by the listener on which brokers talk."""
+        from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+
+        channel = Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+        self._channels.add(channel)
+        return channel
+
+    def _address_of(self, broker_id: int) -> tuple[str, int] | None:
         listener = self.live.current.reachable.inter_broker_name
+        broker = self.cluster.image.brokers.get(broker_id)
+        endpoints = () if broker is None else broker.endpoints
+        return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
 
-        def address_of(broker_id: int) -> tuple[str, int] | None:
-            broker = self.cluster.image.brokers.get(broker_id)
-            endpoints = () if broker is None else broker.endpoints
-            return next(((each.host, each.port) for each in endpoints if each.name == listener), None)
-
-        def connection_to(broker_id: int) -> Channel:
-            from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
-
-            return Channel(partial(address_of, broker_id), client_id=client_id)
-
-        return connection_to
-
-    async def close_logs(self) -> list[DataDir]:
-        """Close all logs; returns the data folders in which that went well."""
+    async def close(self) -> list[DataDir]:
+        """Close the connections to other brokers, and all logs; returns the folders in which that went well."""
+        for channel in self._channels:
+            channel.close()
         return await self.logs.close(self.replicas.high_watermarks())

@@ -173,11 +173,15 @@ func (f *franz) join(r Request) (any, error) {
 			}
 		}
 	}
-	m.client = f.newClient(
+	options := []kgo.Opt{
 		kgo.ConsumerGroup(r.Group), kgo.ConsumeTopics(r.Topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(300*time.Millisecond),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(300 * time.Millisecond),
 		kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)), kgo.OnPartitionsLost(change(false)),
-	)
+	}
+	if r.Protocol == "consumer" {
+		options = append(options, kgo.ServerSideBalancer())
+	}
+	m.client = f.newClient(options...)
 	f.members[r.Member] = m
 	go m.poll()
 	return Nothing, nil

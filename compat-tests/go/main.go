@@ -36,6 +36,7 @@ type Request struct {
 	Records    []Record            `json:"records"`
 	Member     string              `json:"member"`
 	Group      string              `json:"group"`
+	Protocol   string              `json:"protocol"`
 	Configs    map[string]string   `json:"configs"`
 	Kind       string              `json:"kind"`
 	Name       string              `json:"name"`

@@ -6,7 +6,7 @@ Requests are carried out in order, one at a time; members of groups go on in the
     hello                                                      -> {"version", "codecs"}
     produce   topic, codec, idempotent, partitions, records    acks=all; record i goes to partition i % partitions
     read      topic, partitions, count                         -> records, from the start, without committing
-    join      member, topic, group                             one more member, under a name of the test's choice
+    join      member, topic, group, [protocol]                 one more member, under a name of the test's choice
     look      member                                           -> {"partitions": its share, "values": all it has read}
     commit    member                                           what it has read
     leave     member

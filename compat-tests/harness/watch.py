@@ -68,9 +68,9 @@ class Group:
                 if value is None:
                     raise
 
-    def join(self, driver: Driver) -> GroupMember:
+    def join(self, driver: Driver, **options: str) -> GroupMember:
         name = next(self._names)
-        driver.ask("join", member=name, topic=self.topic, group=self.group_id)
+        driver.ask("join", member=name, topic=self.topic, group=self.group_id, **options)
         member = GroupMember(driver, name)
         self._members.append(member)
         return member

@@ -290,17 +290,12 @@ class Controller:
     # Leading
 
     def activate(
-        self,
-        bootstrap: list[MetadataRecord],
-        *,
-        incarnation_id: bytes,
-        endpoints: tuple[Endpoint, ...],
-        broker_incarnation_id: bytes | None = None,
+        self, bootstrap: list[MetadataRecord], *, incarnation_id: bytes, endpoints: tuple[Endpoint, ...]
     ) -> None:
         """Begin to lead: what was left undone, our registration; whoever is in service has a session from now on.
 
         But a former incarnation of our own broker is dead for certain: its lock on the data folder is ours. So it is
-        fenced, unless it is the present one (`broker_incarnation_id`). Raises: Refused.
+        fenced, unless it is the present one: `incarnation_id` is our process's. Raises: Refused.
         """
         self._active = True
         self._term += 1
@@ -313,7 +308,7 @@ class Controller:
         )
         self._append(registration)
         own = self._log.image.brokers.get(node_id)
-        if own is not None and not own.fenced and own.incarnation_id != broker_incarnation_id:
+        if own is not None and not own.fenced and own.incarnation_id != incarnation_id:
             self._append(fence(self._state(), node_id))
         self._duties.begin()
 

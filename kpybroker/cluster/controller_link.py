@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
@@ -155,6 +156,40 @@ class ControllerLink:
         while self._leadership() == led:
             await trio.sleep(NOTICED_S)
         scope.cancel()
+
+
+class ControllerLinks:
+    """Makes the links of a node, and closes them."""
+
+    def __init__(
+        self,
+        quorum: Quorum,
+        controller: Controller | None,
+        *,
+        client_id: str,
+        request_timeout_s: float,
+        connector: Connector | None = None,
+    ) -> None:
+        """As for ControllerLink."""
+        self._make = partial(
+            ControllerLink,
+            quorum,
+            controller,
+            client_id=client_id,
+            request_timeout_s=request_timeout_s,
+            connector=connector,
+        )
+        self._made: list[ControllerLink] = []
+
+    def __call__(self) -> ControllerLink:
+        """A new one."""
+        self._made.append(self._make())
+        return self._made[-1]
+
+    def close(self) -> None:
+        """Close their connections: the node stops."""
+        for link in self._made:
+            link.close()
 
 
 async def _carry_out(controller: Controller, request: Any, version: int | None) -> Message:

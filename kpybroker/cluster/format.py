@@ -42,13 +42,17 @@ def ensure_formatted(
     node_id: int,
     adopt: bool,
     controller: tuple[str, str, int],
-    static_voters: Sequence[int],
+    stands_alone: bool,
+    static: bool,
     files: Files,
     ids: Ids,
     now_ms: int,
     cluster_id: str | None = None,
 ) -> MetaProperties:
     """Format the folder if it is empty; returns whose it is. `adopt`: take the node id from it, whatever it is.
+
+    `stands_alone`: the node is the whole quorum, by its configuration if it is `static`. A member of a larger one is
+    formatted here only if it is told the cluster's id, and gets to know the quorum from others.
 
     A new cluster is given `cluster_id`, or an id that is made; what is formatted keeps what it has.
 
@@ -57,7 +61,13 @@ def ensure_formatted(
     """
     meta = data_dir.meta
     if meta is None:
-        return _format(data_dir, node_id, controller, static_voters, files, ids, now_ms, cluster_id)
+        if cluster_id is None and not stands_alone:
+            raise WrongDataFolder(
+                f"No `meta.properties` found in {data_dir.path} (have you run `kpybroker format` to format the "
+                "directory?)"
+            )
+        voter = controller if stands_alone and not static else None
+        return _format(data_dir, node_id, voter, files, ids, now_ms, cluster_id)
     if not adopt and meta.node_id != node_id:
         raise DataDirRefused(f"{data_dir.path} belongs to node {meta.node_id}, not to node {node_id}")
     if meta.directory_id is None:
@@ -84,24 +94,24 @@ def ensure_others_formatted(dirs: DataDirs, meta: MetaProperties, ids: Ids) -> N
 def _format(
     data_dir: DataDir,
     node_id: int,
-    controller: tuple[str, str, int],
-    static_voters: Sequence[int],
+    voter: tuple[str, str, int] | None,
     files: Files,
     ids: Ids,
     now_ms: int,
     cluster_id: str | None,
 ) -> MetaProperties:
+    """`voter`: where this node's controller is, if it is to be the only voter."""
     folder = f"{data_dir.path}/{FOLDER}"
     if data_dir.partitions() or (files.exists(folder) and any(name.endswith(".log") for name in files.names(folder))):
         raise WrongDataFolder(f"{data_dir.path} has data but no meta.properties, so nobody knows whose it is")
     directory_id = ids.uuid()
-    own = Voter(id=node_id, directory_id=directory_id, endpoints=(controller,))
+    voters = [] if voter is None else [Voter(id=node_id, directory_id=directory_id, endpoints=(voter,))]
     meta = MetaProperties(
         cluster_id=ids.uuid_text() if cluster_id is None else cluster_id,
         node_id=node_id,
         directory_id=uuid_text(directory_id),
     )
-    format_folder(data_dir, meta, initial_records(), () if static_voters else (own,), files, now_ms)
+    format_folder(data_dir, meta, initial_records(), voters, files, now_ms)
     return meta
 
 

@@ -12,7 +12,8 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -21,7 +22,7 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings
 from kpybroker.cluster.config_rules import NodeConfigRules
 from kpybroker.cluster.controller import Controller
-from kpybroker.cluster.controller_link import ControllerLink
+from kpybroker.cluster.controller_link import ControllerLinks
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
     bootstrap_records,
@@ -42,6 +43,9 @@ from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
+
+if TYPE_CHECKING:
+    from kpybroker.cluster.controller_registration import ControllerRegistration
 
 PLAINTEXT = 0
 
@@ -65,8 +69,9 @@ class Cluster:
         directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
+        has_controller: bool,
         broker: BrokerLifecycle,
-        link: Callable[[], ControllerLink],
+        link: ControllerLinks,
         ids: Ids,
     ) -> None:
         self.cluster_id = cluster_id
@@ -76,7 +81,9 @@ class Cluster:
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self._bootstrap = bootstrap
-        self._controller_endpoint = controller_endpoint
+        name, host, port = controller_endpoint
+        self._endpoints = (Endpoint(name, host, port, PLAINTEXT),)
+        self._has_controller = has_controller
         self._ids = ids
         self.broker = broker
         """This node's broker, as the controller knows it."""
@@ -112,7 +119,8 @@ class Cluster:
             node_id=config.node_id,
             adopt=adopt,
             controller=endpoint,
-            static_voters=[voter.id for voter in voters],
+            stands_alone=adopt or _stands_alone(config),
+            static=bool(voters),
             files=files,
             ids=ids,
             now_ms=now_ms,
@@ -123,24 +131,21 @@ class Cluster:
         log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
         controller = Controller(log, _settings(config, meta), clock, ids)
-
-        def link() -> ControllerLink:
-            return ControllerLink(
-                raft,
-                controller,
-                client_id=str(meta.node_id),
-                request_timeout_s=config.controller_socket_timeout_ms / 1000,
-            )
-
         raft = RaftNode(
             log,
             controller,
-            who=Identity(meta.cluster_id, log.raft.me, endpoint[0], (endpoint,)),
+            who=_identity(config, meta, log, endpoint),
             settings=_quorum_settings(config),
             policy=policy,
             clock=clock,
             ids=ids,
             in_worker=in_worker,
+        )
+        link = ControllerLinks(
+            raft,
+            controller,
+            client_id=str(meta.node_id),
+            request_timeout_s=config.controller_socket_timeout_ms / 1000,
         )
         return cls(
             raft,
@@ -149,6 +154,7 @@ class Cluster:
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
             controller_endpoint=endpoint,
+            has_controller=bool(config.reachable.advertised_controllers),
             broker=_broker(config, meta, raft, link, directories, ids),
             link=link,
             ids=ids,
@@ -190,19 +196,29 @@ class Cluster:
                 nursery.start_soon(self.raft.run)
                 nursery.start_soon(self.controller.run)
                 nursery.start_soon(self.broker.run)
+                if self._has_controller:
+                    nursery.start_soon(self._registration().run)
         except BaseException as error:
             self.controller.fail(error)
             raise
 
+    def _registration(self) -> ControllerRegistration:
+        """What has this node's controller known to the one that is active."""
+        from kpybroker.cluster.controller_registration import ControllerRegistration
+
+        return ControllerRegistration(
+            self.raft,
+            self.link(),
+            node_id=self.node_id,
+            incarnation_id=self.broker.incarnation_id,
+            endpoints=self._endpoints,
+        )
+
     def _led(self, leads: bool) -> None:
         """This node leads the quorum now, or no more: its controller is active just then."""
         if leads:
-            name, host, port = self._controller_endpoint
             self.controller.activate(
-                self._bootstrap,
-                incarnation_id=self._ids.uuid(),
-                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
-                broker_incarnation_id=self.broker.incarnation_id,
+                self._bootstrap, incarnation_id=self.broker.incarnation_id, endpoints=self._endpoints
             )
         else:
             self.controller.renounce()
@@ -213,6 +229,7 @@ class Cluster:
 
     def close(self, *, clean: bool) -> None:
         """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.link.close()
         self.raft.close(clean=clean)
 
 
@@ -227,6 +244,24 @@ def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tupl
         "localhost" if first.wildcard else first.host,
         first.port or bound.get(first.name, LONE_CONTROLLER[2]),
     )
+
+
+def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoint: tuple[str, str, int]) -> Identity:
+    names = config.reachable.controller_names
+    endpoints = (endpoint,) if "controller" in config.roles else ()
+    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoint[0], endpoints)
+
+
+def _stands_alone(config: BrokerConfig) -> bool:
+    """Whether the configuration names no controller but this node: then it need not be formatted beforehand."""
+    if "controller" not in config.roles:
+        return False
+    voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+    if voters:
+        return voters == [config.node_id]
+    ports = {point.port for point in config.reachable.controllers}
+    servers = config.controller_quorum_bootstrap_servers
+    return len(servers) == 1 and int(servers[0].rpartition(":")[2]) in ports
 
 
 def _open_log(
@@ -293,7 +328,7 @@ def _broker(
     config: BrokerConfig,
     meta: MetaProperties,
     raft: RaftNode,
-    link: Callable[[], ControllerLink],
+    link: ControllerLinks,
     directories: Mapping[str, bytes],
     ids: Ids,
 ) -> BrokerLifecycle:

@@ -209,9 +209,13 @@ class Coordinator(Generic[M]):
             await self._load_wanted.wait()
 
     async def _load_one(self, shard: Shard[M]) -> None:
+        def wanted() -> bool:
+            return self._shards.get(shard.index) is shard
+
+        if not wanted():  # resigned, or led anew, before its turn has come
+            return
         try:
-            chunks = shard.log.read_batches(0)
-            end_offset = await load(shard.machine, chunks, lambda: self._shards.get(shard.index) is shard)
+            end_offset = await load(shard.machine, shard.log.read_batches(0), wanted)
         except (Refused, MalformedMessage) as error:
             if isinstance(error, Refused) and error.code is Code.KAFKA_STORAGE_ERROR and not shard.log.failed:
                 self.start(partial(self._load_later, shard), f"load {shard} later")

@@ -89,7 +89,11 @@ class TxnMarkers:
         now_ms = self._clock.wall_ms()
         batch = marker_batch(marker, now_ms)
         appended = partition.append(
-            batch, now_ms=now_ms, origin=Origin.COORDINATOR, transaction_version=marker.transaction_version
+            batch,
+            now_ms=now_ms,
+            origin=Origin.COORDINATOR,
+            transaction_version=marker.transaction_version,
+            acks_all=True,
         )
         return appended.last_offset + 1
 

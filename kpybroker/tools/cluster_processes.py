@@ -27,16 +27,22 @@ LINE_BYTES_MAX: Final = 64 * 1024
 
 def format_nodes(folder: ClusterFolder, nodes: Sequence[NodeFolder], controllers: Sequence[Controller]) -> None:
     """Format the nodes' data folders; without `controllers`, as brokers that join. Raises: ClusterRefused."""
-    for node in nodes:
-        if controllers:
-            quorum = ["--initial-controllers", ",".join(map(str, controllers))]
-        else:
-            quorum = ["--no-initial-controllers"]
-        command = [*kpybroker_command(), "format", "-t", folder.id, "-c", str(node.properties_file), *quorum]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            why = done.stderr.strip() or done.stdout.strip()
-            raise ClusterRefused(f"node {node.id} could not be formatted: {why}")
+    quorum = ["--no-initial-controllers"]
+    if controllers:
+        quorum = ["--initial-controllers", ",".join(map(str, controllers))]
+    formatting = [
+        subprocess.Popen(
+            [*kpybroker_command(), "format", "-t", folder.id, "-c", str(node.properties_file), *quorum],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for node in nodes
+    ]
+    said = [process.communicate()[0] for process in formatting]
+    for node, process, text in zip(nodes, formatting, said, strict=True):
+        if process.returncode != 0:
+            raise ClusterRefused(f"node {node.id} could not be formatted: {text.strip()}")
 
 
 @contextlib.contextmanager
@@ -256,9 +262,9 @@ def welcome(folder: ClusterFolder) -> str:
     address = servers.partition(",")[0]
     controllers = ", ".join(str(node.id) for node in nodes if node.is_controller)
     return f"""\
-a cluster of {len(nodes)} nodes, controllers: {controllers}
+a cluster of {len(nodes)} node{"s" * (len(nodes) > 1)}, controllers: {controllers}
   bootstrap.servers  {servers}
   data in            {folder.path.absolute()}
-  try it             kafka-topics.sh --bootstrap-server {address} --create --topic hello --replication-factor 3
+  try it             kafka-topics.sh --bootstrap-server {address} --create --topic hello
   a node more        kpybroker cluster add --data {folder.path}
   stop it            Ctrl-C"""

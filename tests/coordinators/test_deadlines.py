@@ -31,8 +31,25 @@ def test_cancelled_and_set_again() -> None:
     assert deadlines.deadline_s == 7.0
 
 
+def test_what_is_cancelled_takes_no_room() -> None:
+    """Members that come and go leave nothing behind, however far off their deadlines were."""
+    deadlines = Deadlines()
+    deadlines.set(("clean-up",), 600.0)
+    for number in range(10_000):
+        deadlines.set(("heartbeat", "g", str(number)), 300.0 - number / 1000)
+        deadlines.cancel(("heartbeat", "g", str(number)))
+    for number in range(10_000):
+        deadlines.set(("join", "g"), 500.0 - number / 1000)
+    assert len(deadlines._heap) + len(deadlines._queued) < 500
+    assert deadlines.pop_due(500.0) == ("join", "g")
+    assert deadlines.deadline_s == 600.0
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(KEYS), st.one_of(st.none(), st.floats(0, 100, allow_nan=False)), st.booleans()))
+    st.lists(
+        st.tuples(st.sampled_from(KEYS), st.one_of(st.none(), st.floats(0, 100, allow_nan=False)), st.booleans()),
+        max_size=300,
+    )
 )
 def test_agrees_with_a_plain_dictionary(actions: list[tuple[Key, float | None, bool]]) -> None:
     deadlines, plain = Deadlines(), dict[Key, float]()

@@ -456,6 +456,27 @@ async def test_resigning_while_loading(settings: GroupSettings, make_log: Callab
     assert (await joined(groups)).error_code == Code.NOT_COORDINATOR
 
 
+async def test_resigning_before_the_load_has_begun(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
+    """What waits to be loaded may be led anew, or by others, before its turn comes."""
+    log = make_log()
+    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)  # not running: nothing is loaded
+    index = groups.partition_for(GROUP)
+    groups.lead(index, log)
+    await groups.commit_offsets(commit(9), version=9)
+    groups.lead(index, log)
+    overtaken = groups._shards[index]
+    groups.lead(index, log)
+    groups.lead(index + 1, log)
+    given_up = groups._shards[index + 1]
+    groups.resign(index + 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(groups.run)
+        await trio.sleep(0.1)
+        assert await offset_of(groups) == 9
+        nursery.cancel_scope.cancel()
+    assert overtaken.state is given_up.state is ShardState.LOST
+
+
 # -- batches
 
 

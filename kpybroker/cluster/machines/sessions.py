@@ -83,7 +83,7 @@ class Sessions:
     def lives(self, broker_id: int, now_s: float) -> bool:
         """Whether a broker's session lasts, so that no other may register under its id."""
         session = self._sessions.get(broker_id)
-        return session is not None and session.heard_s is not None and now_s <= session.heard_s + self._timeout_s
+        return session is not None and session.heard_s is not None and now_s < session.heard_s + self._timeout_s
 
     @property
     def deadline_s(self) -> float:

@@ -2,7 +2,8 @@
 
 A heartbeat moves its member's deadline further out; that is the hot path, so moving one later costs a dictionary entry
 and nothing else. The heap keeps the earlier time until it comes to the top, and only then is the entry put back at its
-real place. `deadline_s` is exact: whoever sleeps until then never wakes for nothing.
+real place. `deadline_s` is exact: whoever sleeps until then never wakes for nothing. Entries that do not count any more
+are swept out when they are most of the heap: members that come and go would fill it for as long as their sessions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ Key: TypeAlias = tuple[str, ...]
 """What is due: its kind, then what tells it apart: ("heartbeat", group, member), ("join", group), ("sync", group)."""
 
 NEVER = float("inf")
+SWEPT_FROM = 8
+"""How many entries that do not count are never worth sweeping."""
 
 
 class Deadlines:
@@ -38,10 +41,18 @@ class Deadlines:
         if queued is None or when_s < queued:
             self._queued[key] = when_s
             heapq.heappush(self._heap, (when_s, key))
+            self._sweep()
 
     def cancel(self, key: Key) -> None:
         """Forget `key`; nothing happens if it is not there."""
-        self._due.pop(key, None)
+        if self._due.pop(key, None) is not None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        if len(self._heap) > 2 * len(self._due) + SWEPT_FROM:
+            self._queued = dict(self._due)
+            self._heap = [(when_s, key) for key, when_s in self._due.items()]
+            heapq.heapify(self._heap)
 
     def when_s(self, key: Key) -> float | None:
         """When `key` is due, None if it is not."""

@@ -38,7 +38,10 @@ class Heartbeats(Departures):
     """What a ConsumerGroupHeartbeat does."""
 
     def heartbeat(self, event: ConsumerHeartbeat, now: Now, out: Effects) -> None:
-        """Answer a heartbeat; one that is refused changes nothing."""
+        """Answer a heartbeat; one that is refused changes nothing.
+
+        But members of a classic group that was to be upgraded have been told to join again by then, as by Kafka.
+        """
         mine = Effects()
         try:
             if event.request.member_epoch in (LEAVE, LEAVE_FOR_A_WHILE):
@@ -46,7 +49,7 @@ class Heartbeats(Departures):
             else:
                 response = self._beat(event, now, mine)
         except Refused as refusal:
-            out.replies.append((event.token, consumer_heartbeat_error(refusal.code, refusal.why)))
+            out.replies += [*mine.replies, (event.token, consumer_heartbeat_error(refusal.code, refusal.why))]
             return
         out.records += mine.records
         out.notes += mine.notes

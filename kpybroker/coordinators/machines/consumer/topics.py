@@ -27,6 +27,9 @@ class Topics:
         }
         same_racks = before is not None and before.racks == self.racks
         self._hashes: dict[bytes, tuple[TopicImage, int]] = before._hashes if before and same_racks else {}
+        by_id = self._image.topics.by_id
+        if len(self._hashes) > 2 * len(by_id):  # most are of topics that are gone
+            self._hashes = {each: known for each, known in self._hashes.items() if by_id.get(each) is known[0]}
 
     def id_of(self, name: str) -> bytes | None:
         """A topic's id; None if there is no such topic."""
