@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -85,12 +85,18 @@ class Member:
 class Trio:
     """The cluster."""
 
-    def __init__(self, members: list[Member], nursery: trio.Nursery) -> None:
+    def __init__(
+        self, members: list[Member], nursery: trio.Nursery, *, elsewhere: Callable[[], list[int]] | None = None
+    ) -> None:
+        """`elsewhere`: the nodes are processes of their own, and these run."""
         self.members = {member.id: member for member in members}
         self.nursery = nursery
+        self._elsewhere = elsewhere
 
     @property
     def running(self) -> list[Member]:
+        if self._elsewhere is not None:
+            return [self.members[each] for each in self._elsewhere()]
         return [member for member in self.members.values() if member.node is not None]
 
     async def create(self, through: Member, name: str, partitions: int = 3, replicas: int = 3) -> None:
@@ -127,7 +133,7 @@ class Trio:
         )
         while True:
             leader = self.members.get((await self.metadata(name, of=through))[index].leader_id)
-            if leader is not None and leader.node is not None:
+            if leader in self.running:
                 response = await leader.channel.ask(request, ProduceResponse, version=12, timeout_s=LIMIT_S)
                 (partition,) = response.responses[0].partition_responses
                 if partition.error_code == Code.NONE:
