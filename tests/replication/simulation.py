@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Record(NamedTuple):
 
 
 class SimulatedLog:
-    """The part of a Log that a partition uses. A batch is a record, and a crash of the machine takes what is not synced."""
+    """The part of a Log that a partition uses. A batch is a record; a crash of the machine takes what is not synced."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -53,13 +54,13 @@ class SimulatedLog:
         self.records += [Record(leader_epoch, value) for value in records]
         return SimpleNamespace(last_offset=len(self.records) - 1, duplicate=False)
 
-    def append_as_follower(self, records: list[Record], *, now_ms: int) -> Any:
+    def append_as_follower(self, records: list[Record], **_: object) -> Any:
         for record in records:
             self.epochs.assign(record.epoch, len(self.records))
             self.records.append(record)
         return SimpleNamespace(last_offset=len(self.records) - 1)
 
-    def truncate_to(self, offset: int, *, now_ms: int) -> int:
+    def truncate_to(self, offset: int, **_: object) -> int:
         del self.records[offset:]
         self.synced = min(self.synced, len(self.records))
         self.epochs.truncate_from_end(len(self.records))
@@ -413,9 +414,8 @@ class Promises:
     def _in_sync(self, leader: Broker, state: PartitionImage) -> None:
         records = leader.log.records
         for offset, record in self.acknowledged.items():
-            assert offset < len(records) and records[offset] == record, (
-                f"{record} at {offset} was acknowledged and lost"
-            )
+            kept = records[offset] if offset < len(records) else None
+            assert kept == record, f"{record} at {offset} was acknowledged and lost"
         high_watermark = leader.partition.high_watermark
         for replica in state.isr:
             member = self.world.brokers[replica]
@@ -424,7 +424,7 @@ class Promises:
 
     def _agreement(self) -> None:
         brokers = [each for each in self.world.brokers.values() if each.up]
-        for broker, other in zip(brokers, brokers[1:], strict=False):
+        for broker, other in combinations(brokers, 2):
             common = min(broker.partition.high_watermark, other.partition.high_watermark)
             assert broker.log.records[:common] == other.log.records[:common], "logs differ below the high watermark"
 
