@@ -13,12 +13,6 @@ import trio
 
 from kpybroker.cluster.features import CONTROLLER_REGISTRATION_SINCE, SUPPORTED
 from kpybroker.wire.codes import Refused
-from kpybroker.wire.messages.controller_registration import (
-    ControllerRegistrationRequest,
-    ControllerRegistrationResponse,
-    Feature,
-    Listener,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +21,7 @@ if TYPE_CHECKING:
     from kpybroker.cluster.delta import Delta
     from kpybroker.cluster.image import ClusterImage, Endpoint
     from kpybroker.cluster.raft_node import RaftNode
+    from kpybroker.wire.messages.controller_registration import ControllerRegistrationRequest
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +63,8 @@ class ControllerRegistration:
         while True:
             while not self.due:
                 await self._changed.wait()
+            from kpybroker.wire.messages.controller_registration import ControllerRegistrationResponse
+
             try:
                 await self._link.ask(self._request(), ControllerRegistrationResponse)
             except Refused as refused:
@@ -79,6 +76,8 @@ class ControllerRegistration:
                 await self._changed.wait()
 
     def _request(self) -> ControllerRegistrationRequest:
+        from kpybroker.wire.messages.controller_registration import ControllerRegistrationRequest, Feature, Listener
+
         return ControllerRegistrationRequest(
             controller_id=self._node_id,
             incarnation_id=self._incarnation_id,

@@ -301,7 +301,8 @@ class MetadataLog:
         assert self.raft.is_leader, "only a leader appends"
         for start in range(0, len(records), BATCH_RECORDS_MAX):
             chunk = records[start : start + BATCH_RECORDS_MAX]
-            data = encode_batch(chunk, timestamp_ms=now_ms)
+            version = self.image.features.metadata_version
+            data = encode_batch(chunk, timestamp_ms=now_ms, metadata_version=version)
             self._write(data, chunk, len(chunk), now_ms)
         return self._log.log_end_offset - 1
 

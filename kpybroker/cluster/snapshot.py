@@ -19,7 +19,7 @@ import msgspec.structs
 
 from kpybroker.cluster.batches import ControlBatch, encode_batch, encode_control_batch, read_batches
 from kpybroker.cluster.errors import IncompleteSnapshot
-from kpybroker.cluster.features import METADATA_VERSION
+from kpybroker.cluster.features import DIRECTORIES_SINCE, METADATA_VERSION
 from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, TopicImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
 from kpybroker.cluster.machines.raft_events import Quorum, SnapshotId, Voter
@@ -68,7 +68,13 @@ class Snapshot(NamedTuple):
 
 
 def encode_snapshot(
-    records: Sequence[MetadataRecord], *, quorum: Quorum, timestamp: int, epoch: int, now_ms: int
+    records: Sequence[MetadataRecord],
+    *,
+    quorum: Quorum,
+    timestamp: int,
+    epoch: int,
+    now_ms: int,
+    metadata_version: int | None = None,
 ) -> bytes:
     """The bytes of a snapshot file. `timestamp`: that of the last record contained; `now_ms`: for the batches."""
     header: list[QuorumRecord] = [SnapshotHeaderRecord(version=0, last_contained_log_timestamp=timestamp)]
@@ -78,7 +84,15 @@ def encode_snapshot(
     offset = len(header)
     for start in range(0, len(records), BATCH_RECORDS_MAX):
         chunk = records[start : start + BATCH_RECORDS_MAX]
-        parts.append(encode_batch(chunk, timestamp_ms=now_ms, base_offset=offset, leader_epoch=epoch))
+        parts.append(
+            encode_batch(
+                chunk,
+                timestamp_ms=now_ms,
+                base_offset=offset,
+                leader_epoch=epoch,
+                metadata_version=metadata_version,
+            )
+        )
         offset += len(chunk)
     footer = [SnapshotFooterRecord(version=0)]
     parts.append(encode_control_batch(footer, timestamp_ms=now_ms, base_offset=offset, leader_epoch=epoch))
@@ -190,7 +204,7 @@ def image_records(image: ClusterImage) -> Iterator[MetadataRecord]:
             ],
         )
     for topic in image.topics.by_name.values():
-        yield from _topic(topic)
+        yield from _topic(topic, with_directories=(image.features.metadata_version or 0) >= DIRECTORIES_SINCE)
     for resource, values in image.configs.items():
         for name, value in values.items():
             yield rec.ConfigRecord(resource_type=resource.type, resource_name=resource.name, name=name, value=value)
@@ -231,7 +245,7 @@ def _broker(broker: BrokerImage) -> MetadataRecord:
     )
 
 
-def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
+def _topic(topic: TopicImage, *, with_directories: bool) -> Iterator[MetadataRecord]:
     yield rec.TopicRecord(name=topic.name, topic_id=topic.id)
     for index, partition in topic.partitions.items():
         yield rec.PartitionRecord(
@@ -245,7 +259,7 @@ def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
             leader_recovery_state=partition.leader_recovery_state,
             leader_epoch=partition.leader_epoch,
             partition_epoch=partition.partition_epoch,
-            directories=list(partition.directories),
+            directories=list(partition.directories) if with_directories else [],
             eligible_leader_replicas=list(partition.elr) or None,
             last_known_elr=list(partition.last_known_elr) or None,
         )

@@ -139,6 +139,7 @@ class SnapshotJob(NamedTuple):
             timestamp=self.image.timestamp,
             epoch=self.image.epoch,
             now_ms=self.now_ms,
+            metadata_version=self.image.features.metadata_version,
         )
         self.files.write_whole(self.path, data)
 

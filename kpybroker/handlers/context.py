@@ -147,6 +147,8 @@ class Client:
     host: str
     port: int
     principal: Principal
+    forwarded: bool = False
+    """A broker vouches for them: the request came in an Envelope."""
     software_name: str = ""
     software_version: str = ""
 
@@ -283,6 +285,7 @@ class Context:
         return Caller(
             api_version=self.version,
             principal=str(client.principal),
+            forwarded=client.forwarded or client.listener not in self.config.reachable.controller_names,
             allows=lambda operation, kind, name: authorizer.allows(
                 client.principal, client.host, Operation(operation), Resource(kind), name
             ),

@@ -333,7 +333,8 @@ class ReplicaFetchers:
         self.metadata_version = metadata_version
         self._fetchers: dict[tuple[int, int], _Fetcher] = {}
         self._fetched_by: dict[Key, _Fetcher] = {}
-        self._count = live.current.num_replica_fetchers
+        config = live.current
+        self._count = config.num_replica_fetchers
         self._nursery: trio.Nursery | None = None
         replicas.on_role(self._follow)
         live.on_change(self._reconfigure)

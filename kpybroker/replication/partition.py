@@ -46,6 +46,8 @@ class Partition(ReplicaLog):
         self.partition_epoch = -1
         self.leader_id = -1
         self.is_leader = False
+        self._led_since_epoch = -1
+        """From that leader epoch on nobody else has led."""
         self._isr: tuple[int, ...] = ()
         self._leading: Leader | None = None  # while this node leads, and has followers, and the log is open
         self._hidden: deque[tuple[int, int]] = deque()  # (end offset, bytes) of what is above the high watermark
@@ -92,6 +94,8 @@ class Partition(ReplicaLog):
                 self._high_watermark = min(self._high_watermark, self._around.checkpointed_high_watermark(self))
             if self.is_leader:
                 self._go_on(changed)
+        if self.is_leader and not led:
+            self._led_since_epoch = image.leader_epoch
         if led and not self.is_leader:
             self._leading = None
             self._wake_waiters()
@@ -316,14 +320,14 @@ class Partition(ReplicaLog):
         """Time has passed: those who lag for too long are to leave the ISR."""
         leading = self._leading
         if leading is not None:
-            self._propose(leading.propose_leaving(now_s))
+            self._propose(leading.propose_leaving(now_s) or leading.propose_joining_late())
             self._moved(leading.tick(now_s))
 
-    def may_join(self, replica: int) -> None:
-        """A broker may be in ISRs again: if it has caught up before, no fetch of its may say so any more."""
+    def brokers_changed(self) -> None:
+        """Brokers came into service or left it: a follower that has caught up may be one that may join now."""
         leading = self._leading
-        if leading is not None and replica in leading.followers:
-            self._propose(leading.propose_joining(replica))
+        if leading is not None:
+            self._propose(leading.propose_joining_late())
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:
@@ -446,7 +450,7 @@ class Partition(ReplicaLog):
         log = self._log
         if log is not None and log.failure is not None and self._high_watermark <= last_offset:
             return Code.KAFKA_STORAGE_ERROR
-        if not self.is_leader or (leader_epoch != self.leader_epoch and self._high_watermark <= last_offset):
+        if not self.is_leader or leader_epoch < self._led_since_epoch:  # another may have led, and written there
             return Code.NOT_LEADER_OR_FOLLOWER
         if self._high_watermark <= last_offset:
             return Code.REQUEST_TIMED_OUT

@@ -97,7 +97,8 @@ class Node:
     @property
     def lag_s_max(self) -> float:
         """replica.lag.time.max.ms, in seconds."""
-        return self._live.current.replica_lag_time_max_ms / 1000
+        config = self._live.current
+        return config.replica_lag_time_max_ms / 1000
 
     def now_s(self) -> float:
         """Monotonic time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class Member:
         points = self.config.reachable.brokers
         return (points[0].host, points[0].port) if points else None
 
+    @property
+    def leads(self) -> bool:
+        """Whether it leads the metadata quorum."""
+        return self.node is not None and self.node._cluster is not None and self.node._cluster.raft.is_leader
+
     async def start(self, nursery: trio.Nursery) -> None:
         """Return when it answers."""
         self.node = Node(self.config, files=RealFiles(sync=False))
@@ -80,12 +85,18 @@ class Member:
 class Trio:
     """The cluster."""
 
-    def __init__(self, members: list[Member], nursery: trio.Nursery) -> None:
+    def __init__(
+        self, members: list[Member], nursery: trio.Nursery, *, elsewhere: Callable[[], list[int]] | None = None
+    ) -> None:
+        """`elsewhere`: the nodes are processes of their own, and these run."""
         self.members = {member.id: member for member in members}
         self.nursery = nursery
+        self._elsewhere = elsewhere
 
     @property
     def running(self) -> list[Member]:
+        if self._elsewhere is not None:
+            return [self.members[each] for each in self._elsewhere()]
         return [member for member in self.members.values() if member.node is not None]
 
     async def create(self, through: Member, name: str, partitions: int = 3, replicas: int = 3) -> None:
@@ -114,15 +125,15 @@ class Trio:
                 return known
             await trio.sleep(AGAIN_S)
 
-    async def produce(self, name: str, index: int, value: bytes) -> int:
+    async def produce(self, name: str, index: int, value: bytes, *, through: Member | None = None) -> int:
         """With acks=all, to whoever leads; returns the offset, when the record is acknowledged."""
         data = PartitionProduceData(index=index, records=build_batch([Record(timestamp=1, value=value)]))
         request = ProduceRequest(
             acks=-1, timeout_ms=5000, topic_data=[TopicProduceData(name=name, partition_data=[data])]
         )
         while True:
-            leader = self.members.get((await self.metadata(name))[index].leader_id)
-            if leader is not None and leader.node is not None:
+            leader = self.members.get((await self.metadata(name, of=through))[index].leader_id)
+            if leader in self.running:
                 response = await leader.channel.ask(request, ProduceResponse, version=12, timeout_s=LIMIT_S)
                 (partition,) = response.responses[0].partition_responses
                 if partition.error_code == Code.NONE:

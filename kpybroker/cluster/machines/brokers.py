@@ -119,7 +119,9 @@ def register_broker(
     same = existing if existing is not None and existing.incarnation_id == request.incarnation_id else None
     lives = existing is not None and (former_lives or not existing.fenced)
     _check_registration(state, request, replaces_living=same is None and lives)
-    _check_directories(state.image, request)
+    with_directories = (state.image.features.metadata_version or 0) >= DIRECTORIES_SINCE
+    if with_directories:
+        _check_directories(state.image, request)
     _check_features(request, finalized)
     record = RegisterBrokerRecord(
         broker_id=request.broker_id,
@@ -141,7 +143,7 @@ def register_broker(
         rack=request.rack,
         fenced=same.fenced if same is not None else True,
         in_controlled_shutdown=same is not None and same.in_controlled_shutdown,
-        log_dirs=list(request.log_dirs),
+        log_dirs=list(request.log_dirs) if with_directories else [],
         cordoned_log_dirs=None,
     )
     records: list[MetadataRecord] = [record]

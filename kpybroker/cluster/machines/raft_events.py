@@ -49,7 +49,7 @@ class Quorum(NamedTuple):
 
     def voter(self, key: Key) -> Voter | None:
         """The voter that `key` is, None if it is none."""
-        return next((voter for voter in self.voters if voter.key.matches(key)), None)
+        return next((voter for voter in self.voters if voter.id == key.id and voter.key.matches(key)), None)
 
     @property
     def majority(self) -> int:

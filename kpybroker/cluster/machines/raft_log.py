@@ -44,6 +44,11 @@ class LogView:
         """Where the log says so, -1 if that was not in the log."""
         return self._quorums[-1][0]
 
+    @property
+    def former_quorum(self) -> Quorum | None:
+        """Who voted before that."""
+        return self._quorums[-2][1] if len(self._quorums) > 1 else None
+
     def quorum_below(self, offset: int) -> Quorum:
         """Who votes as far as the log says it below `offset`."""
         return next(quorum for at, quorum in reversed(self._quorums) if at < offset)

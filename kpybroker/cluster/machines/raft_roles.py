@@ -97,6 +97,18 @@ class Member:
         return self.quorum.voter(self.me) is not None
 
     @property
+    def may_stand(self) -> bool:
+        """Whether this node may be elected: a voter, or one whose removal may not be committed.
+
+        Its log may be the only one that has the removal; then nobody else can be elected, and it has to lead until the
+        removal is committed (Ongaro's dissertation, 4.2.2; Apache Kafka's quorum waits for ever).
+        """
+        former = self.log.former_quorum
+        return self.is_voter or (
+            former is not None and self.log.quorum_offset >= self.high_watermark and former.voter(self.me) is not None
+        )
+
+    @property
     def alone(self) -> bool:
         """Whether this node is the only voter."""
         return self.is_voter and len(self.quorum.voters) == 1
@@ -116,7 +128,7 @@ class Member:
 
     @property
     def _times_out(self) -> bool:
-        return self.role is Role.RESIGNED or (self.is_voter and self.role is not Role.LEADER)
+        return self.role is Role.RESIGNED or (self.may_stand and self.role is not Role.LEADER)
 
     @property
     def fetch(self) -> ev.Fetch | None:

@@ -33,6 +33,7 @@ async def handle(ctx: Context, request: EnvelopeRequest) -> EnvelopeResponse:
         host=_address(request.client_host_address),
         port=ctx.client.port,
         principal=_principal(request.request_principal),
+        forwarded=True,
     )
     start = _header(ctx, data)
     api = APIS[start.api_key]

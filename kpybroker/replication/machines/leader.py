@@ -233,6 +233,16 @@ class Leader:
             return self._propose((*self.isr, replica))
         return None
 
+    def propose_joining_late(self) -> Proposal | None:
+        """That one be taken in that asked when it might not be, its broker being fenced, and had caught up.
+
+        Its session may name the partition in no further fetch, as long as nothing is appended.
+        """
+        for replica, follower in self.followers.items():
+            if follower.heard is not None and (proposal := self.propose_joining(replica)) is not None:
+                return proposal
+        return None
+
     def propose_leaving(self, now_s: float) -> Proposal | None:
         """That those be left out of the ISR who have lagged for too long, if any has."""
         if self.pending is not None:
