@@ -93,6 +93,9 @@ RULES = {
         "min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)",
         "opened.log_end_offset",
     ),
+    "a quiet follower joins when nothing is in the way any more": Broken(
+        partition, "if leading is not None and len(leading.isr) <= len(leading.followers):", "if False:"
+    ),
     "who has led in between may have written": Broken(partition, "leader_epoch < self._led_since_epoch", "False"),
     "a new leader does not tell the latest offset yet": Broken(
         partition, "self._high_watermark < leading.epoch_start", "False"
