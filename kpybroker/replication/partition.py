@@ -295,7 +295,7 @@ class Partition(ReplicaLog):
         if moved is None:
             raise Refused(Code.NOT_LEADER_OR_FOLLOWER, f"a fetch of broker {replica}'s former incarnation")
         if replica not in leading.isr:
-            self._propose(leading.propose_joining())
+            self._propose(leading.propose_joining(heard.at_s, replica))
         self._moved(moved)
         if self._low_watermark_waiters:
             self._tell_low_watermark(leading.low_watermark)
@@ -334,7 +334,7 @@ class Partition(ReplicaLog):
         """What kept a follower out of the ISR that has caught up may have gone: its broker was fenced, for example."""
         leading = self._leading
         if leading is not None and len(leading.isr) <= len(leading.followers):
-            self._propose(leading.propose_joining())
+            self._propose(leading.propose_joining(self._around.now_s()))
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:

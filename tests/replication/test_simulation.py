@@ -71,7 +71,7 @@ RULES = {
         leader, "max(self.high_watermark, self.epoch_start)", "min(self.high_watermark, self.epoch_start) - 3"
     ),
     "who joins is the incarnation that fetched": Broken(
-        leader, "self._eligible(replica, follower.broker_epoch)\n        ):", "True\n        ):"
+        leader, "self._eligible(replica, follower.broker_epoch)\n        )\n", "True\n        )\n"
     ),
     "a follower's high watermark ends with its log": Broken(
         follower, "max(high_watermark, min(leaders, log_end))", "max(high_watermark, leaders)"
@@ -84,9 +84,6 @@ RULES = {
     ),
     "a follower cuts what its leader does not have": Broken(
         follower, "return min(end_offset, diverged.end_offset, log_end)", "return min(end_offset, log_end)"
-    ),
-    "a follower cuts epochs that its leader does not have": Broken(
-        follower, "        return min(end_offset, log_end)\n    return", "        return log_end\n    return"
     ),
     "what nobody else may have is not replicated at a start": Broken(
         replica_log,

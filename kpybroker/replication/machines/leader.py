@@ -221,11 +221,12 @@ class Leader:
         """min.insync.replicas, and never more than there are."""
         return min(self._asked_min_isr, len(self.followers) + 1)
 
-    def propose_joining(self) -> Proposal | None:
-        """That those be taken into the ISR who have caught up, if any has.
+    def propose_joining(self, now_s: float, fetched: int | None = None) -> Proposal | None:
+        """That those be taken into the ISR who have reached the high watermark, if any has.
 
-        To be asked after a fetch of one that is not in it, and when anything else has changed that may have been in the
-        way: a follower of a quiet partition may have nothing to say for a long time.
+        To be asked after a fetch of one (`fetched`) that is not in it, and when anything else has changed that may have
+        been in the way: a follower of a quiet partition may have nothing to say for a long time. Then it counts that it
+        has everything, or had not long ago: one that has fallen silent is not taken in again.
         """
         if self.pending is not None:
             return None
@@ -235,6 +236,7 @@ class Leader:
             for replica, follower in self.followers.items()
             if replica not in self.isr
             and follower.log_end >= reached
+            and (replica == fetched or self._caught_up(follower, now_s))
             and self._eligible(replica, follower.broker_epoch)
         )
         return self._propose((*self.isr, *joining)) if joining else None
