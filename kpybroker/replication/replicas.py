@@ -193,7 +193,7 @@ class Replicas:
             self._configure(resource)
         if delta.broker_ids:
             for partition in self._partitions.values():
-                partition.brokers_changed()
+                partition.reconsider()
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
