@@ -237,11 +237,11 @@ async def _remove(folder: ClusterFolder, node: NodeFolder, pid: int, fewer_repli
             raise ClusterRefused(f"node {node.id} is the only controller")
         departure = without(node.id, seen.partitions, seen.brokers)
         _check_departure(departure, fewer_replicas)
-        await admin.move(departure.moves, _progress)
         for voter in voters:
             if voter.id == node.id:
                 await admin.remove_voter(folder.id, voter)
                 folder.forget_controller(node)
+        await admin.move(departure.moves, _progress)
         node.leave()
         os.kill(pid, signal.SIGHUP)
         if not await admin.until(lambda seen: node.id not in seen.brokers, ANSWERS_S_MAX):
