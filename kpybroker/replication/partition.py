@@ -323,11 +323,11 @@ class Partition(ReplicaLog):
             self._propose(leading.propose_leaving(now_s) or leading.propose_joining_late())
             self._moved(leading.tick(now_s))
 
-    def brokers_changed(self) -> None:
-        """Brokers came into service or left it: a follower that has caught up may be one that may join now."""
+    def may_join(self, replica: int) -> None:
+        """A broker may be in ISRs again: if it has caught up before, no fetch of its may say so any more."""
         leading = self._leading
-        if leading is not None:
-            self._propose(leading.propose_joining_late())
+        if leading is not None and replica in leading.followers:
+            self._propose(leading.propose_joining(replica))
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:
@@ -342,6 +342,8 @@ class Partition(ReplicaLog):
         self.partition_epoch = max(self.partition_epoch, leading.partition_epoch)
         self._isr = leading.isr
         self._moved(moved)
+        if code is Code.NONE:  # another follower may have caught up while this was asked
+            self._propose(leading.propose_joining_late())
         return again
 
     @property

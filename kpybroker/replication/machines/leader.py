@@ -234,7 +234,7 @@ class Leader:
         return None
 
     def propose_joining_late(self) -> Proposal | None:
-        """That one be taken in that asked when it might not be, its broker being fenced, and had caught up.
+        """That one be taken in that had caught up when it might not be: its broker was fenced, or another was joining.
 
         Its session may name the partition in no further fetch, as long as nothing is appended.
         """
