@@ -43,6 +43,9 @@ REGISTRATION_VERSION = 4
 """The version of BrokerRegistration that this node's own broker speaks to a controller in its process."""
 REGISTER_AGAIN_S = 0.5
 """When a registration that was refused is tried again: mostly a former incarnation that is still believed alive."""
+NOBODY_ANSWERS_S = 3.0
+"""How long a broker that stops looks for a controller to hand over to: when a whole cluster stops, the last nodes have
+none. An election takes less."""
 SHUTTING_DOWN_S = 0.05
 """Between heartbeats of a broker that waits for what it leads to be handed over."""
 TELL_AGAIN_S = 5.0
@@ -295,7 +298,9 @@ class BrokerLifecycle:
         """
         self._stopping = True
         while self.registered is not None:
-            response = await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+            response = await self._heartbeats.ask(
+                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+            )
             if response.should_shut_down:
                 return
             if not self._alone:

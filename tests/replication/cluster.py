@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from kpybroker.clock import Clock
 from kpybroker.cluster.delta import Delta
@@ -213,10 +214,15 @@ class Brokers:
         partitions = {**(topic.partitions if topic is not None else {}), index: PartitionImage(**fields)}
         self._become(TopicImage(TOPIC, TOPIC_ID, partitions))
 
+    def fence(self, broker: int) -> None:
+        """It may be in no ISR from now on."""
+        brokers = self.image.brokers
+        self.image = replace(self.image, brokers={**brokers, broker: replace(brokers[broker], fenced=True)})
+
     def _become(self, topic: TopicImage) -> None:
         before = self.image
         topics = TopicsImage(by_name={TOPIC: topic}, by_id={TOPIC_ID: topic})
-        self.image = ClusterImage(brokers=before.brokers, configs=before.configs, topics=topics)
+        self.image = replace(before, topics=topics)
         delta = Delta(before=before, after=self.image, topic_ids=frozenset([TOPIC_ID]))
         for node in self.nodes.values():
             if node.me not in self.dead:

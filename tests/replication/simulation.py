@@ -201,6 +201,8 @@ class Broker:
         self.asked = 0
         self.outstanding = 0
         self.heard: dict[int, Heard] = {}
+        self.sessions: dict[int, tuple[int, int, int]] = {}
+        """What each follower asked for last, as its session has it."""
         self.waiting: list[tuple[int, int, int]] = []
         self._begin()
 
@@ -263,8 +265,11 @@ class Broker:
 
     def hear_metadata(self) -> None:
         if self.up and self.applied < len(self.world.controller.states) - 1:
+            brokers = self.metadata.brokers
             self.applied += 1
             self.partition.lead(self.metadata.partition)
+            if self.metadata.brokers != brokers:
+                self.partition.reconsider()
 
     def stop(self, *, lost: bool) -> None:
         if self.up:
@@ -284,6 +289,7 @@ class Broker:
             self.applied = len(self.world.controller.states) - 1
             self.epoch = self.applied
             self.heard.clear()
+            self.sessions.clear()
             self.waiting.clear()
             self._begin()
             self.outstanding = 0
@@ -325,10 +331,15 @@ class Broker:
         heard = self.heard.setdefault(follower.me, Heard(self.now_s()))
         heard.at_s = self.now_s()
         code, diverged, records = Code.NONE, None, []
+        asks = (epoch, offset, broker_epoch)
+        quiet = self.sessions.get(follower.me) == asks and partition.is_leader and offset == log.log_end_offset
         try:
             partition.check_leader(epoch)
             diverged = partition.divergence(last, offset) if last >= 0 else None
-            if diverged is None:
+            if quiet:  # its session does not name the partition
+                pass
+            elif diverged is None:
+                self.sessions[follower.me] = asks
                 partition.fetched(
                     follower.me, offset=offset, log_start=0, broker_epoch=broker_epoch, says_epoch=True, heard=heard
                 )

@@ -140,6 +140,7 @@ async def test_too_few_in_sync(tmp_path: Path) -> None:
         await until(lambda: one.partition.high_watermark == end)
         cluster.dead.add(2)
         one.produce(b"b")
+        cluster.fence(2)
         cluster.say(isr=(1,))
         assert one.partition.high_watermark == 1, "it stands while fewer than two are in sync (KIP-966)"
         assert one.partition.outcome(1, 0) is Code.REQUEST_TIMED_OUT
