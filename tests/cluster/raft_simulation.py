@@ -459,6 +459,14 @@ class World:
         self.changes = rng.random() < 0.5
         self.snapshots = rng.random() < 0.5
         self.calm = False
+        if seed % 3 == 1:
+            self.many_elections()
+
+    def many_elections(self):
+        """Candidates that meet, and voters that die as they vote; records go over one by one."""
+        self.luck, self.touchy, self.fetch_records = 0.02, 0.5, 1
+        self.delay_s, self.loss = self.rng.choice([0.01, 0.03]), 0.02
+        self.mishap_s, self.away_s = 0.5, self.rng.choice([0.05, 2.0])
 
     # Time
 
