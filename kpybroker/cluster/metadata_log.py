@@ -21,7 +21,6 @@ import msgspec
 from kpybroker.cluster import quorum_state
 from kpybroker.cluster.batches import encode_batch, encode_control_batch
 from kpybroker.cluster.delta import Delta, everything
-from kpybroker.cluster.errors import NotAlone
 from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
 from kpybroker.cluster.machines import raft_events as ev
@@ -55,7 +54,6 @@ from kpybroker.storage.flush import Flush
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.internal.control_records import KRaftVersionRecord, LeaderChangeMessage, LeaderChangeVoter
-from kpybroker.wire.primitives import uuid_text
 from kpybroker.wire.records.control import QuorumRecord
 
 __all__ = ["FOLDER", "TOPIC_ID", "MetadataLog", "MetadataLogConfig"]
@@ -132,12 +130,12 @@ class MetadataLog:
             folder,
             me=me,
             static_voters=static_voters,
+            alone=alone,
             observes=observes,
             config=config.for_storage(),
             files=files,
             now_ms=now_ms,
         )
-        _check_membership(opened.view.quorum, me, alone=alone)
         return cls(opened, me, timing, config, files)
 
     # What it is
@@ -283,12 +281,17 @@ class MetadataLog:
         now_ms = self._moment.wall_ms
         self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms, quorum)
 
-    def upgrade_quorum(self, endpoints: ev.Endpoints, now_ms: int) -> None:
-        """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
+    def upgraded_quorum(self, endpoints: ev.Endpoints) -> Quorum:
+        """The quorum at kraft.version 1. Raises: Refused if it is not known of every voter where it listens."""
+        assert self.raft.leadership is not None, "only a leader changes the quorum"
+        me = Voter(id=self.raft.me.id, directory_id=self.raft.me.directory_id, endpoints=endpoints)
+        return upgraded(self.quorum, self.raft.leadership.told, me)
+
+    def change_quorum(self, quorum: Quorum, now_ms: int) -> None:
+        """Write that the quorum is another one: its records say from now on who votes, and where (KIP-853).
 
         Raises: StorageFailed; without room for its records the quorum is what it was.
         """
-        quorum = upgraded(self.quorum, self.raft.me.id, endpoints)
         self.step(ev.ChangeQuorum(quorum), self._moment._replace(wall_ms=now_ms))
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
@@ -486,15 +489,3 @@ def _behind(batch: MetadataBatch, offset: int) -> MetadataBatch:
         return batch
     records = batch.records[offset + 1 - batch.base_offset :]
     return batch._replace(base_offset=offset + 1, records=records)
-
-
-def _check_membership(quorum: Quorum, me: Key, *, alone: bool) -> None:
-    """Raises: NotAlone for a node that could wait for ever."""
-    ids = [voter.id for voter in quorum.voters]
-    if alone and ids != [me.id]:
-        raise NotAlone(f"the metadata quorum of this folder is {ids}; node {me.id} can lead a quorum of itself only")
-    if ids == [me.id] and quorum.voter(me) is None:
-        raise NotAlone(
-            f"the quorum knows node {me.id} with directory {uuid_text(quorum.voters[0].directory_id)}, but "
-            f"meta.properties says {uuid_text(me.directory_id)}: files of two folders were mixed"
-        )

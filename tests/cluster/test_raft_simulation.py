@@ -68,9 +68,7 @@ def commit_older_epochs(monkeypatch):
 
 def never_truncate(monkeypatch):
     """A follower that diverges cuts nothing, and goes on behind what it has."""
-    monkeypatch.setattr(
-        raft_log.LogView, "diverges", lambda self, offset, epoch: None if offset <= self.end else (0, 0)
-    )
+    monkeypatch.setattr(raft_log.LogView, "diverges", lambda self, offset, _: None if offset <= self.end else (0, 0))
 
 
 def vote_for_shorter_logs(monkeypatch):
@@ -78,12 +76,8 @@ def vote_for_shorter_logs(monkeypatch):
     requested = Raft._vote_requested
 
     def anyway(self, asked):
-        requested(
-            self,
-            asked._replace(
-                last_epoch=max(asked.last_epoch, min(self.log.last_epoch, asked.epoch - 1)), last_offset=10**9
-            ),
-        )
+        last_epoch = max(asked.last_epoch, min(self.log.last_epoch, asked.epoch - 1))
+        requested(self, asked._replace(last_epoch=last_epoch, last_offset=10**9))
 
     monkeypatch.setattr(Raft, "_vote_requested", anyway)
 
@@ -154,7 +148,7 @@ def less_than_a_majority(monkeypatch):
 
 def change_voters_before_the_last_change_is_committed(monkeypatch):
     """Two changes of the voters at a time."""
-    monkeypatch.setattr(raft_log.LogView, "quorum_offset", property(lambda self: -1))
+    monkeypatch.setattr(raft_log.LogView, "quorum_offset", property(lambda _: -1))
 
 
 MUTATIONS = [
