@@ -43,6 +43,9 @@ REGISTRATION_VERSION = 4
 """The version of BrokerRegistration that this node's own broker speaks to a controller in its process."""
 REGISTER_AGAIN_S = 0.5
 """When a registration that was refused is tried again: mostly a former incarnation that is still believed alive."""
+NOBODY_ANSWERS_S = 3.0
+"""How long a broker that stops looks for a controller to hand over to: when a whole cluster stops, the last nodes have
+none. An election takes less."""
 SHUTTING_DOWN_S = 0.05
 """Between heartbeats of a broker that waits for what it leads to be handed over."""
 TELL_AGAIN_S = 5.0
@@ -95,6 +98,7 @@ class BrokerLifecycle:
         self._registration: BrokerRegistrationRequest | None = None
         self._in_service = False
         self._stopping = False
+        self._was_alone = False
         self._due = trio.Event()
         self._changed = trio.Event()
         raft.on_change(self._follow)
@@ -202,6 +206,7 @@ class BrokerLifecycle:
             log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
             if refused.code in FORGOTTEN and self._registration is not None:
                 await self._register(self._registration)
+                self._due.set()
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
@@ -209,7 +214,9 @@ class BrokerLifecycle:
         self._changed = trio.Event()
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
-        if waiting or delta.broker_ids:
+        if delta.broker_ids and self._was_alone != self._alone:
+            self._was_alone = waiting = not self._was_alone
+        if waiting:
             self._due.set()
 
     @property
@@ -291,7 +298,9 @@ class BrokerLifecycle:
         """
         self._stopping = True
         while self.registered is not None:
-            response = await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+            response = await self._heartbeats.ask(
+                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+            )
             if response.should_shut_down:
                 return
             if not self._alone:
