@@ -95,6 +95,7 @@ class BrokerLifecycle:
         self._registration: BrokerRegistrationRequest | None = None
         self._in_service = False
         self._stopping = False
+        self._was_alone = False
         self._due = trio.Event()
         self._changed = trio.Event()
         raft.on_change(self._follow)
@@ -202,6 +203,7 @@ class BrokerLifecycle:
             log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
             if refused.code in FORGOTTEN and self._registration is not None:
                 await self._register(self._registration)
+                self._due.set()
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
@@ -209,7 +211,9 @@ class BrokerLifecycle:
         self._changed = trio.Event()
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
-        if waiting or delta.broker_ids:
+        if delta.broker_ids and self._was_alone != self._alone:
+            self._was_alone = waiting = not self._was_alone
+        if waiting:
             self._due.set()
 
     @property

@@ -193,25 +193,18 @@ class Controller:
         decision = update_features(self._state(), request, quorum, api_version=caller.api_version)
         if decision.upgrade_kraft:
             endpoints = tuple((point.name, point.host, point.port) for point in self._endpoints)
-            self._write(lambda now_ms: self._log.upgrade_quorum(endpoints, now_ms))
+            upgraded = self._log.upgraded_quorum(endpoints)
+            self._write(lambda now_ms: self._log.change_quorum(upgraded, now_ms))
         return await self.keep(Promise(self._append(decision.records), decision.response, self._term))
 
     def quorum(self) -> QuorumView:
         """The metadata quorum as it is now. Raises: Refused(NOT_CONTROLLER)."""
-        from kpybroker.cluster.machines.quorum_requests import QuorumView
+        from kpybroker.cluster.quorum_changes import quorum_view
 
         self._state()
         raft = self._log.raft
-        return QuorumView(
-            cluster_id=self.settings.cluster_id,
-            leader_id=raft.node_id,
-            epoch=raft.epoch,
-            kraft_version=raft.kraft_version,
-            voters=raft.voters,
-            high_watermark=raft.high_watermark,
-            log_end_offset=self._log.log_end_offset,
-            endpoints=self._endpoints,
-        )
+        assert raft.leadership is not None, "an active controller leads the quorum"
+        return quorum_view(raft, raft.leadership, self.settings.cluster_id, self._endpoints)
 
     async def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> AssignReplicasToDirsResponse:
         """Record in which folders a broker's replicas are. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""

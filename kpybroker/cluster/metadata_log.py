@@ -283,12 +283,17 @@ class MetadataLog:
         now_ms = self._moment.wall_ms
         self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms, quorum)
 
-    def upgrade_quorum(self, endpoints: ev.Endpoints, now_ms: int) -> None:
-        """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
+    def upgraded_quorum(self, endpoints: ev.Endpoints) -> Quorum:
+        """The quorum at kraft.version 1. Raises: Refused if it is not known of every voter where it listens."""
+        assert self.raft.leadership is not None, "only a leader changes the quorum"
+        me = Voter(id=self.raft.me.id, directory_id=self.raft.me.directory_id, endpoints=endpoints)
+        return upgraded(self.quorum, self.raft.leadership.told, me)
+
+    def change_quorum(self, quorum: Quorum, now_ms: int) -> None:
+        """Write that the quorum is another one: its records say from now on who votes, and where (KIP-853).
 
         Raises: StorageFailed; without room for its records the quorum is what it was.
         """
-        quorum = upgraded(self.quorum, self.raft.me.id, endpoints)
         self.step(ev.ChangeQuorum(quorum), self._moment._replace(wall_ms=now_ms))
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:

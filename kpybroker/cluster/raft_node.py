@@ -24,6 +24,7 @@ from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.machines import raft_events as ev
 from kpybroker.cluster.machines.raft_events import Endpoints, Key, Moment, SnapshotId
 from kpybroker.cluster.metadata_log import MetadataLog
+from kpybroker.cluster.quorum_changes import QuorumChanges
 from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
 from kpybroker.ids import Ids
 from kpybroker.storage.errors import StorageFailed
@@ -112,7 +113,9 @@ class RaftNode:
         self._counted_bytes = 0
         self._disk = trio.Lock()
         """Held while the log is synced: it is not cut meanwhile."""
-        self._connector = connector
+        self.connector = connector
+        self.changes = QuorumChanges(self)
+        """Changes of the voters, while this node leads."""
         log.on_append = self._grew
 
     # What it is
@@ -232,7 +235,7 @@ class RaftNode:
         from kpybroker.cluster.raft_peers import RaftPeers
         from kpybroker.peers.channel import connect
 
-        await RaftPeers(self, self._connector or connect).run()
+        await RaftPeers(self, self.connector or connect).run()
 
     async def _tick_forever(self) -> None:
         """Tell the machine when its time has come."""

@@ -201,20 +201,24 @@ class RaftPeers:
 
     async def _keep_membership(self) -> None:
         """Have the quorum's records say where this voter listens; become one, if that is wished (KIP-853)."""
-        node = self._node
+        node, told = self._node, -1
         while True:
             await trio.sleep(MEMBERSHIP_AGAIN_S)
             raft = node.log.raft
-            if raft.role is not Role.FOLLOWER or raft.kraft_version == 0 or node.leader_address is None:
+            if raft.role is not Role.FOLLOWER or node.leader_address is None:
                 continue
+            if raft.kraft_version == 0 and told == raft.epoch:
+                continue  # such a quorum's log does not say it: each new leader is told
             mine = raft.quorum.voter(node.who.me)
             me = Voter(id=node.who.me.id, directory_id=node.who.me.directory_id, endpoints=node.who.endpoints)
             timeout_s = node.settings.request_timeout_s
             channel = self._channel(lambda: node.leader_address)
             try:
-                if mine is not None and mine != me:
+                if mine is not None and (mine != me or raft.kraft_version == 0):
+                    epoch = raft.epoch
                     update = requests.update_request(node.who, raft.epoch, me)
-                    await channel.ask(update, UpdateRaftVoterResponse, timeout_s=timeout_s)
+                    updated = await channel.ask(update, UpdateRaftVoterResponse, timeout_s=timeout_s)
+                    told = epoch if updated.error_code == Code.NONE else told
                 elif mine is None and node.settings.auto_join:
                     add = requests.add_request(node.who, timeout_ms=int(timeout_s * 1000))
                     await channel.ask(add, AddRaftVoterResponse, timeout_s=timeout_s)

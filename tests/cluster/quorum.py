@@ -75,7 +75,7 @@ class QuorumNode:
             in_worker=inline,
         )
         self.raft = self.cluster.raft
-        self.raft._connector = network.connector(node_id)
+        self.raft.connector = network.connector(node_id)
         self.nursery = None
 
     async def run(self, task_status=trio.TASK_STATUS_IGNORED):

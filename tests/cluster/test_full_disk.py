@@ -109,7 +109,7 @@ async def test_a_quorum_is_not_changed_without_room():
         raft, quorum = log.raft, log.quorum
         disk.space = 0
         with pytest.raises(StorageFailed):
-            log.upgrade_quorum((("CONTROLLER", "localhost", 9093),), 0)
+            log.change_quorum(log.upgraded_quorum((("CONTROLLER", "localhost", 9093),)), 0)
         assert (log.raft.voters, log.quorum) == (raft.voters, quorum)
         disk.space = None
 

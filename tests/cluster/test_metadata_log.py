@@ -387,7 +387,7 @@ def test_a_quorum_from_the_configuration_writes_itself_down():
     start(log)
     log.append(features(), NOW)
     endpoints = (("CONTROLLER", "localhost", 9093),)
-    log.upgrade_quorum(endpoints, NOW)
+    log.change_quorum(log.upgraded_quorum(endpoints), NOW)
     log.append([rec.NoOpRecord()], NOW)
     assert commit(log)
     assert log.log_end_offset == 1 + len(features()) + 2 + 1

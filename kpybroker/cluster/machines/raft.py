@@ -22,12 +22,12 @@ request that is told to `step` is answered by a Reply or FetchReply, the last of
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Mapping
 
 from kpybroker.cluster.machines import raft_events as ev
-from kpybroker.cluster.machines.raft_events import Endpoints, Key, Moment, Quorum, Voter
+from kpybroker.cluster.machines.raft_events import Key, Moment, Quorum, Voter
 from kpybroker.cluster.machines.raft_roles import Member, Role
-from kpybroker.wire.codes import Code
+from kpybroker.wire.codes import Code, Refused
 
 __all__ = ["Raft", "Role", "Voter"]
 
@@ -98,6 +98,9 @@ class Raft(Member):
             case ev.ChangeQuorum(quorum):
                 assert self.is_leader, "only a leader changes the quorum"
                 self._effects.append(ev.WriteQuorum(quorum))
+            case ev.VoterTold(voter):
+                if self.leadership is not None:
+                    self.leadership.told[voter.id] = voter
             case ev.Resign():
                 self._stop()
             case _:
@@ -303,10 +306,13 @@ class Raft(Member):
             self._effects.append(ev.AdvanceHighWatermark(offset))
 
 
-def upgraded(quorum: Quorum, voter_id: int, endpoints: Endpoints) -> Quorum:
-    """A quorum of kraft.version 0, one of whose voters listens at `endpoints`, at kraft.version 1."""
-    voters = tuple(
-        msgspec.structs.replace(voter, endpoints=endpoints) if voter.id == voter_id else voter
-        for voter in quorum.voters
-    )
-    return Quorum(1, voters)
+def upgraded(quorum: Quorum, told: Mapping[int, Voter], me: Voter) -> Quorum:
+    """A quorum of kraft.version 0 at 1, with what its voters told of themselves. Raises: Refused if one has not."""
+    known = {**told, me.id: me}
+    if missing := [voter.id for voter in quorum.voters if voter.id not in known]:
+        raise Refused(
+            Code.INVALID_UPDATE_VERSION,
+            f"Invalid update version 1 for feature kraft.version. Voters {missing} have not told the leader where they "
+            "listen.",
+        )
+    return Quorum(1, tuple(known[voter.id] for voter in quorum.voters))

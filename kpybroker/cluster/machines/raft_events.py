@@ -166,6 +166,12 @@ class ChangeQuorum(NamedTuple):
     quorum: Quorum
 
 
+class VoterTold(NamedTuple):
+    """A voter of a quorum of kraft.version 0 says who it is and where it listens: the log does not."""
+
+    voter: Voter
+
+
 # Events: requests of other nodes
 
 
@@ -285,6 +291,7 @@ Event = (
     | SnapshotGivenUp
     | Resign
     | ChangeQuorum
+    | VoterTold
     | VoteRequested
     | BeginRequested
     | EndRequested

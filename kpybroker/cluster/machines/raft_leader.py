@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kpybroker.cluster.machines.raft_events import Key, Moment, Quorum, Timing
+from kpybroker.cluster.machines.raft_events import Key, Moment, Quorum, Timing, Voter
 
 OBSERVER_SESSION_S = 300.0
 """After which an observer that does not fetch is forgotten."""
@@ -55,6 +55,8 @@ class Leadership:
         self.high_watermark: int | None = None
         """Unknown before something of this epoch is committed."""
         self.progress: dict[Key, Progress] = {}
+        self.told: dict[int, Voter] = {}
+        """What voters told of themselves, with kraft.version 0."""
         self._timing = timing
         self._recently: set[int] = set()
         """Voters that have fetched since a majority had."""

@@ -141,6 +141,11 @@ class Member:
         return ev.Fetch(to, self.epoch, self.log.end, self.log.last_epoch, self.high_watermark)
 
     @property
+    def now(self) -> Moment:
+        """When it was told something last."""
+        return self._now
+
+    @property
     def voted(self) -> Key | None:
         """For whom it voted in this epoch, itself included."""
         return self._voted
