@@ -70,12 +70,16 @@ class Partition(ReplicaLog):
             self._high_watermark = high_watermark
         self._log = log
         log.producers.replicated_to(self._high_watermark)
-        self.begin()
+        if self._leading is None:
+            self.begin()
+        else:  # what is known of the followers stays true
+            log.epochs.assign(self.leader_epoch, log.log_end_offset)
 
     def mended(self) -> None:
         """The log, which had failed, was read again."""
         if self.is_leader:
-            self._begin_epoch()
+            if self._leading is None:
+                self._begin_epoch()
             self._flushed_to(None if not self.flushing else self.log.recovery_point, 0)
 
     def lead(self, image: PartitionImage) -> None:
@@ -113,6 +117,7 @@ class Partition(ReplicaLog):
             self.log.epochs.assign(self.leader_epoch, self.log.log_end_offset)
         decided = Decided(self.leader_epoch, self.partition_epoch, self._isr)
         self._moved(leading.updated(decided, self._replicas, self._around.now_s()))
+        self.reconsider()
 
     def _begin_epoch(self) -> None:
         """A leader's epoch begins where its log ends, before anything is written in it (KIP-101)."""
@@ -289,7 +294,8 @@ class Partition(ReplicaLog):
         moved = leading.fetched(replica, offset, log_start, broker_epoch, heard, heard.at_s)
         if moved is None:
             raise Refused(Code.NOT_LEADER_OR_FOLLOWER, f"a fetch of broker {replica}'s former incarnation")
-        self._propose(leading.propose_joining(replica))
+        if replica not in leading.isr:
+            self._propose(leading.propose_joining(heard.at_s, replica))
         self._moved(moved)
         if self._low_watermark_waiters:
             self._tell_low_watermark(leading.low_watermark)
@@ -320,14 +326,15 @@ class Partition(ReplicaLog):
         """Time has passed: those who lag for too long are to leave the ISR."""
         leading = self._leading
         if leading is not None:
-            self._propose(leading.propose_leaving(now_s) or leading.propose_joining_late())
+            self._propose(leading.propose_leaving(now_s))
+            self.reconsider()
             self._moved(leading.tick(now_s))
 
-    def may_join(self, replica: int) -> None:
-        """A broker may be in ISRs again: if it has caught up before, no fetch of its may say so any more."""
+    def reconsider(self) -> None:
+        """What kept a follower out of the ISR that has caught up may have gone: its broker was fenced, for example."""
         leading = self._leading
-        if leading is not None and replica in leading.followers:
-            self._propose(leading.propose_joining(replica))
+        if leading is not None and len(leading.isr) <= len(leading.followers):
+            self._propose(leading.propose_joining(self._around.now_s()))
 
     def _propose(self, proposal: Proposal | None) -> None:
         if proposal is not None:
@@ -342,8 +349,7 @@ class Partition(ReplicaLog):
         self.partition_epoch = max(self.partition_epoch, leading.partition_epoch)
         self._isr = leading.isr
         self._moved(moved)
-        if code is Code.NONE:  # another follower may have caught up while this was asked
-            self._propose(leading.propose_joining_late())
+        self.reconsider()
         return again
 
     @property

@@ -191,11 +191,9 @@ class Replicas:
             self._follow(change.topic, change.index, change.before, change.after)
         for resource in delta.configs:
             self._configure(resource)
-        for broker_id in delta.broker_ids:
-            broker = delta.after.brokers.get(broker_id)
-            if broker is not None and broker.active and broker_id != self._me:
-                for partition in self._partitions.values():
-                    partition.may_join(broker_id)
+        if delta.broker_ids:
+            for partition in self._partitions.values():
+                partition.reconsider()
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)

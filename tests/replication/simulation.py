@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Record(NamedTuple):
 
 
 class SimulatedLog:
-    """The part of a Log that a partition uses. A batch is a record, and a crash of the machine takes what is not synced."""
+    """The part of a Log that a partition uses. A batch is a record; a crash of the machine takes what is not synced."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -53,13 +54,13 @@ class SimulatedLog:
         self.records += [Record(leader_epoch, value) for value in records]
         return SimpleNamespace(last_offset=len(self.records) - 1, duplicate=False)
 
-    def append_as_follower(self, records: list[Record], *, now_ms: int) -> Any:
+    def append_as_follower(self, records: list[Record], **_: object) -> Any:
         for record in records:
             self.epochs.assign(record.epoch, len(self.records))
             self.records.append(record)
         return SimpleNamespace(last_offset=len(self.records) - 1)
 
-    def truncate_to(self, offset: int, *, now_ms: int) -> int:
+    def truncate_to(self, offset: int, **_: object) -> int:
         del self.records[offset:]
         self.synced = min(self.synced, len(self.records))
         self.epochs.truncate_from_end(len(self.records))
@@ -200,6 +201,8 @@ class Broker:
         self.asked = 0
         self.outstanding = 0
         self.heard: dict[int, Heard] = {}
+        self.sessions: dict[int, tuple[int, int, int]] = {}
+        """What each follower asked for last, as its session has it."""
         self.waiting: list[tuple[int, int, int]] = []
         self._begin()
 
@@ -262,8 +265,11 @@ class Broker:
 
     def hear_metadata(self) -> None:
         if self.up and self.applied < len(self.world.controller.states) - 1:
+            brokers = self.metadata.brokers
             self.applied += 1
             self.partition.lead(self.metadata.partition)
+            if self.metadata.brokers != brokers:
+                self.partition.reconsider()
 
     def stop(self, *, lost: bool) -> None:
         if self.up:
@@ -283,6 +289,7 @@ class Broker:
             self.applied = len(self.world.controller.states) - 1
             self.epoch = self.applied
             self.heard.clear()
+            self.sessions.clear()
             self.waiting.clear()
             self._begin()
             self.outstanding = 0
@@ -324,10 +331,15 @@ class Broker:
         heard = self.heard.setdefault(follower.me, Heard(self.now_s()))
         heard.at_s = self.now_s()
         code, diverged, records = Code.NONE, None, []
+        asks = (epoch, offset, broker_epoch)
+        quiet = self.sessions.get(follower.me) == asks and partition.is_leader and offset == log.log_end_offset
         try:
             partition.check_leader(epoch)
             diverged = partition.divergence(last, offset) if last >= 0 else None
-            if diverged is None:
+            if quiet:  # its session does not name the partition
+                pass
+            elif diverged is None:
+                self.sessions[follower.me] = asks
                 partition.fetched(
                     follower.me, offset=offset, log_start=0, broker_epoch=broker_epoch, says_epoch=True, heard=heard
                 )
@@ -413,9 +425,8 @@ class Promises:
     def _in_sync(self, leader: Broker, state: PartitionImage) -> None:
         records = leader.log.records
         for offset, record in self.acknowledged.items():
-            assert offset < len(records) and records[offset] == record, (
-                f"{record} at {offset} was acknowledged and lost"
-            )
+            kept = records[offset] if offset < len(records) else None
+            assert kept == record, f"{record} at {offset} was acknowledged and lost"
         high_watermark = leader.partition.high_watermark
         for replica in state.isr:
             member = self.world.brokers[replica]
@@ -424,7 +435,7 @@ class Promises:
 
     def _agreement(self) -> None:
         brokers = [each for each in self.world.brokers.values() if each.up]
-        for broker, other in zip(brokers, brokers[1:], strict=False):
+        for broker, other in combinations(brokers, 2):
             common = min(broker.partition.high_watermark, other.partition.high_watermark)
             assert broker.log.records[:common] == other.log.records[:common], "logs differ below the high watermark"
 

@@ -28,11 +28,11 @@ def leader_of_three(fenced: set[int]) -> Leader:
 
 def test_one_joins_while_another_has_caught_up() -> None:
     leader = leader_of_three(set())
-    first = leader.propose_joining(2)
+    first = leader.propose_joining(1.0, 2)
     assert first is not None
-    assert leader.propose_joining(3) is None  # one proposal at a time
+    assert leader.propose_joining(1.0, 3) is None  # one proposal at a time
     leader.answered(first, Code.NONE, Decided(4, 8, (1, 2)), 2.0)
-    second = leader.propose_joining_late()
+    second = leader.propose_joining(2.0)
     assert second is not None
     assert [replica for replica, _ in second.isr] == [1, 2, 3]
 
@@ -40,9 +40,9 @@ def test_one_joins_while_another_has_caught_up() -> None:
 def test_one_that_was_fenced_is_back() -> None:
     fenced = {2, 3}
     leader = leader_of_three(fenced)
-    assert leader.propose_joining(2) is None
-    assert leader.propose_joining_late() is None
+    assert leader.propose_joining(1.0, 2) is None
+    assert leader.propose_joining(2.0) is None
     fenced.discard(3)
-    proposal = leader.propose_joining_late()
+    proposal = leader.propose_joining(2.0)
     assert proposal is not None
     assert [replica for replica, _ in proposal.isr] == [1, 3]

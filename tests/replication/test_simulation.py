@@ -71,7 +71,7 @@ RULES = {
         leader, "max(self.high_watermark, self.epoch_start)", "min(self.high_watermark, self.epoch_start) - 3"
     ),
     "who joins is the incarnation that fetched": Broken(
-        leader, "self._eligible(replica, follower.broker_epoch)\n        ):", "True\n        ):"
+        leader, "self._eligible(replica, follower.broker_epoch)\n        )\n", "True\n        )\n"
     ),
     "a follower's high watermark ends with its log": Broken(
         follower, "max(high_watermark, min(leaders, log_end))", "max(high_watermark, leaders)"
@@ -85,13 +85,13 @@ RULES = {
     "a follower cuts what its leader does not have": Broken(
         follower, "return min(end_offset, diverged.end_offset, log_end)", "return min(end_offset, log_end)"
     ),
-    "a follower cuts epochs that its leader does not have": Broken(
-        follower, "        return min(end_offset, log_end)\n    return", "        return log_end\n    return"
-    ),
     "what nobody else may have is not replicated at a start": Broken(
         replica_log,
         "min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)",
         "opened.log_end_offset",
+    ),
+    "a quiet follower joins when nothing is in the way any more": Broken(
+        partition, "if leading is not None and len(leading.isr) <= len(leading.followers):", "if False:"
     ),
     "who has led in between may have written": Broken(partition, "leader_epoch < self._led_since_epoch", "False"),
     "a new leader does not tell the latest offset yet": Broken(

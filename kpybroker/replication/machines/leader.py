@@ -221,27 +221,25 @@ class Leader:
         """min.insync.replicas, and never more than there are."""
         return min(self._asked_min_isr, len(self.followers) + 1)
 
-    def propose_joining(self, replica: int) -> Proposal | None:
-        """After a fetch: that its replica be taken into the ISR, if it may be."""
-        follower = self.followers[replica]
-        if (
-            self.pending is None
-            and replica not in self.isr
-            and follower.log_end >= max(self.high_watermark, self.epoch_start)
-            and self._eligible(replica, follower.broker_epoch)
-        ):
-            return self._propose((*self.isr, replica))
-        return None
+    def propose_joining(self, now_s: float, fetched: int | None = None) -> Proposal | None:
+        """That those be taken into the ISR who have reached the high watermark, if any has.
 
-    def propose_joining_late(self) -> Proposal | None:
-        """That one be taken in that had caught up when it might not be: its broker was fenced, or another was joining.
-
-        Its session may name the partition in no further fetch, as long as nothing is appended.
+        To be asked after a fetch of one (`fetched`) that is not in it, and when anything else has changed that may have
+        been in the way: a follower of a quiet partition may have nothing to say for a long time. Then it counts that it
+        has everything, or had not long ago: one that has fallen silent is not taken in again.
         """
-        for replica, follower in self.followers.items():
-            if follower.heard is not None and (proposal := self.propose_joining(replica)) is not None:
-                return proposal
-        return None
+        if self.pending is not None:
+            return None
+        reached = max(self.high_watermark, self.epoch_start)
+        joining = tuple(
+            replica
+            for replica, follower in self.followers.items()
+            if replica not in self.isr
+            and follower.log_end >= reached
+            and (replica == fetched or self._caught_up(follower, now_s))
+            and self._eligible(replica, follower.broker_epoch)
+        )
+        return self._propose((*self.isr, *joining)) if joining else None
 
     def propose_leaving(self, now_s: float) -> Proposal | None:
         """That those be left out of the ISR who have lagged for too long, if any has."""
