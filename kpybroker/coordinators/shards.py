@@ -191,7 +191,9 @@ class Shard(Generic[M]):
                 self._append(effects, now.wall_ms)
             except Refused as refusal:
                 if refusal.code is not Code.KAFKA_STORAGE_ERROR:  # that is told where it came up, and seldom
-                    logger.warning("The log of %s refused a decision: %s", self, refusal)
+                    # For want of replicas it happens again and again, to all shards, and comes to an end by itself.
+                    level = logging.INFO if refusal.code is Code.NOT_ENOUGH_REPLICAS else logging.WARNING
+                    logger.log(level, "The log of %s refused a decision: %s", self, refusal)
                 effects = self.machine.refused(effects, refusal.code, now)
                 self.not_before_s = now.monotonic_s + REFUSED_PAUSE_S
                 if self._has_lost(refusal):
