@@ -215,7 +215,7 @@ class BrokerLifecycle:
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:
-            self._was_alone = waiting = not self._was_alone
+            self._was_alone, waiting = not self._was_alone, True
         if waiting:
             self._due.set()
 

@@ -343,7 +343,7 @@ def check(before, after, *, elr, unclean):
         rules = state(after).configs.leadership(after.config(ResourceType.TOPIC, topic.name))
         factor = max(len(partition.replicas) for partition in (former or topic).partitions.values())
         for index, partition in topic.partitions.items():
-            alone(after, partition, rules, elr=elr)
+            alone(after, partition, elr=elr)
             was = former.partitions.get(index) if former is not None else None
             enough = len(partition.isr) >= min(rules.min_insync_replicas, factor)
             if enough and partition is not was and (was is None or was.leader == partition.leader):
@@ -355,7 +355,7 @@ def check(before, after, *, elr, unclean):
         assert was is None or broker.epoch >= was.epoch
 
 
-def alone(image, partition, rules, *, elr):
+def alone(image, partition, *, elr):
     """What holds for a partition by itself."""
     replicas, isr = set(partition.replicas), set(partition.isr)
     assert len(replicas) == len(partition.replicas) == len(partition.directories)
@@ -371,8 +371,6 @@ def alone(image, partition, rules, *, elr):
     if partition.leader == NO_LEADER:
         assert not able, "somebody could lead"
         assert elr or len(isr) == 1, "the last one in sync stays so"
-        # A move may be given up for the first replica, in sync or not, where unclean elections are allowed.
-        assert not elr or not isr - active or rules.unclean_election, "with ELR nobody is in sync who is away"
     else:
         assert partition.leader in able
         assert active == isr

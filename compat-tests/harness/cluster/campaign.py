@@ -16,17 +16,17 @@ from harness.cluster.network import CLIENTS
 from harness.cluster.nodes import Node
 
 QUICK: Final = {
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "2500",
+    "broker.heartbeat.interval.ms": "400",
     "replica.lag.time.max.ms": "5000",
 }
 """Who is frozen or cut off is noticed by a timeout alone: so that a round does not take a minute."""
 SOURCE, TARGET = "source", "target"
 FAULT_S: Final = 15.0
 """How long a fault lasts if the load is not served again before: who hears and is not heard misleads clients."""
-STALLED_S: Final = 25.0
-"""When copies that have not caught up are killed and started again: librdkafka may wait for ever, beyond the limit it was
-given, in send_offsets_to_transaction once the group's coordinator has moved."""
+STALLED_S: Final = 15.0
+"""When copies that have not caught up are killed and started again: librdkafka may wait for ever, beyond the limit it
+was given, in send_offsets_to_transaction once the group's coordinator has moved."""
 ACKNOWLEDGED_AFTER: Final = 20
 """Records of each partition after which it counts as being served again."""
 

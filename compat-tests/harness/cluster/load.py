@@ -293,8 +293,11 @@ class Copied:
             self.seen[index] += 1
 
     def restart(self) -> None:
-        """kill -9 of all copies; those that follow them go on where they were."""
+        """kill -9 of all copies, which say first where they are; those that follow them go on from there."""
         self.stalls += 1
+        for copy in self._copies:
+            copy.signal(signal.SIGUSR1)
+        time.sleep(0.2)  # until they have said it: nothing tells when
         for copy in self._copies:
             copy.signal(signal.SIGKILL)
 
