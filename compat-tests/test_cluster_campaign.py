@@ -11,17 +11,20 @@ from pathlib import Path
 
 import pytest
 from harness.cluster.campaign import QUICK, Campaign
-from harness.cluster.cluster import Cluster, combined
+from harness.cluster.cluster import Cluster
 from harness.cluster.network import network
+from harness.cluster.nodes import BOTH
 
 
 def test_nodes_are_hurt_under_load(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> None:
     seed = request.config.getoption("--seed") or random.randrange(1 << 30)
     faults = request.config.getoption("--faults")
-    with Cluster(folder / "campaign", combined(cluster_kind), network=network(), settings=QUICK) as cluster:
+    kinds = (request.config.getoption("--nodes") or ",".join([cluster_kind] * 3)).split(",")
+    plan = [(kind, BOTH) for kind in kinds]
+    with Cluster(folder / "campaign", plan, network=network(), settings=QUICK) as cluster:
         cluster.start()
         campaign = Campaign(cluster, cluster.folder, seed, tuple(faults.split(",")) if faults else None)
         try:
             campaign.run(request.config.getoption("--rounds"))
         finally:
-            print(f"\n{cluster_kind}, seed {seed}: {campaign}")
+            print(f"\n{kinds}, seed {seed}: {campaign}")
