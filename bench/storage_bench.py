@@ -6,8 +6,10 @@
 Both halves of a pair work on the same file system, one after the other, in rounds that alternate which comes first;
 what is told is the median of the rounds, and the median of the rounds' ratios.
 
-- **append**: produced batches of records of 1 KB, checked, stamped and written, beside the same bytes by pwrite(2) into
-  a file. "cached" ends when the page cache has it, as an acknowledgement does; "to disk" ends with fdatasync.
+- **append**: produced batches of records of 1 KB ("uneven": of 100 bytes to 1.9 KB), checked, stamped and written,
+  beside the same bytes by pwrite(2) into a growing file. "cached" ends when the page cache has it, as an answer to the
+  producer does; "to disk" ends with fdatasync. "of checked writes" is beside pwrite(2) preceded by what no broker may
+  leave out, as fast as we have it: reading the header, the checksum, and a walk over the records.
 - **read**: a consumer's fetches of that size through the whole log, sent by sendfile(2) to a process that throws it
   away, beside sendfile of the same lengths from one file. Everything is in the page cache.
 - **recovery**: a log that was not closed, read, checked and indexed anew, beside read(2) of the same files; with the
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -31,44 +34,30 @@ from typing import Final
 
 import msgspec
 
+from kpybroker.config import BrokerConfig, topic_config
 from kpybroker.storage.compaction import cleanable, plan
 from kpybroker.storage.files import RealFiles
 from kpybroker.storage.log import Log
-from kpybroker.storage.log_config import LogConfig
-from kpybroker.wire.records.batch import build_batch
+from kpybroker.wire.records.batch import BATCH_OVERHEAD, build_batch, check_crc, read_header
 from kpybroker.wire.records.record import Record
+from kpybroker.wire.records.walk import walk
 
 NOW_MS: Final = 1_700_000_000_000
 RECORD_BYTES: Final = 1000
 SIZES: Final = {"16 KB": 16 << 10, "64 KB": 64 << 10, "1 MB": 1_000_000}
 SEGMENT_BYTES: Final = 128 << 20
 COMPACTED_KEYS: Final = 20_000
-CONFIG: Final = LogConfig(
-    segment_bytes=SEGMENT_BYTES,
-    segment_ms=2**62,
-    segment_jitter_ms=0,
-    index_bytes_max=10 << 20,
-    index_interval_bytes=4096,
-    retention_bytes=-1,
-    retention_ms=-1,
-    file_delete_delay_ms=0,
-    flush_messages=2**63 - 1,
-    flush_ms=2**63 - 1,
-    message_bytes_max=2 << 20,
-    compacted=False,
-    deletes=True,
-    cleanable_ratio_min=0.5,
-    compaction_lag_ms_min=0,
-    compaction_lag_ms_max=2**63 - 1,
-    delete_retention_ms=0,
-    codec="producer",
-    codec_level=None,
-    timestamp_type="CreateTime",
-    timestamp_before_max_ms=2**63 - 1,
-    timestamp_after_max_ms=2**63 - 1,
-    preallocate=False,
-    producer_id_expiration_ms=2**62,
-)
+CONFIG: Final = topic_config(
+    BrokerConfig.load(),
+    {
+        "segment.bytes": str(SEGMENT_BYTES),
+        "retention.ms": "-1",
+        "file.delete.delay.ms": "0",
+        "max.message.bytes": str(2 << 20),
+        "delete.retention.ms": "0",
+        "message.timestamp.after.max.ms": str(2**63 - 1),
+    },
+).log
 
 Timed = Callable[[], float]
 """Does its work and returns the seconds of what counts of it."""
@@ -115,14 +104,21 @@ class Bench:
     # append
 
     def append_rows(self) -> Iterator[tuple[str, str]]:
-        for name, size in SIZES.items():
-            batch, count = batch_of(size), self.data_bytes // size
+        batches = {name: batch_of(size) for name, size in SIZES.items()}
+        batches["64 KB uneven"] = batch_of(64 << 10, uneven=True)
+        for name, batch in batches.items():
+            count = self.data_bytes // len(batch)
             for until, sync in (("cached", False), ("to disk", True)):
                 ours, plain, ratio = self.pair(
                     lambda b=batch, c=count, s=sync: self._append(b, c, s),  # type: ignore[misc]
                     lambda b=batch, c=count, s=sync: self._write(b, c, s),  # type: ignore[misc]
                 )
                 yield f"append, {name} batches, {until}", told(ours, plain, ratio, len(batch) * count)
+            ours, checked, ratio = self.pair(
+                lambda b=batch, c=count: self._append(b, c, False),  # type: ignore[misc]
+                lambda b=batch, c=count: self._write(b, c, False, True),  # type: ignore[misc]
+            )
+            yield f"append, {name} batches, of checked writes", told(ours, checked, ratio, len(batch) * count)
 
     def _append(self, batch: bytearray, count: int, sync: bool) -> float:
         log = self.new_log()
@@ -137,12 +133,14 @@ class Bench:
         self._forget(self.folder / "log-0")
         return took
 
-    def _write(self, batch: bytearray, count: int, sync: bool) -> float:
+    def _write(self, batch: bytearray, count: int, sync: bool, checked: bool = False) -> float:
         path = self.folder / "plain"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         os.pwrite(fd, batch, 0)
         started = self.clock()
-        for number in range(count):
+        for number in range(1, count + 1):
+            if checked:
+                check(batch)
             os.pwrite(fd, batch, number * len(batch))
         if sync:
             os.fdatasync(fd)
@@ -310,16 +308,26 @@ def send_plain(fd: int, total: int, size: int, clock: Clock) -> float:
         return clock() - started
 
 
-def batch_of(size: int) -> bytearray:
-    """A produced batch of about this size."""
-    value = os.urandom(RECORD_BYTES - 10)
-    return bytearray(build_batch([Record(timestamp=NOW_MS, value=value) for _ in range(size // RECORD_BYTES)]))
+def batch_of(size: int, *, uneven: bool = False) -> bytearray:
+    """A produced batch of about this size; `uneven`: its records are of many lengths, 1 KB in the middle."""
+    value = os.urandom(2 * RECORD_BYTES)
+    chance = random.Random(size)
+    spread = RECORD_BYTES * 9 // 10 if uneven else 0
+    lengths = [RECORD_BYTES - 10 + chance.randint(-spread, spread) for _ in range(size // RECORD_BYTES)]
+    return bytearray(build_batch([Record(timestamp=NOW_MS, value=value[:length]) for length in lengths]))
 
 
 def append(log: Log, batch: bytearray) -> None:
     """Append a batch as a producer sends it: the log has put an offset in its place, the last time."""
     batch[:8] = bytes(8)
     log.append_as_leader(batch, leader_epoch=0, now_ms=NOW_MS)
+
+
+def check(batch: bytearray) -> None:
+    """What has to be seen of a batch before it may be written."""
+    header = read_header(batch)
+    check_crc(batch, 0, header)
+    walk(batch, BATCH_OVERHEAD, header.count)
 
 
 def compact(log: Log, clock: Clock) -> float:

@@ -14,7 +14,9 @@ from kpybroker.wire.records.batch import BATCH_OVERHEAD, BatchHeader, read_heade
 _CHUNK_BYTES = 1 << 20
 _HEADER_CHUNK_BYTES = 1 << 16
 _SHORTEST = 26  # a magic-0 batch of one record without key and value
-_PROBE_BYTES = 8192  # an index interval and the header after it, as a rule
+_PROBE_BYTES = 64  # a header: batches longer than an index interval are found by one or two of them
+_SMALL_PROBE_BYTES = 8192  # smaller ones: an index interval and the header after it, as a rule
+_SMALL_BYTES = 4096
 _SIZE_MIN = 14
 _LOG_OVERHEAD = 12
 _HEADER_MIN = 27  # up to the last offset delta; the shortest batch of any magic is 26 bytes
@@ -32,7 +34,7 @@ def scan(file: OpenFile, position: int, end: int, *, whole: bool) -> Iterator[tu
     chunk = _CHUNK_BYTES if whole else _HEADER_CHUNK_BYTES
     while position < end:
         at = position - start
-        if len(data) - at < min(BATCH_OVERHEAD, end - position):
+        if len(data) - at < BATCH_OVERHEAD and len(data) - at < end - position:
             start, at = position, 0
             data = memoryview(file.read_at(position, min(chunk, end - position)))
         header = read_header(data, at)
@@ -74,9 +76,9 @@ def find_batch(file: OpenFile, position: int, size: int, offset: int) -> tuple[i
 
     None when all in the `size` bytes of the file end before. Raises: StorageFailed, CorruptRecords.
     """
-    start = position
+    start, probe = position, _PROBE_BYTES
     while position + _LOG_OVERHEAD < size:
-        data = file.read_at(position, min(_PROBE_BYTES, size - position))
+        data = file.read_at(position, min(probe, size - position))
         if position + len(data) == size:
             data += b"\0"  # the shortest batch of all, of magic 0, is a byte less than what is looked at
         at, end = 0, len(data) - _HEADER_MIN
@@ -94,6 +96,7 @@ def find_batch(file: OpenFile, position: int, size: int, offset: int) -> tuple[i
         if at == 0:
             break
         position += at
+        probe = _SMALL_PROBE_BYTES if rest < _SMALL_BYTES else _PROBE_BYTES
     if position != size:
         raise _cut_short(file, position)
     return None

@@ -247,7 +247,6 @@ class _Output:
     def _write(self) -> None:
         if self._pending:
             self._segments[-1].append(b"".join(self._pending))
-            self._segments[-1].spill()
             self._pending.clear()
             self._pending_bytes = 0
 

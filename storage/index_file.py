@@ -14,14 +14,14 @@ _SPILL_BYTES = 4096
 class IndexFile:
     """The file of an index: what is written, and what waits to be."""
 
-    __slots__ = ("_files", "_pending", "_trimmed", "_written", "entry_bytes", "path", "unsynced")
+    __slots__ = ("_files", "_trimmed", "_written", "entry_bytes", "path", "pending", "unsynced")
 
     def __init__(self, files: Files, path: str, entry_bytes: int) -> None:
         self._files = files
         self.path = path
         self.entry_bytes = entry_bytes
         self._written = -1  # bytes of entries in the file; -1: there is no file yet
-        self._pending = bytearray()
+        self.pending = bytearray()  # entries that wait to be written, appended by the index itself
         self.unsynced = True  # written since somebody last synced it, for all we know
         self._trimmed = True  # the file ends with its last entry (the JVM preallocates index files with zeros)
 
@@ -61,34 +61,30 @@ class IndexFile:
 
     def forget(self) -> None:
         """Nothing of the file is known any more; nothing may wait to be written."""
-        assert not self._pending, "entries wait to be written"
+        assert not self.pending, "entries wait to be written"
         self._written = -1
-
-    def append(self, entry: bytes) -> None:
-        """Add an entry, in memory."""
-        self._pending += entry
 
     @property
     def spill_due(self) -> bool:
         """Whether enough entries wait to be worth a write."""
-        return len(self._pending) >= _SPILL_BYTES
+        return len(self.pending) >= _SPILL_BYTES
 
     def spill(self) -> None:
         """Write what waits; the file is made when it is missing. Raises: StorageFailed; everything still waits then."""
-        if not self._pending and self._written >= 0 and self._trimmed:
+        if not self.pending and self._written >= 0 and self._trimmed:
             return
         file = self._files.open(self.path, create=True)
         self.unsynced = True
         try:
             start = max(self._written, 0)
-            if self._pending:
-                file.write_at(start, self._pending)
-            size = start + len(self._pending)
+            if self.pending:
+                file.write_at(start, self.pending)
+            size = start + len(self.pending)
             if self._written < 0 or not self._trimmed:
                 file.truncate(size)
         finally:
             file.close()
-        self._pending.clear()
+        self.pending.clear()
         self._written = size
         self._trimmed = True
 
@@ -105,12 +101,12 @@ class IndexFile:
                 file.close()
             self._written = size
             self._trimmed = True
-            self._pending.clear()
+            self.pending.clear()
         else:
-            del self._pending[size - written :]
+            del self.pending[size - written :]
 
     def reset(self) -> None:
         """Start again without entries; the old file, if any, is replaced at the next spill."""
-        self._pending.clear()
+        self.pending.clear()
         self._written = -1
         self._trimmed = False

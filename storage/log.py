@@ -24,12 +24,11 @@ from kpybroker.storage.incoming import Incoming, Placed, own, produced, replicat
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.log_files import LogFiles
 from kpybroker.storage.lookup import TimestampedOffset
-from kpybroker.storage.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from kpybroker.storage.open_segments import OpenSegments
 from kpybroker.storage.origin import Origin
 from kpybroker.storage.region import FileRegion
+from kpybroker.storage.rolling import has_room
 from kpybroker.storage.segment import Segment
-from kpybroker.storage.time_index import ENTRY_BYTES as TIME_ENTRY_BYTES
 from kpybroker.storage.txn_index import AbortedTxn
 from kpybroker.storage.verification import UNVERIFIED, Guard
 from kpybroker.wire.codes import Code, Refused
@@ -173,7 +172,8 @@ class Log(LogFiles):
         Raises: Refused, or the validation's error with per-record reasons; CorruptRecords; StorageFailed. The log is as
         it was then.
         """
-        self._usable()
+        if self._failure is not None:
+            raise self._failure
         if not self._tail_checked:
             self._check_tail(now_ms)
         config = self.config
@@ -238,18 +238,18 @@ class Log(LogFiles):
             end = self.log_end_offset
             return Appended(end, end - 1, -1, -1, self.log_start_offset, False)
         last_offset = batches[-1].last_offset
-        max_timestamp = max([batch.max_timestamp for batch in batches])
+        max_timestamp = batches[0].max_timestamp
+        if len(batches) > 1:
+            max_timestamp = max([batch.max_timestamp for batch in batches])
         try:
             segment = self._segment_for(incoming, max_timestamp, now_ms)
         except StorageFailed as error:
             self._note(error)
             raise
-        segment.spill()
-        position = segment.size
         try:
-            segment.append(incoming.data)
+            position = segment.append(incoming.data)
         except StorageFailed as error:
-            self._take_back(segment, position, error)
+            self._take_back(segment, error)
             raise
         for batch in batches:
             self._take_note(segment, position, batch, leader_epoch)
@@ -293,33 +293,23 @@ class Log(LogFiles):
         if active is not None:
             lookup.sound_txn_index(active, self._rebuild_txn_index)
 
-    def _take_back(self, segment: Segment, size: int, error: StorageFailed) -> None:
+    def _take_back(self, segment: Segment, error: StorageFailed) -> None:
         """An append failed: the file gets its old length back, or the log has failed."""
         try:
-            segment.undo(size)
+            segment.undo()
         except StorageFailed as second:
             self.fail(second)
         self._note(error)
 
     def _segment_for(self, incoming: Incoming, max_timestamp: int, now_ms: int) -> Segment:
         """The segment to append to: the active one, or a new one if it is full, too old, or can't count so far."""
-        first_offset, last_offset = incoming.batches[0].base_offset, incoming.batches[-1].last_offset
-        segment = self._segments.active
+        segment, first, last = self._segments.active, incoming.batches[0], incoming.batches[-1]
         if segment is None:
             return self._add_segment(self.log_end_offset, now_ms)
-        segment.file  # noqa: B018 - opens it if need be
-        config, size = self.config, segment.size
-        if segment.fits(last_offset) and (
-            size == 0
-            or (
-                size + len(incoming.data) <= config.segment_bytes
-                and len(segment.offset_index) < config.index_bytes_max // OFFSET_ENTRY_BYTES
-                and len(segment.time_index) < config.index_bytes_max // TIME_ENTRY_BYTES - 1
-                and segment.roll_age_ms(now_ms, max_timestamp) <= config.segment_ms - self._jitter_ms(segment)
-            )
-        ):
+        more_bytes = len(incoming.data)
+        if has_room(segment, more_bytes, last.last_offset, max_timestamp, config=self.config, now_ms=now_ms):
             return segment
-        return self._roll(max(first_offset, self.log_end_offset), now_ms)
+        return self._roll(max(first.base_offset, self.log_end_offset), now_ms)
 
     def _check_tail(self, now_ms: int) -> None:
         """Before the first append after a clean stop: whether the log ends where the snapshot's name said."""

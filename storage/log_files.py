@@ -4,7 +4,6 @@ The half of `Log` that knows no batches. Its state is described in `log.py`.
 """
 
 import logging
-import zlib
 from collections import deque
 
 from kpybroker.storage import opening, recovery, retention
@@ -154,11 +153,6 @@ class LogFiles:
         if offset > self.log_start_offset and (newest is None or offset > newest):
             self._snapshots.write(offset, self.producers.active.values())
             self._new_names = True
-
-    def _jitter_ms(self, segment: Segment) -> int:
-        """What this segment is rolled earlier by, so that the logs of a busy broker don't all roll at once."""
-        jitter_max = min(self.config.segment_jitter_ms, self.config.segment_ms)
-        return zlib.crc32(segment.path(LOG).encode()) % jitter_max if jitter_max > 0 else 0
 
     def _retire(self, dropped: list[Segment], now_ms: int, *, truncated: bool) -> None:
         """Rename dropped segments' files to `.deleted`, to be removed by `purge` after file.delete.delay.ms."""

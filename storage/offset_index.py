@@ -90,7 +90,7 @@ class OffsetIndex:
         assert relative > (self._relative[-1] if self._relative else -1), "index entries grow"
         self._relative.append(relative)
         self._positions.append(position)
-        self.file.append(_ENTRY.pack(relative, position))
+        self.file.pending += _ENTRY.pack(relative, position)
 
     def truncate_to(self, offset: int) -> None:
         """Drop the entries at or after `offset`. Raises: StorageFailed."""

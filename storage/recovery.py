@@ -96,12 +96,14 @@ def recover_segment(
             check_crc(batch, 0, header)
             if header.base_offset < end and header.magic >= 2:
                 raise CorruptRecords(RecordsFault.CORRUPT, f"offset {header.base_offset} comes again before {end}")
-            if segment.fits(header.last_offset):  # a segment from before Kafka 2.0 may reach further than its index
-                segment.index(header.last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
-            newest = _take_epoch(epochs, header, newest)
+            last_offset = header.last_offset
+            if segment.fits(last_offset):  # a segment from before Kafka 2.0 may reach further than its index
+                segment.index(last_offset, header.max_timestamp, position, header.length, index_interval_bytes)
+            if header.partition_leader_epoch != newest or epochs.latest != newest:
+                newest = _take_epoch(epochs, header, newest)
             if header.producer_id >= 0:
                 _apply(segment, producers, header, batch)
-            end = header.last_offset + 1
+            end = last_offset + 1
             valid = position + header.length
     except CorruptRecords as error:
         _log.warning("Found invalid messages in log segment %s at byte offset %s: %s", shared.file.path, valid, error)

@@ -62,7 +62,8 @@ class FileRegion:
 
     def fileno(self) -> int:
         """The descriptor to send from. Raises: OSError on a simulated disk; ValueError after release."""
-        return self._held().file.fileno()
+        shared = self._shared
+        return (self._held() if shared is None else shared).file.fileno()
 
     @property
     def stale(self) -> bool:

@@ -272,6 +272,8 @@ class Segment:
 
         Raises: StorageFailed; an unknown part of it is in the file then, to be cut off by `undo`.
         """
+        if self.offset_index.file.spill_due:
+            self._spill_indexes()
         position = self._size
         assert self._shared is not None, "only a loaded segment grows"
         self.dirty = True
@@ -279,11 +281,10 @@ class Segment:
         self._size = position + len(data)
         return position
 
-    def undo(self, size: int) -> None:
-        """Cut off what a failed append left behind `size`. Raises: StorageFailed."""
+    def undo(self) -> None:
+        """Cut off what a failed append left behind the end. Raises: StorageFailed."""
         assert self._shared is not None
-        self._shared.file.truncate(size)
-        self._size = size
+        self._shared.file.truncate(self._size)
 
     def index(
         self, last_offset: int, max_timestamp: int, position: int, length: int, index_interval_bytes: int
@@ -300,12 +301,11 @@ class Segment:
         if position == 0:
             self._first_timestamp = max_timestamp
 
-    def spill(self) -> None:
-        """Write index entries if enough of them wait, and the disk takes them: they may as well wait for longer."""
+    def _spill_indexes(self) -> None:
+        """Write the index entries that wait, if the disk takes them: they may as well wait for longer."""
         for index in (self.offset_index.file, self.time_index.file):
-            if index.spill_due:
-                with suppress(StorageFailed):
-                    index.spill()
+            with suppress(StorageFailed):
+                index.spill()
 
     def settle(self) -> None:
         """Write its indexes and cut off what was preallocated, so that the files stand for themselves.
@@ -337,13 +337,8 @@ class Segment:
             paths.append(self.path(TXN_INDEX))
         return paths
 
-    def roll_age_ms(self, now_ms: int, timestamp: int) -> int:
-        """How old the segment is when a batch with the greatest timestamp `timestamp` comes, for rolling by time."""
-        first = self.first_timestamp()
-        return timestamp - first if first >= 0 else now_ms - self.created_ms
-
     def first_timestamp(self) -> int:
-        """The first batch's max timestamp; -1 without a batch. Raises: StorageFailed."""
+        """The first batch's max timestamp, which rolling by time goes by; -1 without. Raises: StorageFailed."""
         if self._first_timestamp < 0 and self.size > 0:
             first = next(self.headers(), None)
             self._first_timestamp = -1 if first is None else first[1].max_timestamp

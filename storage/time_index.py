@@ -104,7 +104,7 @@ class TimeIndex:
         assert not self._relative or relative >= self._relative[-1], "a greater timestamp comes in a later batch"
         self._timestamps.append(timestamp)
         self._relative.append(relative)
-        self.file.append(_ENTRY.pack(timestamp, relative))
+        self.file.pending += _ENTRY.pack(timestamp, relative)
 
     def truncate_to(self, offset: int) -> None:
         """Drop the entries at or after `offset`. Raises: StorageFailed."""

@@ -102,16 +102,13 @@ class Validated(msgspec.Struct, frozen=True, gc=False):
     """A batch ready to be written.
 
     `records` is the buffer that came in, stamped, unless that was read-only or `rebuilt` is set: then the batch is
-    another one, of another size. `header` is the one that came in. `offset_of_max_timestamp` is the batch's last
-    offset, which is what a time index entry holds. `log_append_time_ms` is -1 with CreateTime.
+    another one, of another size. `header` is the one that came in. `log_append_time_ms` is -1 with CreateTime.
     """
 
     records: bytes | bytearray | memoryview
     header: BatchHeader
     last_offset: int
-    count: int
     max_timestamp: int
-    offset_of_max_timestamp: int
     log_append_time_ms: int
     rebuilt: bool
 
@@ -177,7 +174,8 @@ class _Produced:
     def check_header(self) -> None:
         """What a client may not claim in a batch's header."""
         header = self.header
-        first, last = header.base_offset, header.last_offset
+        first = header.base_offset
+        last = first + header.last_offset_delta
         if last < first:
             raise _invalid(f"Batch has an invalid offset range: [{first}, {last}]{self._where}")
         if header.count <= 0:
@@ -223,10 +221,10 @@ class _Produced:
         """The records' greatest timestamp. Raises: RecordsRefused for records that the topic's settings forbid."""
         header, config = self.header, self.config
         if not (walked.null_keys and config.compacted) and not header.attributes & LOG_APPEND_TIME:
-            least = header.base_timestamp + walked.delta_min
-            greatest = header.base_timestamp + walked.delta_max
             if self.log_append:
                 return NO_TIMESTAMP
+            least = header.base_timestamp + walked.delta_min
+            greatest = header.base_timestamp + walked.delta_max
             if (
                 walked.delta_max >= 0
                 and least >= self.now_ms - config.timestamp_before_max_ms
@@ -249,12 +247,9 @@ class _Produced:
         return stream_heads(self._decompressed(), count, frame)
 
     def _in_place(self, max_timestamp: int) -> Validated:
-        header = self.header
-        batch: bytearray | memoryview
-        if isinstance(self.batch, bytes) or (isinstance(self.batch, memoryview) and self.batch.readonly):
-            batch = bytearray(self.batch)
-        else:
-            batch = self.batch
+        header, batch = self.header, self.batch
+        if isinstance(batch, bytes) or (isinstance(batch, memoryview) and batch.readonly):
+            batch = bytearray(batch)
         last_offset = self.next_offset + header.count - 1
         base_offset = last_offset - header.last_offset_delta
         stamp(batch, 0, header, base_offset=base_offset, leader_epoch=self.leader_epoch)
@@ -262,7 +257,8 @@ class _Produced:
         if max_timestamp != header.max_timestamp or header.attributes & LOG_APPEND_TIME != log_append:
             kept = header.attributes & (CODEC_MASK | TRANSACTIONAL | CONTROL | DELETE_HORIZON)
             stamp_timestamps(batch, 0, header, attributes=kept | log_append, max_timestamp=max_timestamp)
-        return self._validated(batch, last_offset, max_timestamp, rebuilt=False)
+        log_append_time_ms = self.now_ms if self.log_append else -1
+        return Validated(batch, header, last_offset, max_timestamp, log_append_time_ms, False)
 
     def _rebuilt(self) -> Validated:
         header = self.header
@@ -283,22 +279,9 @@ class _Produced:
             last_offset=last_offset,
         )
         accepted.raise_any()
-        max_timestamp = self.now_ms if self.log_append else accepted.greatest
-        return self._validated(records, last_offset, max_timestamp, rebuilt=True)
-
-    def _validated(
-        self, records: bytes | bytearray | memoryview, last_offset: int, max_timestamp: int, *, rebuilt: bool
-    ) -> Validated:
-        return Validated(
-            records,
-            self.header,
-            last_offset,
-            self.header.count,
-            max_timestamp,
-            last_offset,
-            self.now_ms if self.log_append else -1,
-            rebuilt,
-        )
+        if self.log_append:
+            return Validated(records, header, last_offset, self.now_ms, self.now_ms, True)
+        return Validated(records, header, last_offset, accepted.greatest, -1, True)
 
 
 class _Accepted:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from kpybroker.config import BrokerConfig, topic_config
 from kpybroker.storage.log import Log
 from kpybroker.storage.log_config import LogConfig
 from kpybroker.storage.origin import Origin
@@ -11,32 +12,11 @@ from kpybroker.wire.records.record import Record
 NOW = 1_700_000_000_000
 TOPIC_ID = bytes(range(1, 17))
 
-CONFIG = LogConfig(
-    segment_bytes=1 << 30,
-    segment_ms=7 * 24 * 3600 * 1000,
-    segment_jitter_ms=0,
-    index_bytes_max=10 << 20,
-    index_interval_bytes=4096,
-    retention_bytes=-1,
-    retention_ms=-1,
-    file_delete_delay_ms=60_000,
-    flush_messages=2**63 - 1,
-    flush_ms=2**63 - 1,
-    message_bytes_max=1 << 20,
-    compacted=False,
-    deletes=True,
-    cleanable_ratio_min=0.5,
-    compaction_lag_ms_min=0,
-    compaction_lag_ms_max=2**63 - 1,
-    delete_retention_ms=24 * 3600 * 1000,
-    codec="producer",
-    codec_level=None,
-    timestamp_type="CreateTime",
-    timestamp_before_max_ms=2**63 - 1,
-    timestamp_after_max_ms=2**63 - 1,
-    preallocate=False,
-    producer_id_expiration_ms=24 * 3600 * 1000,
-)
+# The defaults, but for ages: these tests say what time it is.
+CONFIG = topic_config(
+    BrokerConfig.load(),
+    {"retention.ms": "-1", "max.message.bytes": str(1 << 20), "message.timestamp.after.max.ms": str(2**63 - 1)},
+).log
 
 
 def config(**changes) -> LogConfig:

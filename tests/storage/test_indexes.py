@@ -159,20 +159,20 @@ class TestTimeIndex:
 class TestIndexFile:
     def test_a_failed_write_loses_nothing(self, disk):
         file = IndexFile(disk, PATH, 8)
-        file.append(b"12345678")
+        file.pending += b"12345678"
         disk.fail_at = {disk.operations + 2: 5}
         with pytest.raises(StorageFailed):
             file.spill()
-        file.append(b"abcdefgh")
+        file.pending += b"abcdefgh"
         file.spill()
         assert disk.content(PATH) == b"12345678abcdefgh"
 
     def test_it_is_due_after_some_entries(self, disk):
         file = IndexFile(disk, PATH, 8)
         for _ in range(511):
-            file.append(b"12345678")
+            file.pending += b"12345678"
         assert not file.spill_due
-        file.append(b"12345678")
+        file.pending += b"12345678"
         assert file.spill_due
 
 

@@ -84,7 +84,7 @@ def test_fetching_anywhere():
         read(log, offset)
         assert disk.cost() == warm, offset
     assert cold.bytes_read < 400_000
-    assert warm.bytes_read <= 8192 + 100
+    assert warm.bytes_read <= 200  # a header or two
 
 
 def read(log: Log, offset: int) -> None:

@@ -34,8 +34,10 @@ _FRAME = Frame(0, 0, None)
 UNORDERED_MAX = 100_000
 """Most records of a compressed batch that are looked at when their offsets are not consecutive."""
 
-_RUN_MIN = 32  # records that must be left for a uniform run to be worth looking for
+_RUN_MIN = 6  # records that must be left for a uniform run to be worth looking for
 _RUN_PAUSE = 64  # records to go on one by one after finding none, then twice as many, and so on
+_COPIED_MAX = 1 << 16  # bytes that are copied sooner than a memoryview's items are read
+_NO_RUN = (0, 0, 0, False)
 _EVEN = bytes(range(0, 256, 2))
 _CONTINUED = bytes(range(128, 256))  # bytes of a varint that are not its last
 _OFFSETS_1 = bytes(range(0, 128, 2))  # offset deltas 0 to 63 as one-byte varints
@@ -72,8 +74,13 @@ def walk(data: Data, position: int, count: int) -> Walked:
 
     Raises: CorruptRecords, as `decode_records` does for the same bytes.
     """
+    if len(data) <= _COPIED_MAX and isinstance(data, memoryview):
+        data = bytes(data)
+    found = taken, stride, highest, null_keys = _uniform_run(data, position, 0, count)
+    if taken == count and count and position + taken * stride == len(data):
+        return Walked(0, highest >> 1, null_keys, True)
     seen = _Seen()
-    index, position = seen.run(data, position, 0, count)
+    index, position = seen.run(data, position, 0, count, found)
     if index < count:  # something is out of the ordinary: the careful reader goes on from there
         for record in decode_records(data, position, count - index, _FRAME):
             seen.add(record.offset == index, record.timestamp, record.key is not None)
@@ -221,14 +228,18 @@ class _Seen:
     def result(self) -> Walked:
         return Walked(-((self.lowest + 1) >> 1), self.highest >> 1, self.null_keys, self.consecutive)
 
-    def run(self, data: Data, start: int, index: int, count: int) -> tuple[int, int]:
+    def run(
+        self, data: Data, start: int, index: int, count: int, found: tuple[int, int, int, bool] | None = None
+    ) -> tuple[int, int]:
         """Walk records `index` to `count`, the first at `start`, as long as they are ordinary and whole.
 
+        `found`: the uniform run at `start`, if the caller has looked for it.
         Returns the index and position of the first that isn't; what was summed up of that one, its bytes say again.
         """
         pause = _RUN_PAUSE
         while index < count:
-            taken, stride, highest, null_keys = _uniform_run(data, start, index, count)
+            taken, stride, highest, null_keys = found or _uniform_run(data, start, index, count)
+            found = None
             if taken:
                 self.highest = max(self.highest, highest)
                 self.null_keys |= null_keys
@@ -360,74 +371,101 @@ def _uniform_run(data: Data, start: int, index: int, count: int) -> tuple[int, i
     Returns (that number, bytes from one to the next, their greatest timestamp delta as encoded, whether keys are null);
     all zeros when there is no such run or not everything about it is plain.
     """
-    none = (0, 0, 0, False)
-    if count - index < _RUN_MIN or start + 16 > len(data):
-        return none
-    shape = _shape(data, start)
+    shape = _shape(data, start) if count - index >= _RUN_MIN else None
     if shape is None:
-        return none
+        return _NO_RUN
     stride, timestamp_at, offset_at, key_at, constants, key_raw = shape
-    most = min(count - index, (len(data) - start) // stride)
-    for at in constants:
-        column = bytes(data[start + at : start + most * stride : stride])
-        most = len(column) - len(column.lstrip(column[:1]))
-        if most < _RUN_MIN:
-            return none
-    most = min(most, (64 if key_at - offset_at == 1 else 8192) - index)
-    columns = [bytes(data[start + at : start + most * stride : stride]) for at in range(timestamp_at, key_at)]
-    offsets = columns[offset_at - timestamp_at :]
+    most = (len(data) - start) // stride
+    if most > count - index:
+        most = count - index
+    offsets_left = (64 if key_at - offset_at == 1 else 8192) - index
+    if most > offsets_left:
+        most = offsets_left
     if most < _RUN_MIN:
-        return none
-    if len(offsets) == 1:
-        if offsets[0] != _OFFSETS_1[index : index + most]:
-            return none
-    elif offsets != [_OFFSETS_LOW[index : index + most], _OFFSETS_HIGH[index : index + most]]:
-        return none
-    highest = _greatest_delta(columns[: offset_at - timestamp_at])
-    return none if highest < 0 else (most, stride, highest, key_raw == 1)
+        return _NO_RUN
+    end = start + most * stride
+    for at in constants:
+        column = data[at:end:stride]
+        if column != bytes((data[at],)) * most:
+            column = bytes(column)
+            most -= len(column.lstrip(column[:1]))
+            if most < _RUN_MIN:
+                return _NO_RUN
+            end = start + most * stride
+    stop = index + most
+    if key_at - offset_at == 1:
+        if data[offset_at:end:stride] != _OFFSETS_1[index:stop]:
+            return _NO_RUN
+    elif (
+        data[offset_at:end:stride] != _OFFSETS_LOW[index:stop]
+        or data[offset_at + 1 : end : stride] != _OFFSETS_HIGH[index:stop]
+    ):
+        return _NO_RUN
+    highest = data[timestamp_at]
+    if highest & 1 or highest > 127 or data[timestamp_at:end:stride] != bytes((highest,)) * most:  # not all the same
+        highest = _greatest_delta([bytes(data[at:end:stride]) for at in range(timestamp_at, offset_at)])
+    return _NO_RUN if highest < 0 else (most, stride, highest, key_raw == 1)
 
 
 def _shape(data: Data, start: int) -> tuple[int, int, int, int, list[int], int] | None:
-    """What the record at `start` looks like; None if not plain.
+    """What the record at `start` looks like; None if not plain, or if the next one is of another length.
 
     (How many bytes; where timestamp delta, offset delta and key length begin; where the bytes are that a record of the
     same shape has in common with it; its key length as encoded.)
     """
     try:
-        raw, position = (data[start], start + 1) if data[start] < 128 else _wide(data, start)
-        constants = list(range(position - start))
+        raw, position = data[start], start + 1
+        if raw > 127:
+            raw, position = _wide(data, start)
         end = position + (raw >> 1)
-        if raw & 1 or end > len(data):
+        if raw & 1 or data[start:position] != data[end : end + position - start]:
             return None
-        timestamp_at = position + 1
-        _, offset_at = read_varlong(data, timestamp_at)
-        _, key_at = read_varint(data, offset_at)
-        key_raw, position = (data[key_at], key_at + 1) if data[key_at] < 128 else _wide(data, key_at)
-        constants += range(key_at - start, position - start)
-        if key_raw & 1 and key_raw != 1:
+        constants = list(range(start, position))
+        offset_at = timestamp_at = position + 1
+        while data[offset_at] > 127:
+            offset_at += 1
+        offset_at += 1
+        key_at = offset_at + 1
+        if data[offset_at] > 127:
+            key_at += 1
+            if data[offset_at + 1] > 127:
+                return None
+        if offset_at - timestamp_at > 3:
             return None
-        value_at = position + (key_raw >> 1)
-        value_raw, position = (data[value_at], value_at + 1) if data[value_at] < 128 else _wide(data, value_at)
-        constants += range(value_at - start, position - start)
-        if value_raw & 1 and value_raw != 1:
-            return None
-        position += value_raw >> 1
-        if position + 1 != end or data[position] or offset_at - timestamp_at > 3 or key_at - offset_at > 2:
+        key_raw, position = data[key_at], key_at + 1
+        if key_raw != 1:
+            if key_raw > 127:
+                key_raw, position = _wide(data, key_at)
+            if key_raw & 1:
+                return None
+            constants += range(key_at + 1, position)
+            position += key_raw >> 1
+        value_at = position
+        raw, position = data[value_at], value_at + 1
+        if raw != 1:
+            if raw > 127:
+                raw, position = _wide(data, value_at)
+            if raw & 1:
+                return None
+            constants += range(value_at + 1, position)
+            position += raw >> 1
+        if position + 1 != end or data[position]:
             return None
     except (IndexError, ValueError):
         return None
-    constants.append(position - start)
-    return end - start, timestamp_at - start, offset_at - start, key_at - start, constants, key_raw
+    constants += (key_at, value_at, position)
+    return end - start, timestamp_at, offset_at, key_at, constants, key_raw
 
 
 def _greatest_delta(columns: list[bytes]) -> int:
     """The greatest of the varints whose first bytes are `columns[0]` and so on, as encoded; -1 unless all are even."""
-    if columns[0].translate(None, _EVEN) or not columns[-1].isascii():
-        return -1
-    if any(column.translate(None, _CONTINUED) for column in columns[:-1]):
+    first = columns[0]
+    if first.translate(None, _EVEN) or not columns[-1].isascii():
         return -1
     if len(columns) == 1:
-        return max(columns[0])
+        return max(first)
+    if any(column.translate(None, _CONTINUED) for column in columns[:-1]):
+        return -1
     greatest = 0
     for byte in max(zip(*reversed(columns), strict=True)):
         greatest = greatest << 7 | byte & 0x7F

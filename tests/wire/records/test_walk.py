@@ -51,14 +51,15 @@ def uniform(
 
 SHAPES = {
     "one": uniform(1),
-    "just below a run": uniform(31),
-    "a run": uniform(32),
-    "just above a run": uniform(33),
+    "just below a run": uniform(5),
+    "a run": uniform(6),
+    "just above a run": uniform(7),
     "offsets of one and two bytes": uniform(65),
     "offsets of three bytes": uniform(8300, value=b""),
     "timestamps of one, two and three bytes": uniform(500, step_ms=40),
     "timestamps going back": [Record(timestamp=500 - index, value=b"v") for index in range(400)],
     "negative timestamps": [Record(timestamp=-5 - index, value=b"v") for index in range(200)],
+    "the same negative timestamp": [Record(timestamp=-1, value=b"v") for _ in range(20)],
     "timestamps on both sides": [Record(timestamp=(-1) ** index * (900 - index), value=b"v") for index in range(200)],
     "timestamps out of order": [Record(timestamp=(index * 37) % 64, value=b"v") for index in range(200)],
     "two-byte timestamps out of order": [
@@ -116,6 +117,37 @@ def test_each_byte_of_a_record_within_a_run(step_ms: int, key: bytes | None) -> 
                 data[place] ^= flip
                 same_as_the_careful_reader(bytes(data), 200)
                 same_as_the_careful_stream(bytes(data), 200, [])
+
+
+def test_each_byte_of_a_record_with_long_lengths() -> None:
+    """Its lengths are of two bytes each, which all the others have in common."""
+    records = uniform(12, key=b"k" * 70, value=b"v" * 70)
+    whole = encoded(records)
+    length = len(whole) // 12
+    for place in range(5 * length, 6 * length):
+        for flip in (1, 2, 0x80):
+            data = bytearray(whole)
+            data[place] ^= flip
+            same_as_the_careful_reader(bytes(data), 12)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_all_records_wrong_in_the_same_way(place: int) -> None:
+    """A run of one shape, which is no record's."""
+    record = b"\x0e\0\0\0\1\2v\0"
+    for value in range(256):
+        wrong = bytearray(record)
+        wrong[place] = value
+        data = b"".join(
+            bytes(wrong[:3]) + bytes((wrong[3] + 2 * index & 0xFF,)) + bytes(wrong[4:]) for index in range(9)
+        )
+        same_as_the_careful_reader(data, 9)
+
+
+def test_something_behind_a_run() -> None:
+    data = encoded(uniform(9)) + b"\0"
+    assert outcome(lambda: walk(data, 0, 9)) is RecordsFault.INVALID
+    same_as_the_careful_reader(data, 9)
 
 
 def test_uniform_runs_are_found() -> None:
