@@ -17,6 +17,7 @@ from kpybroker.coordinators.service import Groups
 from kpybroker.coordinators.shards import ShardState
 from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest
 from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from kpybroker.wire.messages.leave_group import LeaveGroupRequest, MemberIdentity
@@ -392,6 +393,35 @@ async def test_a_full_disk_keeps_the_shard(settings: GroupSettings, make_log: Ca
         response = await groups.commit_offsets(commit(2), version=9)
         assert response.topics[0].partitions[0].error_code in (Code.NONE, Code.UNKNOWN_MEMBER_ID)
         assert (await groups.describe_groups([GROUP], version=6))[0].error_code == Code.NONE
+
+
+async def test_groups_that_a_full_disk_refused_leave_nothing(
+    settings: GroupSettings, make_log: Callable[..., Any]
+) -> None:
+    log = make_log()
+    async with running(settings) as groups:
+        for index in range(50):
+            groups.lead(index, log)
+        log.refuses = Code.NOT_ENOUGH_REPLICAS
+        for number in range(100):
+            request = ConsumerGroupHeartbeatRequest(
+                group_id=f"group-{number}",
+                member_id="m",
+                member_epoch=0,
+                rebalance_timeout_ms=1_000,
+                subscribed_topic_names=["t"],
+                topic_partitions=[],
+            )
+            response = await groups.consumer_heartbeat(
+                request, version=1, client_id="c", client_host="/h", may_describe=lambda _: True
+            )
+            assert response.error_code == Code.COORDINATOR_NOT_AVAILABLE
+        await trio.sleep(60)  # sessions of nobody end
+        for shard in groups.shards:
+            machine = shard.machine
+            assert not machine.consumers.groups
+            assert not machine.consumers._refresh
+            assert len(machine.deadlines) <= 1, "of the clean-up"
 
 
 async def test_a_log_for_which_there_was_no_room_is_loaded_later(
