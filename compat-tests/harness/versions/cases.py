@@ -189,6 +189,9 @@ CASES: Final = {
     "consumers-described": Case(ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_view_cases.described),
     "migration-upgrade": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade, since=1),
     "migration-upgrade-refused": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_refused, since=1),
+    "migration-upgrade-refused-after-all": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_refused_after_all, since=1
+    ),
     "migration-upgrade-while-rebalancing": Case(
         ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_while_rebalancing, since=1
     ),
