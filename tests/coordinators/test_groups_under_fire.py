@@ -1,7 +1,8 @@
 """The group coordinator while its partitions are lost and won, its disk fills up and its replicas stand still.
 
-Members of groups of both types, and administrators, ask whatever comes to their minds. However it goes, each request is
-answered within the time that its group's rebalance and the replicas may take, nothing is raised, and what the shards
+Members of groups of both types, and administrators, ask whatever comes to their minds. Leadership may be lost with
+records that no replica has: they are gone then. However it goes, each request is answered within the time that its
+group's rebalance and the replicas may take, nothing is raised, no commit that was answered is lost, and what the shards
 have in the end is what their logs say.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -50,11 +52,13 @@ pytestmark = pytest.mark.simulated_time
 
 WALL_MS = 1_700_000_000_000
 GROUPS = ("g", "h", "i")
+KEPT = "kept"
+"""A group that is used for its offsets only, and not deleted."""
 CLIENTS = 8
 STORY_S = 400.0
 ANSWER_LIMIT_S = 120.0
 """The longest rebalance timeout, an initial one on top, and the time for the replicas."""
-TOKEN_SEEDS = 6
+TOKEN_SEEDS = 4
 """Stories of a second each; a hundred and more under `make campaign`."""
 TOPICS = {name: bytes([number]) * 16 for number, name in enumerate(("t", "u"), 1)}
 
@@ -223,6 +227,33 @@ class Client:
         self.codes.add(code)
 
 
+class Keeper:
+    """Commits one offset after the other, and remembers which was the last that was answered."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+        self.answered = 0
+
+    async def run(self) -> None:
+        for offset in count(1):
+            await trio.sleep(0.5)
+            await self.check()
+            partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset, committed_metadata="")
+            topics = [OffsetCommitRequestTopic(name="t", topic_id=TOPICS["t"], partitions=[partition])]
+            request = OffsetCommitRequest(group_id=KEPT, member_id="", topics=topics)
+            response = await self._groups.commit_offsets(request, version=9)
+            if response.topics[0].partitions[0].error_code == Code.NONE:
+                self.answered = offset
+
+    async def check(self) -> bool:
+        """Whether there was an answer to the question what has been committed: nothing less than was answered."""
+        request = OffsetFetchRequestGroup(group_id=KEPT, topics=None)
+        response = await self._groups.fetch_offsets(request, require_stable=False)
+        if response.error_code == Code.NONE and self.answered:
+            assert response.topics[0].partitions[0].committed_offset >= self.answered, "an answered commit is lost"
+        return response.error_code == Code.NONE
+
+
 async def trouble(groups: Groups, logs: dict[int, Any], chance: random.Random) -> None:
     """One partition after the other has something happen to it, and gets over it."""
     while True:
@@ -240,12 +271,14 @@ async def trouble(groups: Groups, logs: dict[int, Any], chance: random.Random) -
                 log.failed, log.refuses = False, None
                 groups.lead(index, log)
             case 2:
+                log.replicas = chance.choice((1, 2))
+                await trio.sleep(chance.choice((0, 1)))
                 log.lose()
                 await trio.sleep(chance.choice((0, 4)))
                 groups.resign(index)
+                log.truncate()
                 await trio.sleep(chance.choice((0, 4)))
-                log.refuses = None
-                log.replicate()
+                log.refuses, log.replicas = None, 1
                 groups.lead(index, log)
             case 3:
                 groups.lead(index, log)
@@ -280,7 +313,8 @@ async def story(settings: GroupSettings, make_log: Callable[..., Any], seed: int
     chance = random.Random(seed)
     groups = Groups(settings, SimulatedClock(WALL_MS), Ids(seed), partitions=50)
     groups.follow_topics(image())
-    logs = {groups.partition_for(group_id): make_log() for group_id in GROUPS}
+    logs = {groups.partition_for(group_id): make_log() for group_id in (*GROUPS, KEPT)}
+    keeper = Keeper(groups)
     clients = [Client(groups, chance, f"client-{number}") for number in range(CLIENTS)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(groups.run)
@@ -289,6 +323,7 @@ async def story(settings: GroupSettings, make_log: Callable[..., Any], seed: int
         async with trio.open_nursery() as people:
             for client in clients:
                 people.start_soon(client.run)
+            people.start_soon(keeper.run)
             people.start_soon(trouble, groups, logs, chance)
             await trio.sleep(STORY_S)
             people.cancel_scope.cancel()
@@ -302,6 +337,8 @@ async def story(settings: GroupSettings, make_log: Callable[..., Any], seed: int
             shard = groups._shards[index]
             assert shard.state is ShardState.ACTIVE
             assert_as_logged(shard.machine, log, settings)
+        assert await keeper.check()
+        assert keeper.answered
         nursery.cancel_scope.cancel()
     return set().union(*(client.codes for client in clients))
 
