@@ -46,8 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker", default="kpybroker", help="kpybroker, kafka, or HOST:PORT of one that runs already")
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
-    group.addoption("--rounds", type=int, default=rounds, help=f"rounds of the exactly-once campaign [{rounds}]")
+    group.addoption("--rounds", type=int, default=rounds, help=f"rounds of the campaigns [{rounds}]")
     group.addoption("--seed", type=int, help="what a campaign's chance begins with")
+    group.addoption("--faults", help="of the cluster campaign, separated by commas [all that this machine allows]")
     group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 
@@ -177,6 +178,17 @@ def quick(_session_broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFac
     broker.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of the nodes of which clusters under test are made; they are started by the tests."""
+    kind = broker_kind(request.config)
+    if kind == "outside":
+        pytest.skip("starts and kills nodes: not done to an outside broker")
+    if kind == "kafka":
+        request.getfixturevalue("java")
+    return kind
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A node: builds the parts, starts them in the order in which they need each other, stops them in reverse.
 
-    data directory -> metadata log and controller -> logs -> registered -> coordinators -> listeners -> unfenced
+    data directory -> metadata quorum, controller's listener -> caught up -> logs -> coordinators -> registered
+        -> unfenced -> listeners
 
 Every duty is a task in a nursery here; a crash in one ends the node cleanly instead of leaving it half alive. The node
 knows no signals: whoever runs it sets `stop`.
@@ -11,53 +12,21 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import trio
 
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
-from kpybroker.cluster.client_metrics import take_subscriptions
-from kpybroker.cluster.features import TRANSACTION_VERSION
-from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, Endpoint, ResourceType
+from kpybroker.cluster.image import Endpoint
 from kpybroker.cluster.machines.decision import Caller
-from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.cluster.service import Cluster
-from kpybroker.config.broker import EVERY_FOLDER
-from kpybroker.config.listeners import parse_address
-from kpybroker.config.live import LiveConfig
-from kpybroker.coordinators.group_settings import consumer_group_settings, group_settings
-from kpybroker.coordinators.machines.settings import TransactionSettings
-from kpybroker.coordinators.partition_log import PartitionLog
-from kpybroker.coordinators.service import Groups
-from kpybroker.coordinators.transactions import Transactions
-from kpybroker.coordinators.txn_verifier import TxnVerifier
 from kpybroker.endings import StartupFailed, last_line, one_line
-from kpybroker.handlers.context import Services
-from kpybroker.handlers.finder import HandlerFinder, Side
-from kpybroker.handlers.forwarding import InProcessController
+from kpybroker.handlers.finder import Side
 from kpybroker.ids import Ids
-from kpybroker.metrics import PROMETHEUS_REPORTER
-from kpybroker.metrics.client_telemetry import ClientTelemetry
-from kpybroker.quotas.client_quotas import ClientQuotas
-from kpybroker.quotas.rates import Window
-from kpybroker.replication.assignments import Assignments
-from kpybroker.replication.cleaner import Cleaner
-from kpybroker.replication.fetch_sessions import FetchSessions
-from kpybroker.replication.folder_failures import FolderFailures
-from kpybroker.replication.housekeeping import Housekeeping
-from kpybroker.replication.moves import Moves
+from kpybroker.parts import BrokerParts, Common, Door
 from kpybroker.replication.open_logs import open_logs
-from kpybroker.replication.producer_ids import ProducerIds
-from kpybroker.replication.replicas import Replicas
-from kpybroker.replication.txn_markers import TxnMarkers
-from kpybroker.security.authorizer import AllowAll
-from kpybroker.seldom import SeldomLog
-from kpybroker.server.dispatch import Dispatcher
-from kpybroker.server.gate import Gate
-from kpybroker.server.idle import IdleConnections
 from kpybroker.server.listener import Listener, bind
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
@@ -67,13 +36,7 @@ from kpybroker.wire.frames import STAGING_BYTES
 from kpybroker.wire.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 
 if TYPE_CHECKING:
-    from kpybroker.cluster.delta import Delta
-    from kpybroker.cluster.image import ClusterImage
     from kpybroker.config import BrokerConfig, EndPoint
-    from kpybroker.metrics.prometheus import PrometheusReporter
-    from kpybroker.replication.logs import Logs
-    from kpybroker.storage.data_dir import DataDir
-    from kpybroker.wire.records.batch import Codec
 
 log = logging.getLogger("kpybroker.node")
 
@@ -81,13 +44,15 @@ DRAIN_S = 1.0
 """How long a stopping node lets requests that it is carrying out come to their end."""
 HAND_OVER_S = 10.0
 """How long it waits for the controller to take its partitions away."""
+NO_EPOCH = -1
+"""Of a broker that did not stop cleanly, and of a node that is none."""
 
-CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
-"""By the number that offsets.topic.compression.codec has for them."""
+Bound: TypeAlias = "tuple[EndPoint, list[socket.socket]]"
+"""A listener and the sockets that it accepts on."""
 
 
 class Node:
-    """One node of a cluster: broker and controller in one process. `run` is its life."""
+    """One node of a cluster: broker, controller, or both in one process. `run` is its life."""
 
     def __init__(
         self,
@@ -103,14 +68,20 @@ class Node:
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
-        self._bound: list[tuple[EndPoint, list[socket.socket]]] = []
+        self._bound: list[Bound] = []
+        self._controllers_bound: list[Bound] = []
         self._cluster: Cluster | None = None
-        self._parts: _Parts | None = None
+        self._broker: BrokerParts | None = None
 
     @property
     def listening(self) -> list[EndPoint]:
         """Where clients connect: the broker's listeners, with the ports that they were given."""
         return [msgspec.structs.replace(point, port=_port(sockets)) for point, sockets in self._bound]
+
+    @property
+    def controllers_listening(self) -> list[EndPoint]:
+        """Where other nodes connect to this one's controller; nowhere, if it is alone."""
+        return [msgspec.structs.replace(point, port=_port(sockets)) for point, sockets in self._controllers_bound]
 
     @property
     def ports(self) -> list[int]:
@@ -120,121 +91,159 @@ class Node:
     @property
     def metrics_port(self) -> int | None:
         """Where metrics are shown to Prometheus; None: nowhere."""
-        reporter = self._parts.reporter if self._parts is not None else None
+        reporter = self._broker.reporter if self._broker is not None else None
         return reporter.port if reporter is not None else None
 
     async def run(
         self, stop: trio.Event, *, task_status: trio.TaskStatus[list[EndPoint]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until `stop` is set; started once clients are answered. Raises: StartupFailed."""
-        _check_roles(self.config)
+        config = self.config
         with one_line():
-            dirs = DataDirs.open(self.config.data_dirs, self.config.metadata_dir, self._files)
+            dirs = DataDirs.open(config.data_dirs, config.metadata_dir, self._files)
         try:
-            self._bind()  # before anything is changed on disk: the likeliest reason for a node not to start
+            # Before anything is changed on disk: the likeliest reason for a node not to start.
+            self._bind(config.reachable.brokers, self._bound)
+            if not config.lone:
+                self._bind(config.reachable.controllers, self._controllers_bound)
             with last_line():
                 await self._run_on(dirs, stop, task_status)
         finally:
-            for _, sockets in self._bound:
+            for _, sockets in (*self._bound, *self._controllers_bound):
                 for sock in sockets:
                     sock.close()
             dirs.close()
 
     async def _run_on(self, dirs: DataDirs, stop: trio.Event, task_status: trio.TaskStatus[list[EndPoint]]) -> None:
-        config = self.config
         with one_line():
             cluster = self._cluster = Cluster.open(
                 dirs,
-                config=config,
-                adopt=config.embedded,
+                config=self.config,
+                adopt=self.config.lone,
                 cluster_id=self._cluster_id,
+                controller_ports={point.name: _port(sockets) for point, sockets in self._controllers_bound},
                 clock=self._clock,
                 ids=self._ids,
                 files=self._files,
                 now_ms=self._clock.wall_ms(),
             )
-        closed_well: list[DataDir] = []
+        clean = False
         try:
-            with one_line():
-                logs, previous_epoch = open_logs(
-                    dirs,
-                    cluster.directories,
-                    self._files,
-                    self._clock,
-                    self._ids,
-                    paths=[str(path.absolute()) for path in config.data_dirs],
-                    cordons=self._cordons,
-                )
-                parts = self._parts = _Parts(config, cluster, logs, dirs.metadata.path, self._clock, self._ids)
+            common = Common(self.config, cluster, self._clock, self._ids)
+            previous_epoch = self._open_logs(dirs, common) if "broker" in self.config.roles else NO_EPOCH
             async with trio.open_nursery() as duties:
                 with one_line():
                     await duties.start(cluster.run)
-                    await parts.start(duties)
-                async with trio.open_nursery() as connections:
-                    await self._serve(parts, connections, stop, previous_epoch, task_status)
+                    await self._serve_controllers(common, duties)
+                if self._broker is not None:
+                    async with trio.open_nursery() as connections:
+                        await self._be_broker(self._broker, duties, connections, previous_epoch, stop, task_status)
+                else:
+                    task_status.started(self.listening)
+                    await stop.wait()
+                await cluster.raft.resign()
                 duties.cancel_scope.cancel()
-            closed_well = await parts.close_logs()
+            closed_well = [] if self._broker is None else await self._broker.close()
+            clean = self._broker is None or bool(closed_well)
         finally:
-            cluster.close(clean=bool(closed_well))
+            cluster.close(clean=clean)
         for data_dir in closed_well:
             try:
-                data_dir.write_clean_stop(cluster.broker_epoch)
+                data_dir.write_clean_stop(cluster.broker.epoch)
             except StorageFailed as failure:
                 log.error("the next start recovers all logs: %s", failure)
 
-    def _cordons(self, path: str) -> bool:
-        """Whether a data folder takes no new partitions, as the configuration is now."""
-        return (self.config if self._parts is None else self._parts.live.current).cordons(path)
+    def _open_logs(self, dirs: DataDirs, common: Common) -> int:
+        """Open the logs of a broker, and make what works on them; returns the epoch it had if it stopped cleanly."""
+        with one_line():
+            logs, previous_epoch = open_logs(
+                dirs,
+                common.cluster.directories,
+                self._files,
+                self._clock,
+                self._ids,
+                paths=[str(path.absolute()) for path in self.config.data_dirs],
+                cordons=lambda path: common.live.current.cordons(path),
+            )
+            self._broker = BrokerParts(common, logs, dirs.metadata.path)
+        return previous_epoch
 
-    def _bind(self) -> None:
-        for point in self.config.reachable.brokers:
+    def _bind(self, points: Sequence[EndPoint], bound: list[Bound]) -> None:
+        for point in points:
             try:
-                sockets = bind(point.host, point.port, self.config.socket_listen_backlog_size)
+                bound.append((point, bind(point.host, point.port, self.config.socket_listen_backlog_size)))
             except OSError as failure:
                 why = failure.strerror or failure
                 raise StartupFailed(f"cannot listen on {point.address}: {why}") from failure
-            self._bound.append((point, sockets))
 
-    async def _serve(
+    async def _be_broker(
         self,
-        parts: _Parts,
+        broker: BrokerParts,
+        duties: trio.Nursery,
         connections: trio.Nursery,
+        previous_epoch: int,
         stop: trio.Event,
-        previous_broker_epoch: int,
         task_status: trio.TaskStatus[list[EndPoint]],
     ) -> None:
-        """Accept until told to stop; then hand over, and let what is under way come to its end."""
-        cluster = parts.cluster
-        # Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers,
-        # and may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
-        with one_line():
-            await cluster.join(
-                self._advertised(), rack=self.config.broker_rack, previous_broker_epoch=previous_broker_epoch
-            )
-        parts.joined()
+        """Come, accept until told to stop; then hand over, and let what is under way come to its end."""
+        door = Door(Side.BROKER, broker.common)
+        await self._come(broker, door, duties, previous_epoch, stop)
         async with trio.open_nursery() as accepting:
-            for listener in self._listeners(parts):
-                accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
-            log.info("node %d serves %s", cluster.node_id, ", ".join(map(str, self.listening)))
+            if not stop.is_set():
+                for listener in self._listeners(self._bound, door, broker.common):
+                    accepting.start_soon(listener.run, connections, name=f"listener {listener.name}")
+                log.info("node %d serves %s", broker.cluster.node_id, ", ".join(map(str, self.listening)))
             task_status.started(self.listening)
             await stop.wait()
             accepting.cancel_scope.cancel()
         with trio.move_on_after(HAND_OVER_S):
             try:
-                await cluster.shut_down_broker()
+                await broker.cluster.broker.shut_down()
             except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
                 log.warning("what this node leads could not be handed over: %s", refused.message)
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
-        parts.idle.close_all()
+        door.idle.close_all()
 
-    def _listeners(self, parts: _Parts) -> list[Listener]:
-        staging = bytearray(
-            STAGING_BYTES
-        )  # one for all connections: each cuts what it received before the next receives
+    async def _come(
+        self, broker: BrokerParts, door: Door, duties: trio.Nursery, previous_epoch: int, stop: trio.Event
+    ) -> None:
+        """From the cluster's metadata to a broker in service; given up when the node is told to stop.
+
+        Nobody is answered before this broker is unfenced: who asks too early is told of a cluster without brokers, and
+        may not ask again for minutes. Connections wait in the sockets' backlog meanwhile.
+        """
+        cluster = broker.cluster
+        async with trio.open_nursery() as coming:
+            coming.start_soon(_cancel_at, stop, coming.cancel_scope)
+            with one_line():
+                await cluster.caught_up()
+                await broker.start(duties)
+                await door.start(duties)
+                endpoints = self._advertised()
+                await cluster.broker.join(endpoints, rack=self.config.broker_rack, previous_epoch=previous_epoch)
+                broker.joined()
+                await cluster.broker.serve()
+            coming.cancel_scope.cancel()
+
+    async def _serve_controllers(self, common: Common, duties: trio.Nursery) -> None:
+        """Answer other voters, brokers, and whoever administers by the controller, to the node's end.
+
+        First of all, and last of all: the quorum needs this node's vote before the node has anything from the quorum.
+        """
+        if not self._controllers_bound:
+            return
+        door = Door(Side.CONTROLLER, common)
+        await door.start(duties)
+        for listener in self._listeners(self._controllers_bound, door, common):
+            duties.start_soon(listener.run, duties, name=f"listener {listener.name}")
+
+    def _listeners(self, bound: Sequence[Bound], door: Door, common: Common) -> list[Listener]:
+        # One buffer for all connections: each cuts what it received before the next receives.
+        staging = bytearray(STAGING_BYTES)
         frame_bytes_max = self.config.socket_request_max_bytes
         return [
-            Listener(point.name, sockets, parts.dispatcher, parts.idle, frame_bytes_max, staging, parts.gate, parts.say)
-            for point, sockets in self._bound
+            Listener(point.name, sockets, door.dispatcher, door.idle, frame_bytes_max, staging, door.gate, common.say)
+            for point, sockets in bound
         ]
 
     def _advertised(self) -> list[Endpoint]:
@@ -262,222 +271,13 @@ class Node:
             raise Refused(code_of(result.error_code), result.error_message)
 
 
-class _Parts:
-    """What a node consists of between its data directory and its sockets."""
-
-    def __init__(
-        self, config: BrokerConfig, cluster: Cluster, logs: Logs, metadata_path: str, clock: Clock, ids: Ids
-    ) -> None:
-        self.cluster = cluster
-        self.logs = logs
-        self.clock = clock
-        self._ids = ids
-        self.live = LiveConfig(config)
-        self._follow_configs(cluster.image)
-        self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
-        self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.directory_failed)
-        self.assignments = Assignments(cluster.assign_directories)
-        self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
-        self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
-        self.groups = Groups(
-            group_settings(config, cluster.image),
-            clock,
-            ids,
-            partitions=_partitions(cluster.image, CONSUMER_OFFSETS, config.offsets_topic_num_partitions),
-            codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
-        )
-        self.txn_markers = TxnMarkers(self.replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
-        producer_ids = ProducerIds(cluster.allocate_producer_ids)
-        self.transactions = Transactions(
-            _transaction_settings(config, cluster.image),
-            clock,
-            partitions=_partitions(cluster.image, TRANSACTION_STATE, config.transaction_state_log_num_partitions),
-            new_producer_id=producer_ids.next,
-            sender=self.txn_markers,
-            is_known=self._is_known,
-        )
-        self.telemetry = ClientTelemetry(ids, telemetry_bytes_max=config.telemetry_max_bytes)
-        self.idle = IdleConnections(config.connections_max_idle_ms / 1000)
-        self.say = SeldomLog(logging.getLogger("kpybroker.server"), clock)
-        self.gate = Gate(self.live.current, self.idle, clock, self.say)
-        self.live.on_change(lambda _, config: self.gate.reconfigure(config))
-        self.quotas = ClientQuotas(
-            Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
-            Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
-        )
-        services = Services(
-            live=self.live,
-            clock=clock,
-            ids=ids,
-            cluster=cluster,
-            active_controller=cluster.controller,
-            controller=InProcessController(),
-            replicas=self.replicas,
-            moves=self.moves,
-            fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots, ids),
-            producer_ids=producer_ids,
-            groups=self.groups,
-            transactions=self.transactions,
-            txn_markers=self.txn_markers,
-            txn_verifier=TxnVerifier(self.transactions, self.replicas, self.live, clock),
-            telemetry=self.telemetry,
-            authorizer=AllowAll(),
-            quotas=self.quotas,
-        )
-        self.reporter: PrometheusReporter | None = None
-        self.dispatcher = Dispatcher(services, HandlerFinder(Side.BROKER), self.say)
-
-    async def start(self, duties: trio.Nursery) -> None:
-        """Take up the partitions, and begin the duties."""
-        cluster, replicas = self.cluster, self.replicas
-        moving = self.logs.sort_out(replicas.assigned())
-        if not self.logs.clean:
-            await replicas.recover()
-        self.moves.resume(moving)
-        cluster.on_change(self._follow)
-        self._follow_quotas(cluster.image)
-        self.live.on_change(lambda _, now: cluster.cordon(filter(now.cordons, cluster.directories)))
-        self._follow_configs(cluster.image)
-        self.groups.follow_topics(cluster.image)
-        self._follow_coordinators(cluster.image)
-        take_subscriptions(self.telemetry, cluster.image, cluster.image.configs)
-        if PROMETHEUS_REPORTER in self.live.current.metric_reporters:
-            await self._report(duties)
-        self.live.on_change(partial(self._report_from_now_on, duties))
-        duties.start_soon(self.housekeeping.run, name="housekeeping")
-        duties.start_soon(replicas.flusher.run, name="flusher")
-        duties.start_soon(self.assignments.run, name="directory assignments")
-        duties.start_soon(self.moves.run, name="moves between data folders")
-        duties.start_soon(self.folder_failures.run, name="data folders")
-        config = self.live.current
-        if config.log_cleaner_enable:
-            cleaner = Cleaner(self.live, self.logs, replicas, self.clock, self._ids)
-            duties.start_soon(cleaner.run, name="log cleaner")
-        duties.start_soon(self.groups.run, name="group coordinator")
-        duties.start_soon(self.transactions.run, name="transaction coordinator")
-        duties.start_soon(self.idle.run, name="idle connections")
-        await duties.start(self.gate.run, name="gate")
-
-    def joined(self) -> None:
-        """This node's broker is registered: the controller can be told where its replicas are."""
-        self.replicas.on_misplaced(self.assignments.add)
-        self.replicas.check_places()
-
-    async def _report(self, duties: trio.Nursery) -> None:
-        """Receive what clients push, and show it to Prometheus. Raises: StartupFailed."""
-        try:
-            from kpybroker.metrics.prometheus import PrometheusReporter
-        except ModuleNotFoundError as missing:
-            raise StartupFailed(
-                f"metric.reporters: {PROMETHEUS_REPORTER} needs {missing.name}: pip install 'kpybroker[prometheus]'"
-            ) from None
-        config = self.live.current
-        name = config.kpybroker_prometheus_listener
-        host, port = parse_address(name)
-        reporter = PrometheusReporter(self.telemetry, self.clock, host, port)
-        try:
-            await reporter.bind()
-        except OSError as failure:
-            raise StartupFailed(f"cannot listen on {name} for Prometheus: {failure.strerror or failure}") from failure
-        duties.start_soon(reporter.run, name="prometheus reporter")
-        self.reporter = self.telemetry.receiver = reporter
-        log.info("metrics at http://%s:%d/metrics", host or "localhost", reporter.port)
-
-    def _report_from_now_on(self, duties: trio.Nursery, _: BrokerConfig, config: BrokerConfig) -> None:
-        """metric.reporters may have got its receiver; as in Kafka, one that is there stays until the node ends."""
-
-        async def report() -> None:
-            try:
-                await self._report(duties)
-            except StartupFailed as failure:
-                log.error("%s", failure)
-
-        if PROMETHEUS_REPORTER in config.metric_reporters and self.reporter is None:
-            duties.start_soon(report)
-
-    def _follow(self, delta: Delta, image: ClusterImage) -> None:
-        """A change of the metadata was committed."""
-        if any(resource.type == ResourceType.BROKER for resource in delta.configs):
-            self._follow_configs(image)
-        self.replicas.apply(delta)
-        if delta.quotas:
-            self._follow_quotas(image)
-        take_subscriptions(self.telemetry, image, delta.configs)
-        deleted = [(topic.name, topic.id) for topic in delta.topics_deleted()]
-        if deleted:
-            self.groups.delete_topics(deleted)
-        if delta.topic_ids or delta.broker_ids:
-            self._tell_groups(delta, image)
-        if any(resource.type in (ResourceType.BROKER, ResourceType.GROUP) for resource in delta.configs):
-            self.groups.follow_settings(consumer_group_settings(self.live.current, image))
-        if delta.topic_ids:
-            self._follow_coordinators(image)
-        if delta.features:
-            self.transactions.reconfigure(_transaction_settings(self.live.current, image))
-
-    def _tell_groups(self, delta: Delta, image: ClusterImage) -> None:
-        """Let consumer groups know which topics have changed."""
-        created = any(True for _ in delta.topics_created())
-        known = (delta.after.topics.by_id.get(each) or delta.before.topics.by_id.get(each) for each in delta.topic_ids)
-        self.groups.follow_topics(image, {topic.name for topic in known if topic is not None}, created=created)
-
-    def _follow_quotas(self, image: ClusterImage) -> None:
-        self.quotas.replace(image.quotas.items())
-        self.gate.replace(image.quotas.items())
-
-    def _follow_configs(self, image: ClusterImage) -> None:
-        """What the metadata sets for all brokers and for this one is in force from now on."""
-        own = ConfigResource(ResourceType.BROKER, str(self.cluster.node_id))
-        self.live.follow(cluster=image.configs.get(CLUSTER_DEFAULTS, {}), broker=image.configs.get(own, {}))
-
-    def _follow_coordinators(self, image: ClusterImage) -> None:
-        """Coordinate what lives in those partitions of the internal topics that this node leads, in their epoch."""
-        for coordinator, name in ((self.groups, CONSUMER_OFFSETS), (self.transactions, TRANSACTION_STATE)):
-            topic = image.topics.by_name.get(name)
-            partitions = {} if topic is None else topic.partitions
-            led = [index for index, partition in partitions.items() if partition.leader == self.cluster.node_id]
-            coordinator.follow(led, partial(self._shard_log, name))
-
-    def _shard_log(self, topic: str, index: int) -> PartitionLog:
-        return PartitionLog(self.replicas.get(topic, index), self.clock)
-
-    def _is_known(self, topic: str, index: int) -> bool:
-        known = self.cluster.image.topics.by_name.get(topic)
-        return known is not None and index in known.partitions
-
-    async def close_logs(self) -> list[DataDir]:
-        """Close all logs; returns the data folders in which that went well."""
-        return await self.logs.close(self.replicas.high_watermarks())
-
-
-def _check_roles(config: BrokerConfig) -> None:
-    """A member of a larger cluster is refused rather than half served."""
-    if config.roles != {"broker", "controller"}:
-        raise StartupFailed("process.roles must be broker,controller: this version runs single nodes only")
-    known = {EVERY_FOLDER, *map(str, config.data_dirs)}
-    if unknown := [folder for folder in config.cordoned_log_dirs if folder not in known]:
-        raise StartupFailed(f"cordoned.log.dirs: {', '.join(unknown)} is none of log.dirs")
+async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _port(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
-
-
-def _transaction_settings(config: BrokerConfig, image: ClusterImage) -> TransactionSettings:
-    return TransactionSettings(
-        timeout_ms_max=config.transaction_max_timeout_ms,
-        id_expiration_ms=config.transactional_id_expiration_ms,
-        abort_interval_ms=config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
-        expiration_interval_ms=config.transaction_remove_expired_transaction_cleanup_interval_ms,
-        two_phase_commit=config.transaction_two_phase_commit_enable,
-        transaction_version=image.features.levels.get(TRANSACTION_VERSION, 0),
-    )
-
-
-def _partitions(image: ClusterImage, name: str, configured: int) -> int:
-    """How many partitions an internal topic has; before it is there, how many it will be given."""
-    topic = image.topics.by_name.get(name)
-    return configured if topic is None else len(topic.partitions)
 
 
 async def serve(

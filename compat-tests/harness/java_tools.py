@@ -51,6 +51,7 @@ SHARE_GROUPS: Final = "org.apache.kafka.tools.consumer.group.ShareGroupCommand"
 STREAMS_GROUPS: Final = "org.apache.kafka.tools.streams.StreamsGroupCommand"
 CONSOLE_SHARE_CONSUMER: Final = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
 STORAGE: Final = "kafka.tools.StorageTool"
+METADATA_SHELL: Final = "org.apache.kafka.shell.MetadataShell"
 
 RUN_LIMIT_S = 600.0
 

@@ -9,7 +9,7 @@ from kpybroker.cluster.errors import UnreplayableRecord
 from kpybroker.cluster.loader import MetadataBatch
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.errors import MalformedMessage
-from kpybroker.wire.internal.framing import decode_metadata_record, encode_metadata_record
+from kpybroker.wire.internal.framing import METADATA_VERSION_NOW, decode_metadata_record, encode_metadata_record
 from kpybroker.wire.records.batch import build_batch, check_crc, iter_headers, iter_records
 from kpybroker.wire.records.control import QuorumRecord, build_control_batch, read_control
 from kpybroker.wire.records.record import Record
@@ -26,16 +26,22 @@ class ControlBatch(NamedTuple):
 
 
 def encode_batch(
-    records: Sequence[MetadataRecord], *, timestamp_ms: int, base_offset: int = 0, leader_epoch: int = -1
+    records: Sequence[MetadataRecord],
+    *,
+    timestamp_ms: int,
+    base_offset: int = 0,
+    leader_epoch: int = -1,
+    metadata_version: int | None = None,
 ) -> bytes:
-    """One batch of metadata records, uncompressed.
+    """One batch of metadata records, uncompressed, as a cluster of that metadata.version has them.
 
     Every record is read back before it is let out: a replica in Java halts for good on one that it can't read.
     Raises: UnencodableMessage.
     """
     values = []
+    version = METADATA_VERSION_NOW if metadata_version is None else metadata_version
     for record in records:
-        value = encode_metadata_record(record)
+        value = encode_metadata_record(record, version)
         assert decode_metadata_record(value) == record, f"{record} does not survive the log"
         values.append(value)
     return build_batch(

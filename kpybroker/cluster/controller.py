@@ -18,10 +18,11 @@ import trio
 
 from kpybroker.clock import Clock
 from kpybroker.cluster.addresses import Resolver
+from kpybroker.cluster.duties import Duties, Ending
 from kpybroker.cluster.features import KRAFT_VERSION
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.activation import activation_records, registration_of_controller
-from kpybroker.cluster.machines.brokers import BrokerSession, fence, heartbeat, register_broker
+from kpybroker.cluster.machines.brokers import broker_at_epoch, fence, heartbeat, register_broker
 from kpybroker.cluster.machines.decision import Caller, Decision, Settings, State
 from kpybroker.cluster.machines.producer_ids import allocate_producer_ids
 from kpybroker.cluster.metadata_log import MetadataLog
@@ -36,8 +37,10 @@ from kpybroker.wire.messages.broker_registration import BrokerRegistrationReques
 
 if TYPE_CHECKING:
     from kpybroker.cluster.machines.quorum_requests import QuorumView
+    from kpybroker.peers.channel import Connector
     from kpybroker.wire.messages.alter_client_quotas import AlterClientQuotasRequest, AlterClientQuotasResponse
     from kpybroker.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+    from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
     from kpybroker.wire.messages.alter_partition_reassignments import (
         AlterPartitionReassignmentsRequest,
         AlterPartitionReassignmentsResponse,
@@ -45,6 +48,10 @@ if TYPE_CHECKING:
     from kpybroker.wire.messages.assign_replicas_to_dirs import (
         AssignReplicasToDirsRequest,
         AssignReplicasToDirsResponse,
+    )
+    from kpybroker.wire.messages.controller_registration import (
+        ControllerRegistrationRequest,
+        ControllerRegistrationResponse,
     )
     from kpybroker.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -71,12 +78,20 @@ class Promise(NamedTuple, Generic[R]):
 
     offset: int
     response: R
+    term: int
+    """Which leadership of this controller it was given in: in another one the offset means something else."""
 
 
 class Controller:
-    """The controller of a node that leads the metadata quorum. `activate` comes first, `fail` when it is over."""
+    """The controller of a node that may lead the metadata quorum.
 
-    def __init__(self, log: MetadataLog, settings: Settings, clock: Clock, ids: Ids) -> None:
+    `activate` when the node leads, `renounce` when it has ceased to, `fail` when all is over; `run` all the time.
+    """
+
+    def __init__(
+        self, log: MetadataLog, settings: Settings, clock: Clock, ids: Ids, *, connector: Connector | None = None
+    ) -> None:
+        """`connector`: how brokers that are suspected dead are looked after, None: by TCP."""
         self.settings = settings
         self.appended = trio.Event()
         """Set when something was appended; whoever commits puts a new one in its place."""
@@ -85,11 +100,13 @@ class Controller:
         self._ids = ids
         self._say = SeldomLog(logging.getLogger(__name__), clock)
         self._resolver = Resolver()
-        self._sessions: dict[int, BrokerSession] = {}
+        self._duties = Duties(settings, clock, state=self._state, append=self._append, connector=connector)
+        self._duties.observed = self._is_observed
         self._progress = trio.Event()
         """Set, and replaced, whenever the high watermark moved or the controller failed."""
         self._failure: BaseException | None = None
         self._active = False
+        self._term = 0
         self._endpoints: tuple[Endpoint, ...] = ()
         """Where this controller listens, as others are told."""
 
@@ -176,25 +193,18 @@ class Controller:
         decision = update_features(self._state(), request, quorum, api_version=caller.api_version)
         if decision.upgrade_kraft:
             endpoints = tuple((point.name, point.host, point.port) for point in self._endpoints)
-            self._write(lambda now_ms: self._log.upgrade_quorum(endpoints, now_ms))
-        return await self.keep(Promise(self._append(decision.records), decision.response))
+            upgraded = self._log.upgraded_quorum(endpoints)
+            self._write(lambda now_ms: self._log.change_quorum(upgraded, now_ms))
+        return await self.keep(Promise(self._append(decision.records), decision.response, self._term))
 
     def quorum(self) -> QuorumView:
         """The metadata quorum as it is now. Raises: Refused(NOT_CONTROLLER)."""
-        from kpybroker.cluster.machines.quorum_requests import QuorumView
+        from kpybroker.cluster.quorum_changes import quorum_view
 
         self._state()
         raft = self._log.raft
-        return QuorumView(
-            cluster_id=self.settings.cluster_id,
-            leader_id=raft.node_id,
-            epoch=raft.epoch,
-            kraft_version=raft.kraft_version,
-            voters=raft.voters,
-            high_watermark=raft.high_watermark,
-            log_end_offset=self._log.log_end_offset,
-            endpoints=self._endpoints,
-        )
+        assert raft.leadership is not None, "an active controller leads the quorum"
+        return quorum_view(raft, raft.leadership, self.settings.cluster_id, self._endpoints)
 
     async def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> AssignReplicasToDirsResponse:
         """Record in which folders a broker's replicas are. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
@@ -206,10 +216,22 @@ class Controller:
         """Hand out a block of producer ids. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
         return await self._carry_out(lambda state: allocate_producer_ids(state, request))
 
+    async def alter_partition(self, request: AlterPartitionRequest, *, api_version: int) -> AlterPartitionResponse:
+        """Change the in-sync replicas of partitions. Raises: Refused(STALE_BROKER_EPOCH, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.alter_partition import alter_partition
+
+        return await self._carry_out(lambda state: alter_partition(state, request, api_version=api_version))
+
+    async def register_controller(self, request: ControllerRegistrationRequest) -> ControllerRegistrationResponse:
+        """Take note of a controller. Raises: Refused(UNSUPPORTED_VERSION, NOT_CONTROLLER)."""
+        from kpybroker.cluster.machines.controller_registration import register_controller
+
+        return await self._carry_out(lambda state: register_controller(state, request))
+
     async def register_broker(
         self, request: BrokerRegistrationRequest, *, api_version: int
     ) -> BrokerRegistrationResponse:
-        """Register a broker; its former incarnation must be fenced. Raises: Refused."""
+        """Register a broker; its former incarnation must be dead. Raises: Refused."""
         promise = self.begin_register(request, api_version=api_version)
         return await self.keep(promise)
 
@@ -217,36 +239,47 @@ class Controller:
         self, request: BrokerRegistrationRequest, *, api_version: int
     ) -> Promise[BrokerRegistrationResponse]:
         """As `register_broker`, in two steps: what is done is done, `keep` waits for it to be committed."""
+        sessions = self._duties.sessions
         decision = register_broker(
             self._state(),
             request,
             api_version=api_version,
             next_offset=self._log.log_end_offset,
             finalized=self.finalized_levels(self._log.image),
+            former_lives=sessions.lives(request.broker_id, self._clock.monotonic_s()),
         )
         last_offset = self._append(decision.records)
-        self._sessions[request.broker_id] = BrokerSession(registered_at=last_offset)
-        return Promise(last_offset, decision.response)
+        sessions.registered(request.broker_id, decision.response.broker_epoch, last_offset)
+        return Promise(last_offset, decision.response, self._term)
 
     async def broker_heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
         """A broker says how it is, or that it wants to be fenced, unfenced or stopped. Raises: Refused."""
         return await self.keep(self.begin_heartbeat(request))
 
-    def begin_heartbeat(self, request: BrokerHeartbeatRequest) -> Promise[BrokerHeartbeatResponse]:
-        """As `broker_heartbeat`, in two steps."""
-        decision = heartbeat(self._state(), request, self._sessions)
+    def begin_heartbeat(
+        self, request: BrokerHeartbeatRequest, *, by: Ending | None = None
+    ) -> Promise[BrokerHeartbeatResponse]:
+        """As `broker_heartbeat`, in two steps. `by`: the connection that it came by, if any: its end is a sign."""
+        sessions = self._duties.sessions
+        state = self._state()
+        broker = broker_at_epoch(state.image, request.broker_id, request.broker_epoch)
+        session = sessions.heard(broker, self._clock.monotonic_s(), request.current_metadata_offset)
+        if by is not None:
+            self._duties.heard_by(broker, by)
+        decision = heartbeat(state, request, sessions.of_brokers)
         last_offset = self._append(decision.records)
-        session = self._sessions[request.broker_id]
-        session.metadata_offset = request.current_metadata_offset
-        if not decision.response.shutting_down:
+        if decision.response.response.should_shut_down:
+            sessions.over(broker.id)
+        elif not decision.response.shutting_down:
             session.shutdown_offset = None
         elif session.shutdown_offset is None:
             session.shutdown_offset = last_offset
-        return Promise(last_offset, decision.response.response)
+        self._duties.wake()
+        return Promise(last_offset, decision.response.response, self._term)
 
     async def keep(self, promise: Promise[R]) -> R:
         """Wait until what was promised is committed. Raises: Refused(NOT_CONTROLLER)."""
-        await self._committed(promise.offset)
+        await self._committed(promise.offset, promise.term)
         return promise.response
 
     def finalized_levels(self, image: ClusterImage) -> Mapping[str, int]:
@@ -259,26 +292,36 @@ class Controller:
     def activate(
         self, bootstrap: list[MetadataRecord], *, incarnation_id: bytes, endpoints: tuple[Endpoint, ...]
     ) -> None:
-        """Begin to lead: a new epoch, what was left undone, our registration; brokers are fenced until they come back.
+        """Begin to lead: what was left undone, our registration; whoever is in service has a session from now on.
 
-        Our own former incarnation is dead for certain: its lock on the data folder is ours. Of others none is connected
-        to a quorum that just started. Blocks for the sync of quorum-state. Raises: StorageFailed.
+        But a former incarnation of our own broker is dead for certain: its lock on the data folder is ours. So it is
+        fenced, unless it is the present one: `incarnation_id` is our process's. Raises: Refused.
         """
-        self._log.lead(self._clock.wall_ms())
         self._active = True
+        self._term += 1
         self._endpoints = endpoints
         open_ = self._log.transaction_open
         self._append(activation_records(self._state(), bootstrap, transaction_open=open_))
         node_id = self.settings.node_id
-        image = self._log.image
-        self._append(
-            registration_of_controller(image, node_id=node_id, incarnation_id=incarnation_id, endpoints=endpoints)
+        registration = registration_of_controller(
+            self._log.image, node_id=node_id, incarnation_id=incarnation_id, endpoints=endpoints
         )
-        for broker in image.brokers.values():
-            if not broker.fenced:
-                self._append(fence(self._state(), broker.id))
-        end = self._log.log_end_offset
-        self._sessions = {broker_id: BrokerSession(registered_at=end) for broker_id in image.brokers}
+        self._append(registration)
+        own = self._log.image.brokers.get(node_id)
+        if own is not None and not own.fenced and own.incarnation_id != incarnation_id:
+            self._append(fence(self._state(), node_id))
+        self._duties.begin()
+
+    def renounce(self) -> None:
+        """Another node leads, or none: whoever waits is told so. What was not committed may never be."""
+        self._active = False
+        self._term += 1
+        self._duties.end()
+        self.committed_more()
+
+    async def run(self) -> None:
+        """Fence brokers that are gone, hold the elections that are due, and so on; until cancelled."""
+        await self._duties.run()
 
     def committed_more(self) -> None:
         """The high watermark moved: wake who waited for it."""
@@ -289,6 +332,7 @@ class Controller:
         """The controller is over: every request that waits, and every later one, is refused."""
         self._failure = self._failure or why
         self._active = False
+        self._duties.end()
         self.committed_more()
         self.appended.set()
 
@@ -301,12 +345,25 @@ class Controller:
 
     async def _carry_out(self, decide: Callable[[State], Decision[R]]) -> R:
         decision = decide(self._state())
-        return await self.keep(Promise(self._append(decision.records), decision.response))
+        return await self.keep(Promise(self._append(decision.records), decision.response, self._term))
 
     def _state(self) -> State:
         if not self._active:
-            raise Refused(Code.NOT_CONTROLLER, "The active controller appears to be node -1.")
+            raise self._not_controller()
         return State(self._log.image, self.settings)
+
+    def _not_controller(self) -> Refused:
+        leader_id = self._log.raft.leader_id
+        if leader_id is None or leader_id == self.settings.node_id:
+            return Refused(Code.NOT_CONTROLLER, "No controller appears to be active.")
+        return Refused(Code.NOT_CONTROLLER, f"The active controller appears to be node {leader_id}.")
+
+    def _is_observed(self) -> bool:
+        """Whether another node follows the metadata log: a voter, or a broker in service."""
+        node_id = self.settings.node_id
+        if any(voter.id != node_id for voter in self._log.raft.voters):
+            return True
+        return any(not broker.fenced and broker.id != node_id for broker in self._log.image.brokers.values())
 
     def _append(self, records: Sequence[MetadataRecord]) -> int:
         """Write records; returns the offset that must be committed before anybody is told. Raises: Refused."""
@@ -332,11 +389,16 @@ class Controller:
         except Exception as error:  # whatever it was: log and image may disagree now, so the node must end
             self.fail(error)
             raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from error
+        self._duties.appended()
         self.appended.set()
 
-    async def _committed(self, offset: int) -> None:
+    async def _committed(self, offset: int, term: int) -> None:
         """Wait until everything up to and including `offset` is committed. Raises: Refused(NOT_CONTROLLER)."""
-        while self._log.high_watermark <= offset:
+        while True:
+            if self._term != term:
+                raise self._not_controller()
+            if self._log.high_watermark > offset:
+                return
             if self._failure is not None:
                 raise Refused(Code.NOT_CONTROLLER, "The controller failed.") from self._failure
             await self._progress.wait()

@@ -28,6 +28,9 @@ CORDONED_DIRECTORIES_SINCE = 30
 DIRECTORIES_SINCE = 17
 """metadata.version from which replicas are recorded with a directory id (3.7-IV2, KIP-858)."""
 
+SHRINK_WITHOUT_EPOCH_SINCE = 12
+"""metadata.version from which a smaller ISR needs no new leader epoch (3.6-IV0, KAFKA-15021)."""
+
 CONTROLLER_REGISTRATION_SINCE = 15
 """metadata.version from which controllers register (3.7-IV0, KIP-919)."""
 

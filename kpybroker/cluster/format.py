@@ -11,17 +11,17 @@ quorum has kraft.version 0, and the second file is not there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec.structs
 
 from kpybroker.cluster.errors import IncompleteSnapshot, WrongDataFolder
 from kpybroker.cluster.features import INITIAL
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Quorum, Voter
 from kpybroker.cluster.metadata_log import FOLDER
 from kpybroker.cluster.replay import MetadataRecord
-from kpybroker.cluster.snapshot import BOOTSTRAP, Quorum, encode_snapshot, read_snapshot
+from kpybroker.cluster.snapshot import BOOTSTRAP, encode_snapshot, read_snapshot
 from kpybroker.ids import Ids
 from kpybroker.storage.data_dir import BOOTSTRAP_CHECKPOINT, DataDir
 from kpybroker.storage.data_dirs import DataDirs
@@ -42,13 +42,17 @@ def ensure_formatted(
     node_id: int,
     adopt: bool,
     controller: tuple[str, str, int],
-    static_voters: Sequence[int],
+    stands_alone: bool,
+    static: bool,
     files: Files,
     ids: Ids,
     now_ms: int,
     cluster_id: str | None = None,
 ) -> MetaProperties:
     """Format the folder if it is empty; returns whose it is. `adopt`: take the node id from it, whatever it is.
+
+    `stands_alone`: the node is the whole quorum, by its configuration if it is `static`. A member of a larger one is
+    formatted here only if it is told the cluster's id, and gets to know the quorum from others.
 
     A new cluster is given `cluster_id`, or an id that is made; what is formatted keeps what it has.
 
@@ -57,7 +61,13 @@ def ensure_formatted(
     """
     meta = data_dir.meta
     if meta is None:
-        return _format(data_dir, node_id, controller, static_voters, files, ids, now_ms, cluster_id)
+        if cluster_id is None and not stands_alone:
+            raise WrongDataFolder(
+                f"No `meta.properties` found in {data_dir.path} (have you run `kpybroker format` to format the "
+                "directory?)"
+            )
+        voter = controller if stands_alone and not static else None
+        return _format(data_dir, node_id, voter, files, ids, now_ms, cluster_id)
     if not adopt and meta.node_id != node_id:
         raise DataDirRefused(f"{data_dir.path} belongs to node {meta.node_id}, not to node {node_id}")
     if meta.directory_id is None:
@@ -84,38 +94,53 @@ def ensure_others_formatted(dirs: DataDirs, meta: MetaProperties, ids: Ids) -> N
 def _format(
     data_dir: DataDir,
     node_id: int,
-    controller: tuple[str, str, int],
-    static_voters: Sequence[int],
+    voter: tuple[str, str, int] | None,
     files: Files,
     ids: Ids,
     now_ms: int,
     cluster_id: str | None,
 ) -> MetaProperties:
+    """`voter`: where this node's controller is, if it is to be the only voter."""
     folder = f"{data_dir.path}/{FOLDER}"
     if data_dir.partitions() or (files.exists(folder) and any(name.endswith(".log") for name in files.names(folder))):
         raise WrongDataFolder(f"{data_dir.path} has data but no meta.properties, so nobody knows whose it is")
     directory_id = ids.uuid()
-    files.write_whole(f"{data_dir.path}/{BOOTSTRAP_CHECKPOINT}", bootstrap_checkpoint(now_ms))
-    if not static_voters:
-        files.make_folder(folder)
-        voter = Voter(id=node_id, directory_id=directory_id, endpoints=(controller,))
-        quorum = Quorum(kraft_version=1, voters=(voter,))
-        data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
-        files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
-    cluster_id = ids.uuid_text() if cluster_id is None else cluster_id
-    meta = MetaProperties(cluster_id=cluster_id, node_id=node_id, directory_id=uuid_text(directory_id))
-    data_dir.write_meta(meta)
+    voters = [] if voter is None else [Voter(id=node_id, directory_id=directory_id, endpoints=(voter,))]
+    meta = MetaProperties(
+        cluster_id=ids.uuid_text() if cluster_id is None else cluster_id,
+        node_id=node_id,
+        directory_id=uuid_text(directory_id),
+    )
+    format_folder(data_dir, meta, initial_records(), voters, files, now_ms)
     return meta
 
 
-def bootstrap_checkpoint(now_ms: int) -> bytes:
-    """The bytes of bootstrap.checkpoint: the records of a new cluster."""
-    return encode_snapshot(initial_records(), quorum=Quorum(), timestamp=0, epoch=0, now_ms=now_ms)
+def format_folder(
+    data_dir: DataDir,
+    meta: MetaProperties,
+    records: Sequence[MetadataRecord],
+    voters: Sequence[Voter],
+    files: Files,
+    now_ms: int,
+) -> None:
+    """Write what a new folder has. `voters`: of a quorum of kraft.version 1, in the folder of the metadata; else none.
+
+    Raises: StorageFailed.
+    """
+    data = encode_snapshot(records, quorum=Quorum(), timestamp=0, epoch=0, now_ms=now_ms)
+    files.write_whole(f"{data_dir.path}/{BOOTSTRAP_CHECKPOINT}", data)
+    if voters:
+        folder = f"{data_dir.path}/{FOLDER}"
+        files.make_folder(folder)
+        quorum = Quorum(kraft_version=1, voters=tuple(voters))
+        data = encode_snapshot([], quorum=quorum, timestamp=now_ms, epoch=BOOTSTRAP.epoch, now_ms=now_ms)
+        files.write_whole(f"{folder}/{BOOTSTRAP.file_name}", data)
+    data_dir.write_meta(meta)
 
 
-def initial_records() -> list[MetadataRecord]:
-    """The feature levels that a new cluster finalizes."""
-    return [FeatureLevelRecord(name=name, feature_level=level) for name, level in INITIAL.items()]
+def initial_records(levels: Mapping[str, int] = INITIAL) -> list[MetadataRecord]:
+    """The records of a new cluster that finalizes these feature levels."""
+    return [FeatureLevelRecord(name=name, feature_level=level) for name, level in levels.items()]
 
 
 def bootstrap_records(data_dir_path: str, files: Files) -> list[MetadataRecord]:

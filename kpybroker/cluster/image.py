@@ -267,6 +267,11 @@ class ClusterImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The dynamic configs set on one resource; empty if none is."""
         return self.configs.get(ConfigResource(type, name), {})
 
+    def is_active(self, broker_id: int) -> bool:
+        """Whether a broker is registered, and may lead partitions and be in an ISR."""
+        broker = self.brokers.get(broker_id)
+        return broker is not None and broker.active
+
     def partition(self, topic_id: bytes, index: int) -> PartitionImage | None:
         """One partition by its topic's id, or None."""
         topic = self.topics.by_id.get(topic_id)

@@ -1,141 +1,108 @@
 """The log of `__cluster_metadata-0` on disk, and the effects of the raft machine performed on it.
 
-Opening finds the newest complete snapshot and replays the log behind it; a torn tail is cut off, as the log is always
-opened as after a crash (from the snapshot on, so that it costs what changed since). `lead` then takes a new epoch. From
-there on `append` writes batches and applies them to the image at once (decisions are made from that), while `committed`
-follows when they are durable: `begin_flush` and `end_flush` stand around a sync in a worker thread, which covers
-everything appended before it (group commit). Kafka's raft leader syncs its log too before it answers.
+Opening finds the newest complete snapshot and reads the log behind it; a torn tail is cut off, as the log is always
+opened as after a crash (from the snapshot on, so that it costs what changed since). `image` is what decisions are made
+from: a leader applies what it appends at once, while `committed` follows when a majority has it. A follower applies
+nothing before it is committed; a log that is nobody else's is committed as far as it goes. `begin_flush` and
+`end_flush` stand around a sync in a worker thread, which covers everything appended before it (group commit).
+
+Every event for the raft machine goes through `step`: what is to be done to the log is done, in order, what is to be
+sent to others is left in `outbox`, and what was committed in `take_committed`.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from kpybroker.cluster import quorum_state
-from kpybroker.cluster.batches import ControlBatch, encode_batch, encode_control_batch, read_batches
-from kpybroker.cluster.delta import Delta
-from kpybroker.cluster.errors import IncompleteSnapshot, NotAlone
-from kpybroker.cluster.image import EMPTY, ClusterImage
+from kpybroker.cluster.batches import encode_batch, encode_control_batch
+from kpybroker.cluster.delta import Delta, everything
+from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
-from kpybroker.cluster.machines.raft import (
-    AdvanceHighWatermark,
-    Appended,
-    Durable,
-    Effect,
+from kpybroker.cluster.machines import raft_events as ev
+from kpybroker.cluster.machines.raft import Raft, upgraded
+from kpybroker.cluster.machines.raft_events import (
     ElectionState,
-    Lead,
-    Persist,
-    Raft,
-    Started,
-    Upgraded,
+    Entry,
+    Key,
+    Moment,
+    Quorum,
+    SnapshotId,
+    Timing,
     Voter,
-    WriteQuorum,
+)
+from kpybroker.cluster.metadata_opening import (
+    TOPIC_ID,
+    MetadataLogConfig,
+    Opened,
+    Read,
+    open_folder,
+    read_entries,
+    start_snapshot,
 )
 from kpybroker.cluster.quorum_state import QuorumState
 from kpybroker.cluster.replay import MetadataRecord
-from kpybroker.cluster.snapshot import BOOTSTRAP, Quorum, SnapshotId, image_of, quorum_after, quorum_records
-from kpybroker.cluster.snapshot_files import Loaded, SnapshotFiles, SnapshotJob
-from kpybroker.storage.checkpoints import write_partition_metadata
-from kpybroker.storage.errors import CorruptFile, StorageFailed
+from kpybroker.cluster.snapshot import BOOTSTRAP, image_of, quorum_records, read_snapshot
+from kpybroker.cluster.snapshot_files import SnapshotJob
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.flush import Flush
-from kpybroker.storage.log import Log
-from kpybroker.storage.log_config import LogConfig
-from kpybroker.storage.names import PARTITION_METADATA
 from kpybroker.storage.origin import Origin
-from kpybroker.wire.internal.control_records import LeaderChangeMessage, LeaderChangeVoter
-from kpybroker.wire.primitives import uuid_text
+from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.internal.control_records import KRaftVersionRecord, LeaderChangeMessage, LeaderChangeVoter
 from kpybroker.wire.records.control import QuorumRecord
 
-_log = logging.getLogger(__name__)
+__all__ = ["FOLDER", "TOPIC_ID", "MetadataLog", "MetadataLogConfig"]
+
+log = logging.getLogger(__name__)
 
 FOLDER = "__cluster_metadata-0"
-TOPIC_ID = (1).to_bytes(16, "big")
-"""The metadata topic's id, the same in every cluster."""
 
 BATCH_RECORDS_MAX = 10_000
 """Records in one batch; more are written as several. What a user asked for never is."""
 
-_READ_BYTES = 1 << 20
 
+class Pending(msgspec.Struct, gc=False):
+    """A batch that is appended and not committed."""
 
-class MetadataLogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's settings for its metadata log."""
-
-    segment_bytes: int
-    segment_ms: int
-    retention_bytes: int
-    """metadata.max.retention.bytes, -1: without limit."""
-    retention_ms: int
-    """metadata.max.retention.ms, -1: without limit."""
-
-    def for_storage(self) -> LogConfig:
-        """As the log takes them: nothing goes by age or size alone, only what lies below the log start."""
-        return LogConfig(
-            segment_bytes=self.segment_bytes,
-            segment_ms=self.segment_ms,
-            segment_jitter_ms=0,
-            index_bytes_max=10 << 20,
-            index_interval_bytes=4096,
-            retention_bytes=-1,
-            retention_ms=-1,
-            file_delete_delay_ms=60_000,
-            flush_messages=2**63 - 1,
-            flush_ms=2**63 - 1,
-            message_bytes_max=8 << 20,
-            compacted=False,
-            deletes=False,
-            cleanable_ratio_min=1.0,
-            compaction_lag_ms_min=0,
-            compaction_lag_ms_max=2**63 - 1,
-            delete_retention_ms=0,
-            codec="producer",
-            codec_level=None,
-            timestamp_type="CreateTime",
-            timestamp_before_max_ms=2**63 - 1,
-            timestamp_after_max_ms=2**63 - 1,
-            preallocate=False,
-            producer_id_expiration_ms=2**31 - 1,
-        )
-
-
-class Replayed(msgspec.Struct, kw_only=True):
-    """What the folder said when it was opened."""
-
-    log: Log
-    loader: Loader
-    quorum: Quorum
-    leader_change_voters: tuple[int, ...]
-    """The voters in the last LeaderChange record."""
-    quorum_state: QuorumState | None
-    log_has_voters: bool
+    read: Read
+    delta: Delta | None = None
+    """What it changes, if it was applied to `image`."""
 
 
 class MetadataLog:
-    """The log, its snapshots and its raft state. Made by `open`; `lead` comes next, `close` last."""
+    """The log, its snapshots and its raft state. Made by `open`; `start` comes next, `close` last."""
 
-    def __init__(
-        self, replayed: Replayed, snapshots: SnapshotFiles, raft: Raft, config: MetadataLogConfig, files: Files
-    ) -> None:
-        self.raft = raft
-        self.snapshots = snapshots
-        self.committed: ClusterImage = replayed.loader.image
-        """The image of what is committed. Before `lead` it is what was found, which may miss a tail's commit."""
-        self.quorum = Quorum(raft.kraft_version, raft.voters if raft.kraft_version else ())
-        self._replayed = replayed
-        self._log = replayed.log
-        self._loader = replayed.loader
+    def __init__(self, opened: Opened, me: Key, timing: Timing, config: MetadataLogConfig, files: Files) -> None:
+        self.raft = Raft(me=me, log=opened.view, timing=timing)
+        self.snapshots = opened.snapshots
+        self.outbox: list[ev.Send | ev.LoadSnapshot] = []
+        """What others are to be sent; whoever steps takes it."""
+        self.on_append: Callable[[], None] = lambda: None
+        """Called when the log grew or was cut."""
+        self._log = opened.log
+        self._quorum_state = opened.quorum_state
+        self._loader = Loader(opened.image)
         self._config = config
         self._files = files
-        self._pending: deque[tuple[int, int, Delta]] = deque()
-        """Changes that are appended and not committed: end offset of the batch, its size in bytes, delta."""
+        self._pending = deque(Pending(read) for read in opened.tail)
+        self._unsettled: list[MetadataBatch] = []
+        """Committed batches that are not in `committed`: those of a transaction that has not ended."""
+        self._committed_now: list[Delta] = []
+        self._moment = Moment(0.0, 0, 0.0)
+        self.committed: ClusterImage = opened.image
+        """The image of what is committed. Before `start` it is what was found, which may miss a tail's commit."""
         self.committed_bytes = 0
         """Bytes of batches that were committed since the log was opened."""
+        if self.raft.alone:
+            for pending in self._pending:
+                self._loader.load(_behind(pending.read.batch, opened.image.offset))
+            self._pending.clear()
+            self.committed = self._loader.publish().after
 
     @classmethod
     def open(
@@ -144,35 +111,44 @@ class MetadataLog:
         *,
         node_id: int,
         directory_id: bytes,
-        static_voters: Sequence[int],
+        static_voters: Sequence[Voter],
         config: MetadataLogConfig,
         files: Files,
         now_ms: int,
+        alone: bool = False,
+        observes: bool = False,
+        timing: Timing = Timing(),  # noqa: B008 (it never changes)
     ) -> MetadataLog:
         """Read the folder. `static_voters`: of controller.quorum.voters, for quorums of kraft.version 0.
 
+        `alone`: this node has nobody to talk to. `observes`: it may not be a voter, others tell it who is.
         Raises: NotAlone; UnreplayableRecord, UnsupportedFeature; IncompleteSnapshot if the log does not reach back to a
         complete snapshot; StorageFailed.
         """
-        if not static_voters and not files.exists(folder):  # not this node's: made, it would be in the way elsewhere
-            raise _unknown_voters(folder)
-        files.make_folder(folder)
-        snapshots = SnapshotFiles(folder, files)
-        loaded = snapshots.load()
-        log = _open_log(folder, loaded, config, files, now_ms)
-        replayed = _replay(log, loaded, folder, files)
-        voters = _voters(replayed, node_id=node_id, directory_id=directory_id, static_voters=static_voters)
-        raft = Raft(
-            node_id=node_id, directory_id=directory_id, kraft_version=replayed.quorum.kraft_version, voters=voters
+        me = Key(node_id, directory_id)
+        opened = open_folder(
+            folder,
+            me=me,
+            static_voters=static_voters,
+            alone=alone,
+            observes=observes,
+            config=config.for_storage(),
+            files=files,
+            now_ms=now_ms,
         )
-        return cls(replayed, snapshots, raft, config, files)
+        return cls(opened, me, timing, config, files)
 
     # What it is
 
     @property
     def image(self) -> ClusterImage:
-        """The image with everything that was appended, committed or not: what decisions are made from."""
+        """The image with everything that was applied, committed or not: what a leader decides from."""
         return self._loader.image
+
+    @property
+    def quorum(self) -> Quorum:
+        """Who votes, as the log says last."""
+        return self.raft.quorum
 
     @property
     def transaction_open(self) -> bool:
@@ -183,6 +159,11 @@ class MetadataLog:
     def log_end_offset(self) -> int:
         """The offset that the next record gets."""
         return self._log.log_end_offset
+
+    @property
+    def log_start_offset(self) -> int:
+        """The first offset that is there."""
+        return self._log.log_start_offset
 
     @property
     def high_watermark(self) -> int:
@@ -205,59 +186,113 @@ class MetadataLog:
             return 0
         return self._log.size_bytes * (self._log.log_end_offset - newest.end_offset) // records
 
-    # Leading
+    def read(self, offset: int, bytes_max: int) -> bytes:
+        """Batches from `offset` on, committed or not. Raises: StorageFailed."""
+        region = self._log.read(offset, bytes_max=bytes_max, end_offset=self._log.log_end_offset).region
+        if region is None:
+            return b""
+        try:
+            return region.read()
+        finally:
+            region.release()
 
-    def lead(self, now_ms: int) -> None:
-        """Take a new epoch and begin it. Blocks for a sync of quorum-state. Raises: StorageFailed."""
-        state = self._replayed.quorum_state or QuorumState(ElectionState())
-        started = Started(
-            election=state.election,
-            log_end=self._log.log_end_offset,
-            log_epoch=self._log.latest_epoch or 0,
-            log_has_voters=self._replayed.log_has_voters,
-        )
-        self._perform(self.raft.step(started), now_ms)
+    def read_snapshot(self, id_: SnapshotId) -> bytes | None:
+        """The bytes of a complete snapshot, None if there is none such. Raises: StorageFailed."""
+        return self._files.read_whole(self.snapshots.path(id_)) if id_ in self.snapshots.ids else None
 
-    def _perform(self, effects: Sequence[Effect], now_ms: int) -> list[Delta]:
-        committed: list[Delta] = []
+    # The machine
+
+    def start(self, moment: Moment) -> None:
+        """Begin: the only voter leads at once. Blocks for a sync of quorum-state. Raises: StorageFailed."""
+        state = self._quorum_state or QuorumState(ElectionState())
+        self.step(ev.Started(state.election), moment)
+
+    def step(self, event: ev.Event, moment: Moment, records: bytes = b"") -> ev.Reply | ev.FetchReply | None:
+        """Tell the machine and do what it says; returns its reply to a request. `records`: those of a fetch's answer.
+
+        Raises: StorageFailed.
+        """
+        self._moment = moment
+        return self._perform(self.raft.step(event, moment), records)
+
+    def _perform(self, effects: Sequence[ev.Effect], records: bytes = b"") -> ev.Reply | ev.FetchReply | None:
+        reply: ev.Reply | ev.FetchReply | None = None
         for effect in effects:
             match effect:
-                case Persist(election):
-                    former = self._replayed.quorum_state
-                    state = QuorumState(election, former.voters if former is not None else ())
-                    text = quorum_state.write_quorum_state(state, kraft_version=self.raft.kraft_version)
-                    self._files.write_whole(f"{self._log.directory}/{quorum_state.FILE_NAME}", text)
-                case Lead():
-                    self._begin_epoch(effect, now_ms)
-                case AdvanceHighWatermark(offset):
-                    committed += self._commit_below(offset)
-                case WriteQuorum():
-                    self.quorum = Quorum(self.raft.kraft_version, self.raft.voters)
-                    records = quorum_records(self.quorum)
-                    self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms)
-        return committed
+                case ev.Reply() | ev.FetchReply():
+                    reply = effect
+                case ev.Persist(election):
+                    self._persist(election)
+                case ev.Lead():
+                    self._begin_epoch(effect)
+                case ev.AdvanceHighWatermark(offset):
+                    self._commit_below(offset)
+                case ev.WriteQuorum(quorum):
+                    self._write_quorum(quorum)
+                case ev.Truncate(offset):
+                    self._truncate(offset)
+                case ev.TakeRecords():
+                    self._append_fetched(records)
+                case _:
+                    self.outbox.append(effect)
+        self._check_leading()
+        return reply
 
-    def _begin_epoch(self, lead: Lead, now_ms: int) -> None:
-        voters = [LeaderChangeVoter(voter_id=voter) for voter in lead.voters]
+    def _persist(self, election: ElectionState) -> None:
+        former = self._quorum_state
+        self._quorum_state = QuorumState(election, former.voters if former is not None else ())
+        text = quorum_state.write_quorum_state(self._quorum_state, kraft_version=self.raft.quorum.kraft_version)
+        self._files.write_whole(f"{self._log.directory}/{quorum_state.FILE_NAME}", text)
+
+    def _check_leading(self) -> None:
+        """Who does not lead applies nothing that is not committed."""
+        if not self.raft.is_leader and self._pending and self._pending[0].delta is not None:
+            self._loader = Loader(self.committed)
+            for batch in self._unsettled:
+                self._loader.load(_behind(batch, self.committed.offset))
+            for pending in self._pending:
+                pending.delta = None
+
+    # Leading
+
+    def _begin_epoch(self, lead: ev.Lead) -> None:
+        self._apply_pending()
         records: list[QuorumRecord] = [
-            LeaderChangeMessage(version=0, leader_id=self.raft.node_id, voters=voters, granting_voters=voters)
+            LeaderChangeMessage(
+                version=0,
+                leader_id=self.raft.me.id,
+                voters=[LeaderChangeVoter(voter_id=voter) for voter in lead.voters],
+                granting_voters=[LeaderChangeVoter(voter_id=voter) for voter in lead.granting],
+            )
         ]
+        quorum = None
         if lead.write_voters:
-            records += quorum_records(self.quorum)
-        self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms)
+            quorum = self.raft.quorum
+            records += quorum_records(quorum)
+        self._write_control(records, quorum)
 
-    def upgrade_quorum(self, endpoints: tuple[tuple[str, str, int], ...], now_ms: int) -> None:
-        """Take the quorum from kraft.version 0 to 1: its records say from now on who votes, and where (KIP-853).
+    def _write_quorum(self, quorum: Quorum) -> None:
+        records = quorum_records(quorum)
+        if quorum.kraft_version == self.quorum.kraft_version:
+            records = [record for record in records if not isinstance(record, KRaftVersionRecord)]
+        self._write_control(records, quorum)
+
+    def _write_control(self, records: Sequence[QuorumRecord], quorum: Quorum | None) -> None:
+        now_ms = self._moment.wall_ms
+        self._write(encode_control_batch(records, timestamp_ms=now_ms), [], len(records), now_ms, quorum)
+
+    def upgraded_quorum(self, endpoints: ev.Endpoints) -> Quorum:
+        """The quorum at kraft.version 1. Raises: Refused if it is not known of every voter where it listens."""
+        assert self.raft.leadership is not None, "only a leader changes the quorum"
+        me = Voter(id=self.raft.me.id, directory_id=self.raft.me.directory_id, endpoints=endpoints)
+        return upgraded(self.quorum, self.raft.leadership.told, me)
+
+    def change_quorum(self, quorum: Quorum, now_ms: int) -> None:
+        """Write that the quorum is another one: its records say from now on who votes, and where (KIP-853).
 
         Raises: StorageFailed; without room for its records the quorum is what it was.
         """
-        former, quorum = copy.copy(self.raft), self.quorum
-        try:
-            self._perform(self.raft.step(Upgraded(endpoints)), now_ms)
-        except StorageFailed as failure:
-            if failure.temporary:
-                self.raft, self.quorum = former, quorum
-            raise
+        self.step(ev.ChangeQuorum(quorum), self._moment._replace(wall_ms=now_ms))
 
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
         """Write records and apply them to `image`; returns the offset of the last one. Committed later.
@@ -266,21 +301,27 @@ class MetadataLog:
         UnreplayableRecord, a bug of whoever decided on the record. Anything else ends the node: the log and the image
         may no longer agree.
         """
+        assert self.raft.is_leader, "only a leader appends"
         for start in range(0, len(records), BATCH_RECORDS_MAX):
             chunk = records[start : start + BATCH_RECORDS_MAX]
-            data = encode_batch(chunk, timestamp_ms=now_ms)
+            version = self.image.features.metadata_version
+            data = encode_batch(chunk, timestamp_ms=now_ms, metadata_version=version)
             self._write(data, chunk, len(chunk), now_ms)
         return self._log.log_end_offset - 1
 
-    def _write(self, data: bytes, records: Sequence[MetadataRecord], count: int, now_ms: int) -> None:
+    def _write(
+        self, data: bytes, records: Sequence[MetadataRecord], count: int, now_ms: int, quorum: Quorum | None = None
+    ) -> None:
         epoch = self.raft.epoch
         self._mend(now_ms)
         appended = self._log.append_as_leader(data, leader_epoch=epoch, now_ms=now_ms, origin=Origin.CONTROLLER)
         assert appended.last_offset - appended.first_offset + 1 == count, "a batch takes an offset for each record"
-        self._loader.load(MetadataBatch(appended.first_offset, appended.last_offset, epoch, now_ms, records))
-        delta = self._loader.publish()
-        self._pending.append((appended.last_offset + 1, len(data), delta))
-        self.raft.step(Appended(appended.last_offset + 1))
+        batch = MetadataBatch(appended.first_offset, appended.last_offset, epoch, now_ms, records)
+        self._loader.load(batch)
+        entry = Entry(appended.first_offset, appended.last_offset + 1, epoch, quorum)
+        self._pending.append(Pending(Read(entry, batch, len(data)), self._loader.publish()))
+        self._perform(self.raft.step(ev.Appended((entry,)), self._moment))
+        self.on_append()
 
     def _mend(self, now_ms: int) -> None:
         """A log that stopped half-way for want of room is read again. Raises: StorageFailed."""
@@ -289,31 +330,115 @@ class MetadataLog:
             self._log.mend(now_ms)
             assert self._log.log_end_offset == end, "all that was appended is in the files"
 
+    # Following
+
+    def _append_fetched(self, data: bytes) -> None:
+        """Append what the leader sent, byte for byte; what is no batch of its log is left out, and fetched again."""
+        now_ms = self._moment.wall_ms
+        try:
+            reads = read_entries(data, self.quorum)
+        except CorruptRecords as error:
+            log.warning("What the leader of the metadata quorum sent is damaged: %s", error)
+            return
+        end, epoch = self.raft.log.end, self.raft.log.last_epoch
+        for read in reads:
+            if read.entry.base != end or not epoch <= read.entry.epoch <= self.raft.epoch:
+                sent = read.entry.base, read.entry.epoch
+                log.warning("The leader of the metadata quorum sent a batch at offset %d of epoch %d", *sent)
+                return
+            end, epoch = read.entry.end, read.entry.epoch
+        if not reads:
+            return
+        self._mend(now_ms)
+        self._log.append_as_follower(data[: sum(read.size for read in reads)], now_ms=now_ms)
+        self._pending += [Pending(read) for read in reads]
+        self._perform(self.raft.step(ev.Appended(tuple(read.entry for read in reads)), self._moment))
+        self.on_append()
+
+    def _truncate(self, offset: int) -> None:
+        """Drop what the leader does not have; `raft` has done so."""
+        end = self._log.truncate_to(offset, now_ms=self._moment.wall_ms)
+        assert end == offset, "epochs begin and end with batches"
+        while self._pending and self._pending[-1].read.entry.end > offset:
+            self._pending.pop()
+        log.info("Truncated the metadata log to offset %d, as the leader of epoch %d has it", offset, self.raft.epoch)
+        self.on_append()
+
+    def write_snapshot(self, id_: SnapshotId, data: bytes) -> None:
+        """Write the file of a leader's snapshot; for a worker thread. Raises: StorageFailed."""
+        self._files.write_whole(self.snapshots.path(id_), data)
+
+    def install_snapshot(self, id_: SnapshotId, data: bytes, moment: Moment) -> None:
+        """A leader's snapshot, whose file is written, takes the place of the log. Raises: as `open`."""
+        snapshot = read_snapshot(data)
+        image = image_of(snapshot, id_)
+        quorum = snapshot.quorum if snapshot.quorum.kraft_version > 0 else self.quorum
+        self._log.truncate_fully_and_start_at(id_.end_offset, now_ms=moment.wall_ms)
+        self._pending.clear()
+        self._unsettled.clear()
+        self._loader = Loader(image)
+        self._committed_now.append(everything(self.committed, image))
+        self.committed = image
+        for old in self.snapshots.ids:
+            self.snapshots.remove(old)
+        self.snapshots.written(id_, id_.end_offset)
+        self.step(ev.SnapshotLoaded(id_, quorum), moment)
+        self.on_append()
+
     # Committing
 
     def begin_flush(self, now_ms: int) -> Flush | None:
-        """What must be synced for everything appended so far to be committed; None: it is durable.
-
-        Raises: StorageFailed.
-        """
+        """What must be synced for everything appended to be durable; None: it is. Raises: StorageFailed."""
         self._mend(now_ms)
-        return self._log.begin_flush()
+        flush = self._log.begin_flush()
+        if flush is None and self.raft.log.durable < self.raft.log.end:
+            self._perform(self.raft.step(ev.Durable(self.raft.log.end), self._moment))
+        return flush
 
-    def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> list[Delta]:
+    def end_flush(
+        self, flush: Flush, failure: StorageFailed | None = None, moment: Moment | None = None
+    ) -> list[Delta]:
         """A flush ended: what it committed, in order. Raises: StorageFailed if it failed."""
         self._log.end_flush(flush, failure)
         if failure is not None:
             raise failure
-        return self._perform(self.raft.step(Durable(self.raft.node_id, flush.offset)), 0)
+        self.step(ev.Durable(min(self._log.recovery_point, self.raft.log.end)), moment or self._moment)
+        return self.take_committed()
 
-    def _commit_below(self, offset: int) -> list[Delta]:
-        deltas = []
-        while self._pending and self._pending[0][0] <= offset:
-            _, size, delta = self._pending.popleft()
-            self.committed_bytes += size
-            self.committed = delta.after
-            deltas.append(delta)
+    def take_committed(self) -> list[Delta]:
+        """What was committed since this was asked last, in order."""
+        deltas, self._committed_now = self._committed_now, []
         return deltas
+
+    def _apply_pending(self) -> None:
+        """Take everything into `image`, committed or not."""
+        if any(pending.delta is None for pending in self._pending):
+            for pending in self._pending:
+                self._loader.load(_behind(pending.read.batch, self._loader.image.offset))
+            delta = self._loader.publish()
+            for pending in self._pending:
+                pending.delta = Delta(before=delta.before, after=delta.before)
+            self._pending[-1].delta = delta
+
+    def _commit_below(self, offset: int) -> None:
+        unapplied: list[MetadataBatch] = []
+        while self._pending and self._pending[0].read.entry.end <= offset:
+            pending = self._pending.popleft()
+            self.committed_bytes += pending.read.size
+            self._unsettled.append(pending.read.batch)
+            if pending.delta is None:
+                unapplied.append(pending.read.batch)
+            else:
+                self._take(pending.delta)
+        if unapplied:
+            for batch in unapplied:
+                self._loader.load(_behind(batch, self._loader.image.offset))
+            self._take(self._loader.publish())
+
+    def _take(self, delta: Delta) -> None:
+        self.committed = delta.after
+        self._committed_now.append(delta)
+        self._unsettled = [batch for batch in self._unsettled if batch.last_offset > delta.after.offset]
 
     # Snapshots
 
@@ -324,12 +449,16 @@ class MetadataLog:
         newest = self.snapshots.newest
         if image.offset < 0 or (newest is not None and newest.end_offset >= id_.end_offset):
             return None
-        return SnapshotJob(id_, self.snapshots.path(id_), image, self.quorum, self._files, now_ms)
+        quorum = self.raft.log.quorum_below(id_.end_offset)
+        return SnapshotJob(id_, self.snapshots.path(id_), image, quorum, self._files, now_ms)
 
     def snapshot_written(self, job: SnapshotJob, now_ms: int) -> None:
         """Take note of a snapshot; drop log and snapshots that are too much or too old. Raises: StorageFailed."""
         self.snapshots.written(job.id, self._log.log_start_offset)
         self.prune(now_ms)
+        start = start_snapshot(self.snapshots, self._log.log_start_offset)
+        taken = ev.SnapshotTaken(job.id, self._log.log_start_offset, start.epoch)
+        self.step(taken, self._moment._replace(wall_ms=now_ms))
 
     def prune(self, now_ms: int) -> None:
         """Drop the oldest snapshots, and the log below the next one, as retention says. Raises: StorageFailed."""
@@ -354,91 +483,9 @@ class MetadataLog:
         self._log.close(clean=clean)
 
 
-def _open_log(folder: str, loaded: Loaded | None, config: MetadataLogConfig, files: Files, now_ms: int) -> Log:
-    """The log, beginning where the snapshot ends if it lost what lies behind. Raises: IncompleteSnapshot."""
-    if not files.exists(f"{folder}/{PARTITION_METADATA}"):
-        files.write_whole(f"{folder}/{PARTITION_METADATA}", write_partition_metadata(uuid_text(TOPIC_ID)), sync=False)
-    end = loaded.id.end_offset if loaded is not None else 0
-    log = Log.open(folder, config=config.for_storage(), files=files, clean=False, recovery_point=end, now_ms=now_ms)
-    if log.log_end_offset < end:
-        log.truncate_fully_and_start_at(end, now_ms=now_ms)
-    if log.log_start_offset > end:
-        raise IncompleteSnapshot(
-            f"{folder}: the log begins at offset {log.log_start_offset}, and no complete snapshot reaches that far"
-        )
-    return log
-
-
-def _replay(log: Log, loaded: Loaded | None, folder: str, files: Files) -> Replayed:
-    """The snapshot and the log behind it, applied; the result is published as one change."""
-    replayed = Replayed(
-        log=log,
-        loader=Loader(EMPTY if loaded is None else image_of(loaded.snapshot, loaded.id)),
-        quorum=Quorum() if loaded is None else loaded.snapshot.quorum,
-        leader_change_voters=(),
-        quorum_state=_read_quorum_state(folder, files),
-        log_has_voters=loaded is not None and loaded.id != BOOTSTRAP and bool(loaded.snapshot.quorum.voters),
-    )
-    offset = 0 if loaded is None else loaded.id.end_offset
-    while offset < log.log_end_offset:
-        region = log.read(offset, bytes_max=_READ_BYTES, end_offset=log.log_end_offset).region
-        assert region is not None, "offsets below the log's end can be read"
-        try:
-            data = region.read()
-        finally:
-            region.release()
-        for batch in read_batches(data):
-            if batch.last_offset >= offset:
-                _apply(replayed, batch)
-                offset = batch.last_offset + 1
-    replayed.loader.publish()
-    return replayed
-
-
-def _apply(replayed: Replayed, batch: MetadataBatch | ControlBatch) -> None:
-    if isinstance(batch, MetadataBatch):
-        replayed.loader.load(batch)
-        return
-    replayed.loader.load(MetadataBatch(batch.base_offset, batch.last_offset, batch.epoch, batch.timestamp, []))
-    quorum = quorum_after(replayed.quorum, batch)
-    replayed.log_has_voters = replayed.log_has_voters or quorum is not replayed.quorum
-    replayed.quorum = quorum
-    for record in batch.records:
-        if isinstance(record, LeaderChangeMessage):
-            replayed.leader_change_voters = tuple(voter.voter_id for voter in record.voters)
-
-
-def _read_quorum_state(folder: str, files: Files) -> QuorumState | None:
-    """The election state; None if there is none, which is safe for the only voter: the log knows the epochs."""
-    data = files.read_whole(f"{folder}/{quorum_state.FILE_NAME}")
-    if data is None:
-        return None
-    try:
-        return quorum_state.read_quorum_state(data)
-    except CorruptFile as error:
-        _log.warning("%s: %s; taking the epoch from the log", folder, error)
-        return None
-
-
-def _voters(
-    replayed: Replayed, *, node_id: int, directory_id: bytes, static_voters: Sequence[int]
-) -> tuple[Voter, ...]:
-    """The voters of the quorum: from its records, or for kraft.version 0 from whoever knows them.
-
-    Raises: NotAlone if nobody does.
-    """
-    if replayed.quorum.kraft_version > 0:
-        return replayed.quorum.voters
-    remembered = replayed.quorum_state.voters if replayed.quorum_state is not None else ()
-    ids = tuple(static_voters) or remembered or replayed.leader_change_voters
-    if not ids:
-        raise _unknown_voters(replayed.log.directory)
-    own = directory_id if node_id in ids else bytes(16)
-    return tuple(Voter(id=id_, directory_id=own, endpoints=()) for id_ in ids)
-
-
-def _unknown_voters(folder: str) -> NotAlone:
-    return NotAlone(
-        f"{folder} does not say who the voters of the metadata quorum are: it was formatted without them, and "
-        "controller.quorum.voters is not set"
-    )
+def _behind(batch: MetadataBatch, offset: int) -> MetadataBatch:
+    """The part of a batch that lies behind `offset`."""
+    if batch.base_offset > offset or batch.last_offset <= offset:
+        return batch
+    records = batch.records[offset + 1 - batch.base_offset :]
+    return batch._replace(base_offset=offset + 1, records=records)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kpybroker.cluster.machines.raft import ElectionState
+from kpybroker.cluster.machines.raft_events import ElectionState
 from kpybroker.storage.errors import CorruptFile
 from kpybroker.wire.primitives import ZERO_UUID, uuid_from_text, uuid_text
 

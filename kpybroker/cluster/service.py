@@ -2,8 +2,8 @@
 
     cluster = Cluster.open(dirs, ...)            reads the data folders, formatting those that are empty
     await nursery.start(cluster.run)             leads; commits and snapshots until it is cancelled
-    await cluster.join(endpoints, ...)           this node's broker registers and serves: partitions get leaders
-    await cluster.shut_down_broker()             it hands over and is fenced, as Kafka's broker at a clean stop
+    await cluster.broker.join(endpoints, ...)    this node's broker registers and serves: partitions get leaders
+    await cluster.broker.shut_down()             it hands over and is fenced, as Kafka's broker at a clean stop
     cluster.close(clean=True)                    after `run` has ended
 
 Listeners hear of every committed change, on the loop, in the order in which they registered. An exception in one, as
@@ -12,17 +12,17 @@ any other in here, ends `run` and with it the node.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from kpybroker.clock import Clock
+from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings
 from kpybroker.cluster.config_rules import NodeConfigRules
-from kpybroker.cluster.controller import Controller, Promise
-from kpybroker.cluster.delta import Delta
-from kpybroker.cluster.features import SUPPORTED
+from kpybroker.cluster.controller import Controller
+from kpybroker.cluster.controller_link import ControllerLinks
 from kpybroker.cluster.format import (
     LONE_CONTROLLER,
     bootstrap_records,
@@ -32,42 +32,20 @@ from kpybroker.cluster.format import (
 )
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.decision import Settings
+from kpybroker.cluster.machines.raft_events import NO_DIRECTORY, Timing, Voter
 from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
+from kpybroker.cluster.raft_node import Change, Identity, QuorumSettings, RaftNode, Worker
 from kpybroker.cluster.replay import MetadataRecord
-from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
+from kpybroker.cluster.snapshot_files import SnapshotPolicy
 from kpybroker.config import BrokerConfig
 from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
-from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files
 from kpybroker.storage.meta_properties import MetaProperties
-from kpybroker.wire.codes import Refused
-from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
-from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
-from kpybroker.wire.messages.broker_registration import (
-    BrokerRegistrationRequest,
-    BrokerRegistrationResponse,
-    Feature,
-    Listener,
-)
 
-log = logging.getLogger(__name__)
-
-COMMIT_AGAIN_S = 1.0
-"""How long a commit waits for which there was no room, or no descriptor."""
-SNAPSHOT_AGAIN_S = 30.0
-"""The same of a snapshot."""
-TELL_AGAIN_S = 5.0
-"""When the controller is told again of this node's data folders."""
-
-Change = Callable[[Delta, ClusterImage], None]
-"""What a listener is: told what changed and the image after it."""
-
-Worker = Callable[[Callable[[], None]], Awaitable[None]]
-"""Has a function called where it may block, and waits for it: the seam to threads."""
-
-REGISTRATION_VERSION = 4
-"""The version of BrokerRegistration that this node's own broker speaks."""
+if TYPE_CHECKING:
+    from kpybroker.cluster.controller_registration import ControllerRegistration
 
 PLAINTEXT = 0
 
@@ -84,38 +62,33 @@ class Cluster:
 
     def __init__(
         self,
-        log: MetadataLog,
+        raft: RaftNode,
         controller: Controller,
         *,
         cluster_id: str,
         directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
         controller_endpoint: tuple[str, str, int],
-        cordoned: frozenset[bytes],
-        policy: SnapshotPolicy,
-        clock: Clock,
+        has_controller: bool,
+        broker: BrokerLifecycle,
+        link: ControllerLinks,
         ids: Ids,
-        in_worker: Worker,
     ) -> None:
         self.cluster_id = cluster_id
+        self.raft = raft
+        """This node's part in the metadata quorum."""
         self.controller = controller
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
-        self.broker_epoch = -1
-        """The epoch of this node's registration; -1 before `register`."""
-        self._log = log
         self._bootstrap = bootstrap
-        self._controller_endpoint = controller_endpoint
-        self._cordoned = cordoned
-        self._offline: list[bytes] = []
-        self._policy = policy
-        self._clock = clock
+        name, host, port = controller_endpoint
+        self._endpoints = (Endpoint(name, host, port, PLAINTEXT),)
+        self._has_controller = has_controller
         self._ids = ids
-        self._in_worker = in_worker
-        self._listeners: list[Change] = []
-        self._committed = trio.Event()
-        self._untold = trio.Event()
-        self._counted_bytes = 0
+        self.broker = broker
+        """This node's broker, as the controller knows it."""
+        self.link = link
+        """Makes what carries requests to the active controller, one at a time."""
 
     @classmethod
     def open(
@@ -129,22 +102,25 @@ class Cluster:
         files: Files,
         now_ms: int,
         cluster_id: str | None = None,
+        controller_ports: Mapping[str, int] | None = None,
         in_worker: Worker = trio.to_thread.run_sync,
     ) -> Cluster:
         """Open the metadata of a node, formatting its data folders if they are empty. Blocks; `now_ms` is wall time.
 
+        `controller_ports`: those that the controller's listeners were given, where the configuration says 0.
         `adopt`: take the node id from the folder (nobody has set one). `cluster_id` is for an empty folder.
         Raises: DataDirRefused, MetadataError, StorageFailed.
         """
         data_dir = dirs.metadata
-        voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
-        endpoint = _controller_endpoint(config)
+        voters = _static_voters(config)
+        endpoint = _controller_endpoint(config, controller_ports or {})
         meta = ensure_formatted(
             data_dir,
             node_id=config.node_id,
             adopt=adopt,
             controller=endpoint,
-            static_voters=voters,
+            stands_alone=adopt or _stands_alone(config),
+            static=bool(voters),
             files=files,
             ids=ids,
             now_ms=now_ms,
@@ -152,32 +128,36 @@ class Cluster:
         )
         ensure_others_formatted(dirs, meta, ids)
         directories = {each.path: directory_id_of(each) for each in dirs.logs}
-        log = MetadataLog.open(
-            f"{data_dir.path}/{FOLDER}",
-            node_id=meta.node_id,
-            directory_id=directory_id_of(data_dir),
-            static_voters=[] if adopt else voters,
-            config=_log_config(config),
-            files=files,
-            now_ms=now_ms,
-        )
-        policy = SnapshotPolicy(
-            record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
-            interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
-            record_bytes=log.bytes_behind_snapshot,
-        )
-        return cls(
+        log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
+        policy = _snapshot_policy(config, log)
+        controller = Controller(log, _settings(config, meta), clock, ids)
+        raft = RaftNode(
             log,
-            Controller(log, _settings(config, meta), clock, ids),
-            cluster_id=meta.cluster_id,
-            directories=directories,
-            bootstrap=bootstrap_records(data_dir.path, files),
-            controller_endpoint=endpoint,
-            cordoned=frozenset(directories[path] for path in directories if config.cordons(path)),
+            controller,
+            who=_identity(config, meta, log, endpoint),
+            settings=_quorum_settings(config),
             policy=policy,
             clock=clock,
             ids=ids,
             in_worker=in_worker,
+        )
+        link = ControllerLinks(
+            raft,
+            controller,
+            client_id=str(meta.node_id),
+            request_timeout_s=config.controller_socket_timeout_ms / 1000,
+        )
+        return cls(
+            raft,
+            controller,
+            cluster_id=meta.cluster_id,
+            directories=directories,
+            bootstrap=bootstrap_records(data_dir.path, files),
+            controller_endpoint=endpoint,
+            has_controller=bool(config.reachable.advertised_controllers),
+            broker=_broker(config, meta, raft, link, directories, ids),
+            link=link,
+            ids=ids,
         )
 
     # What it is
@@ -185,7 +165,7 @@ class Cluster:
     @property
     def image(self) -> ClusterImage:
         """The cluster as of the last committed record."""
-        return self._log.committed
+        return self.raft.image
 
     @property
     def node_id(self) -> int:
@@ -199,7 +179,7 @@ class Cluster:
 
     def on_change(self, listener: Change) -> None:
         """Call `listener` after each commit from now on. What is there already it finds in `image`."""
-        self._listeners.append(listener)
+        self.raft.on_change(listener)
 
     # Duties
 
@@ -208,233 +188,164 @@ class Cluster:
 
         Raises: StorageFailed and whatever a listener raises: the node can't go on then.
         """
-        name, host, port = self._controller_endpoint
         try:
-            self.controller.activate(
-                self._bootstrap,
-                incarnation_id=self._ids.uuid(),
-                endpoints=(Endpoint(name, host, port, PLAINTEXT),),
-            )
+            self.raft.on_leadership(self._led)
+            self.raft.start()
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._commit_forever)
-                nursery.start_soon(self._snapshot_forever)
-                nursery.start_soon(self._tell_again)
+                nursery.start_soon(self.raft.run)
+                nursery.start_soon(self.controller.run)
+                nursery.start_soon(self.broker.run)
+                if self._has_controller:
+                    nursery.start_soon(self._registration().run)
         except BaseException as error:
             self.controller.fail(error)
             raise
 
-    async def _commit_forever(self) -> None:
-        """Sync what was appended, in a worker thread, and tell everybody; again for what was appended meanwhile."""
-        while True:
-            await self.controller.appended.wait()
-            if self.controller.failure is not None:
-                raise self.controller.failure
-            self.controller.appended = trio.Event()
-            try:
-                await self._commit()
-            except StorageFailed as failure:
-                if not failure.temporary:
-                    raise
-                log.error("the metadata log cannot be synced now: %s", failure)
-                await trio.sleep(COMMIT_AGAIN_S)
-                self.controller.appended.set()
+    def _registration(self) -> ControllerRegistration:
+        """What has this node's controller known to the one that is active."""
+        from kpybroker.cluster.controller_registration import ControllerRegistration
 
-    async def _commit(self) -> None:
-        """Sync once, if need be. Raises: StorageFailed."""
-        flush = self._log.begin_flush(self._clock.wall_ms())
-        if flush is None:
-            return
-        failure: StorageFailed | None = None
-        try:
-            await self._in_worker(flush.run)
-        except StorageFailed as failed:
-            failure = failed
-        self._publish(self._log.end_flush(flush, failure))
+        return ControllerRegistration(
+            self.raft,
+            self.link(),
+            node_id=self.node_id,
+            incarnation_id=self.broker.incarnation_id,
+            endpoints=self._endpoints,
+        )
 
-    def _publish(self, deltas: Sequence[Delta]) -> None:
-        if deltas:
-            self._policy.committed(self._log.committed_bytes - self._counted_bytes, self._clock.monotonic_s())
-            self._counted_bytes = self._log.committed_bytes
-        self.controller.committed_more()
-        for delta in deltas:
-            for listener in self._listeners:
-                listener(delta, delta.after)
-        self._committed.set()
+    def _led(self, leads: bool) -> None:
+        """This node leads the quorum now, or no more: its controller is active just then."""
+        if leads:
+            self.controller.activate(
+                self._bootstrap, incarnation_id=self.broker.incarnation_id, endpoints=self._endpoints
+            )
+        else:
+            self.controller.renounce()
 
-    async def _snapshot_forever(self) -> None:
-        """Write a snapshot whenever one is due."""
-        while True:
-            deadline_s = self._policy.deadline_s
-            with trio.move_on_at(float("inf") if deadline_s is None else deadline_s):
-                await self._committed.wait()
-            self._committed = trio.Event()
-            if not self._policy.due(self._clock.monotonic_s()):
-                continue
-            taken = self._policy.taken()
-            try:
-                await self._snapshot()
-            except StorageFailed as failure:
-                if not failure.temporary:
-                    raise
-                log.error("no snapshot of the metadata can be written now: %s", failure)
-                await trio.sleep(SNAPSHOT_AGAIN_S)
-                self._policy.put_back(taken)
-
-    async def _snapshot(self) -> None:
-        """Write a snapshot, if there is anything new. Raises: StorageFailed."""
-        job = self._log.snapshot_job(self._clock.wall_ms())
-        if job is not None:
-            await self._in_worker(job.run)
-            self._log.snapshot_written(job, self._clock.wall_ms())
+    async def caught_up(self) -> None:
+        """Return once all is applied that was committed when this node found the quorum; at once if it is that."""
+        await self.raft.caught_up()
 
     def close(self, *, clean: bool) -> None:
-        """Write a last snapshot and close the files; after `run` has ended. Blocks.
-
-        `clean` False closes without either, as after a failure. What the disk does not take is but told: the next start
-        reads the log as after a crash in any case.
-        """
-        now_ms = self._clock.wall_ms()
-        try:
-            job: SnapshotJob | None = self._log.snapshot_job(now_ms) if clean else None
-            if job is not None:
-                job.run()
-                self._log.snapshot_written(job, now_ms)
-            self._log.close(clean=clean)
-        except StorageFailed as failure:
-            log.error("the metadata log was not closed as it should: %s", failure)
-            self._log.close(clean=False)
-
-    # This node's broker
-
-    async def register(self, endpoints: Sequence[Endpoint], *, rack: str | None, previous_broker_epoch: int) -> int:
-        """Register this node's broker, fenced; returns its epoch.
-
-        `previous_broker_epoch`: what the clean-shutdown marker says, -1 if there was none: then what the broker held as
-        the last one in sync may be short of acknowledged records, and Kafka's rules for that apply (KIP-966).
-        Raises: Refused.
-        """
-        promise = self._begin_register(endpoints, rack, previous_broker_epoch)
-        return (await self.controller.keep(promise)).broker_epoch
-
-    async def unfence(self) -> None:
-        """Take this node's broker into service: it may lead partitions from now on. Raises: Refused."""
-        await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=False))
-
-    async def join(self, endpoints: Sequence[Endpoint], *, rack: str | None, previous_broker_epoch: int) -> int:
-        """`register` and `unfence` with one sync instead of two; returns the epoch. Raises: Refused.
-
-        Both are written before either is waited for: this broker shares the controller's image, so it is caught up.
-        """
-        self._begin_register(endpoints, rack, previous_broker_epoch)
-        await self.unfence()
-        return self.broker_epoch
-
-    def cordon(self, paths: Iterable[str]) -> None:
-        """These of the data folders take no new partitions from now on: the controller hears of it (KIP-1066)."""
-        cordoned = frozenset(self.directories[path] for path in paths)
-        if cordoned != self._cordoned:
-            self._cordoned = cordoned
-            self._tell_directories()
-
-    def directory_failed(self, path: str) -> None:
-        """A data folder is offline from now on: the controller takes leadership of what is in it away (KIP-858)."""
-        self._offline.append(self.directories[path])
-        self._tell_directories()
-
-    def _tell_directories(self) -> None:
-        """Now, or as soon as the controller can write it down."""
-        broker = self._log.image.brokers.get(self.node_id)
-        if self._is_registered and broker is not None and broker.active:
-            try:
-                self.controller.begin_heartbeat(self._heartbeat(want_shut_down=False))
-            except Refused as refused:
-                log.warning("the controller cannot be told of the data folders now: %s", refused.message)
-                self._untold.set()
-
-    async def _tell_again(self) -> None:
-        """Tell the controller what it could not be told, until cancelled."""
-        while True:
-            await self._untold.wait()
-            await trio.sleep(TELL_AGAIN_S)
-            self._untold = trio.Event()
-            self._tell_directories()
-
-    async def assign_directories(self, places: Mapping[tuple[bytes, int], bytes]) -> None:
-        """Have the metadata say in which folders this node's replicas are, by topic id and partition (KIP-858).
-
-        Those that the controller does not know (any more) are left out. Raises: Refused.
-        """
-        from kpybroker.cluster.machines.assign_directories import assignments_request
-
-        request = assignments_request(self.node_id, self.broker_epoch, places)
-        await self.controller.assign_replicas_to_dirs(request)
-
-    async def shut_down_broker(self) -> None:
-        """Hand over what this broker leads, and be fenced; nothing is left to one that was unregistered.
-
-        Raises: Refused.
-        """
-        while self._is_registered:
-            heartbeat = await self.controller.broker_heartbeat(self._heartbeat(want_shut_down=True))
-            if heartbeat.should_shut_down:
-                return
-
-    @property
-    def _is_registered(self) -> bool:
-        broker = self._log.image.brokers.get(self.node_id)
-        return broker is not None and broker.epoch == self.broker_epoch
-
-    def _begin_register(
-        self, endpoints: Sequence[Endpoint], rack: str | None, previous_broker_epoch: int
-    ) -> Promise[BrokerRegistrationResponse]:
-        request = BrokerRegistrationRequest(
-            broker_id=self.node_id,
-            cluster_id=self.cluster_id,
-            incarnation_id=self._ids.uuid(),
-            listeners=[
-                Listener(name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol)
-                for point in endpoints
-            ],
-            features=[
-                Feature(name=name, min_supported_version=low, max_supported_version=high)
-                for name, (low, high) in SUPPORTED.items()
-            ],
-            rack=rack,
-            log_dirs=[each for each in self.directories.values() if each not in self._offline],
-            previous_broker_epoch=previous_broker_epoch,
-        )
-        promise = self.controller.begin_register(request, api_version=REGISTRATION_VERSION)
-        self.broker_epoch = promise.response.broker_epoch
-        return promise
-
-    def _heartbeat(self, *, want_shut_down: bool) -> BrokerHeartbeatRequest:
-        return BrokerHeartbeatRequest(
-            broker_id=self.node_id,
-            broker_epoch=self.broker_epoch,
-            current_metadata_offset=self._log.image.offset,
-            want_fence=False,
-            want_shut_down=want_shut_down,
-            offline_log_dirs=list(self._offline),
-            cordoned_log_dirs=sorted(self._cordoned),
-        )
-
-    async def allocate_producer_ids(self) -> range:
-        """A block of producer ids for this broker's producers. Raises: Refused."""
-        response = await self.controller.allocate_producer_ids(
-            AllocateProducerIdsRequest(broker_id=self.node_id, broker_epoch=self.broker_epoch)
-        )
-        start = response.producer_id_start
-        return range(start, start + response.producer_id_len)
+        """Write a last snapshot and close the files; after `run` has ended. Blocks."""
+        self.link.close()
+        self.raft.close(clean=clean)
 
 
-def _controller_endpoint(config: BrokerConfig) -> tuple[str, str, int]:
+def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tuple[str, str, int]:
     """What others are told to connect to for the controller; a lone node, which binds none, says where it would."""
     told = config.reachable.advertised_controllers
     if not told:
         return LONE_CONTROLLER
     first = told[0]
-    return first.name, "localhost" if first.wildcard else first.host, first.port or LONE_CONTROLLER[2]
+    return (
+        first.name,
+        "localhost" if first.wildcard else first.host,
+        first.port or bound.get(first.name, LONE_CONTROLLER[2]),
+    )
+
+
+def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoint: tuple[str, str, int]) -> Identity:
+    names = config.reachable.controller_names
+    endpoints = (endpoint,) if "controller" in config.roles else ()
+    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoint[0], endpoints)
+
+
+def _stands_alone(config: BrokerConfig) -> bool:
+    """Whether the configuration names no controller but this node: then it need not be formatted beforehand."""
+    if "controller" not in config.roles:
+        return False
+    voters = [int(voter.partition("@")[0]) for voter in config.controller_quorum_voters]
+    if voters:
+        return voters == [config.node_id]
+    ports = {point.port for point in config.reachable.controllers}
+    servers = config.controller_quorum_bootstrap_servers
+    return len(servers) == 1 and int(servers[0].rpartition(":")[2]) in ports
+
+
+def _open_log(
+    data_dir: DataDir,
+    meta: MetaProperties,
+    voters: Sequence[Voter],
+    config: BrokerConfig,
+    *,
+    adopt: bool,
+    files: Files,
+    now_ms: int,
+) -> MetadataLog:
+    return MetadataLog.open(
+        f"{data_dir.path}/{FOLDER}",
+        node_id=meta.node_id,
+        directory_id=directory_id_of(data_dir),
+        static_voters=[] if adopt else voters,
+        config=_log_config(config),
+        files=files,
+        now_ms=now_ms,
+        alone=adopt,
+        observes=not adopt and bool(config.controller_quorum_bootstrap_servers),
+        timing=_timing(config),
+    )
+
+
+def _static_voters(config: BrokerConfig) -> list[Voter]:
+    """The voters of controller.quorum.voters."""
+    names = config.reachable.controller_names
+    voters = []
+    for text in config.controller_quorum_voters:
+        id_, _, address = text.partition("@")
+        host, _, port = address.rpartition(":")
+        endpoint = (names[0] if names else LONE_CONTROLLER[0], host.strip("[]"), int(port))
+        voters.append(Voter(id=int(id_), directory_id=NO_DIRECTORY, endpoints=(endpoint,)))
+    return voters
+
+
+def _timing(config: BrokerConfig) -> Timing:
+    return Timing(
+        election_s=config.controller_quorum_election_timeout_ms / 1000,
+        fetch_s=config.controller_quorum_fetch_timeout_ms / 1000,
+        backoff_max_s=config.controller_quorum_election_backoff_max_ms / 1000,
+        retry_s=config.controller_quorum_retry_backoff_ms / 1000,
+    )
+
+
+def _quorum_settings(config: BrokerConfig) -> QuorumSettings:
+    bootstrap = []
+    for text in config.controller_quorum_bootstrap_servers:
+        host, _, port = text.rpartition(":")
+        bootstrap.append((host.strip("[]"), int(port)))
+    return QuorumSettings(
+        bootstrap=tuple(bootstrap),
+        request_timeout_s=config.controller_quorum_request_timeout_ms / 1000,
+        retry_s=config.controller_quorum_retry_backoff_ms / 1000,
+        fetch_bytes_max=config.controller_quorum_fetch_max_bytes,
+        snapshot_bytes_max=config.controller_quorum_fetch_snapshot_max_bytes,
+        auto_join=config.controller_quorum_auto_join_enable,
+    )
+
+
+def _broker(
+    config: BrokerConfig,
+    meta: MetaProperties,
+    raft: RaftNode,
+    link: ControllerLinks,
+    directories: Mapping[str, bytes],
+    ids: Ids,
+) -> BrokerLifecycle:
+    return BrokerLifecycle(
+        raft,
+        node_id=meta.node_id,
+        cluster_id=meta.cluster_id,
+        incarnation_id=ids.uuid(),
+        directories=directories,
+        cordoned=frozenset(directories[path] for path in directories if config.cordons(path)),
+        settings=LifecycleSettings(
+            heartbeat_s=config.broker_heartbeat_interval_ms / 1000,
+            registration_timeout_s=config.initial_broker_registration_timeout_ms / 1000,
+        ),
+        heartbeats=link(),
+        requests=link(),
+    )
 
 
 def _settings(config: BrokerConfig, meta: MetaProperties) -> Settings:
@@ -446,6 +357,18 @@ def _settings(config: BrokerConfig, meta: MetaProperties) -> Settings:
         min_insync_replicas=config.min_insync_replicas,
         delete_topic_enable=config.delete_topic_enable,
         rules=NodeConfigRules(config),
+        session_timeout_s=config.broker_session_timeout_ms / 1000,
+        rebalance_s=(config.leader_imbalance_check_interval_seconds if config.auto_leader_rebalance_enable else None),
+        unclean_election_s=config.unclean_leader_election_interval_ms / 1000,
+        idle_s=config.metadata_max_idle_interval_ms / 1000 or None,
+    )
+
+
+def _snapshot_policy(config: BrokerConfig, log: MetadataLog) -> SnapshotPolicy:
+    return SnapshotPolicy(
+        record_bytes_max=config.metadata_log_max_record_bytes_between_snapshots,
+        interval_s=config.metadata_log_max_snapshot_interval_ms / 1000,
+        record_bytes=log.bytes_behind_snapshot,
     )
 
 

@@ -19,10 +19,10 @@ import msgspec.structs
 
 from kpybroker.cluster.batches import ControlBatch, encode_batch, encode_control_batch, read_batches
 from kpybroker.cluster.errors import IncompleteSnapshot
-from kpybroker.cluster.features import METADATA_VERSION
+from kpybroker.cluster.features import DIRECTORIES_SINCE, METADATA_VERSION
 from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, TopicImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.raft_events import Quorum, SnapshotId, Voter
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.internal import metadata_records as rec
@@ -41,18 +41,6 @@ BATCH_RECORDS_MAX = 1000
 """Records in one batch of a snapshot: small enough to be decoded without holding up the loop for long."""
 
 
-class SnapshotId(NamedTuple):
-    """Which part of the log a snapshot stands for; of two, the one with the higher end offset is newer."""
-
-    end_offset: int
-    epoch: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of its file."""
-        return f"{self.end_offset:020}-{self.epoch:010}.checkpoint"
-
-
 BOOTSTRAP = SnapshotId(0, 0)
 """The snapshot that formatting leaves: it has the voters and no records, and is never sent to a follower."""
 
@@ -63,13 +51,6 @@ def parse_file_name(name: str) -> SnapshotId | None:
     """The snapshot that a file is, None if its name is not a snapshot's."""
     match = _NAME.fullmatch(name)
     return SnapshotId(int(match[1]), int(match[2])) if match else None
-
-
-class Quorum(NamedTuple):
-    """What the quorum's control records say. With kraft.version 0 they say nothing: `voters` is empty."""
-
-    kraft_version: int = 0
-    voters: tuple[Voter, ...] = ()
 
 
 class Snapshot(NamedTuple):
@@ -87,7 +68,13 @@ class Snapshot(NamedTuple):
 
 
 def encode_snapshot(
-    records: Sequence[MetadataRecord], *, quorum: Quorum, timestamp: int, epoch: int, now_ms: int
+    records: Sequence[MetadataRecord],
+    *,
+    quorum: Quorum,
+    timestamp: int,
+    epoch: int,
+    now_ms: int,
+    metadata_version: int | None = None,
 ) -> bytes:
     """The bytes of a snapshot file. `timestamp`: that of the last record contained; `now_ms`: for the batches."""
     header: list[QuorumRecord] = [SnapshotHeaderRecord(version=0, last_contained_log_timestamp=timestamp)]
@@ -97,7 +84,15 @@ def encode_snapshot(
     offset = len(header)
     for start in range(0, len(records), BATCH_RECORDS_MAX):
         chunk = records[start : start + BATCH_RECORDS_MAX]
-        parts.append(encode_batch(chunk, timestamp_ms=now_ms, base_offset=offset, leader_epoch=epoch))
+        parts.append(
+            encode_batch(
+                chunk,
+                timestamp_ms=now_ms,
+                base_offset=offset,
+                leader_epoch=epoch,
+                metadata_version=metadata_version,
+            )
+        )
         offset += len(chunk)
     footer = [SnapshotFooterRecord(version=0)]
     parts.append(encode_control_batch(footer, timestamp_ms=now_ms, base_offset=offset, leader_epoch=epoch))
@@ -209,7 +204,7 @@ def image_records(image: ClusterImage) -> Iterator[MetadataRecord]:
             ],
         )
     for topic in image.topics.by_name.values():
-        yield from _topic(topic)
+        yield from _topic(topic, with_directories=(image.features.metadata_version or 0) >= DIRECTORIES_SINCE)
     for resource, values in image.configs.items():
         for name, value in values.items():
             yield rec.ConfigRecord(resource_type=resource.type, resource_name=resource.name, name=name, value=value)
@@ -250,7 +245,7 @@ def _broker(broker: BrokerImage) -> MetadataRecord:
     )
 
 
-def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
+def _topic(topic: TopicImage, *, with_directories: bool) -> Iterator[MetadataRecord]:
     yield rec.TopicRecord(name=topic.name, topic_id=topic.id)
     for index, partition in topic.partitions.items():
         yield rec.PartitionRecord(
@@ -264,7 +259,7 @@ def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
             leader_recovery_state=partition.leader_recovery_state,
             leader_epoch=partition.leader_epoch,
             partition_epoch=partition.partition_epoch,
-            directories=list(partition.directories),
+            directories=list(partition.directories) if with_directories else [],
             eligible_leader_replicas=list(partition.elr) or None,
             last_known_elr=list(partition.last_known_elr) or None,
         )

@@ -16,11 +16,10 @@ import msgspec
 from kpybroker.cluster.batches import ControlBatch, read_batches
 from kpybroker.cluster.errors import IncompleteSnapshot
 from kpybroker.cluster.image import ClusterImage
+from kpybroker.cluster.machines.raft_events import Quorum, SnapshotId
 from kpybroker.cluster.snapshot import (
     BOOTSTRAP,
-    Quorum,
     Snapshot,
-    SnapshotId,
     encode_snapshot,
     image_records,
     parse_file_name,
@@ -140,6 +139,7 @@ class SnapshotJob(NamedTuple):
             timestamp=self.image.timestamp,
             epoch=self.image.epoch,
             now_ms=self.now_ms,
+            metadata_version=self.image.features.metadata_version,
         )
         self.files.write_whole(self.path, data)
 

@@ -25,7 +25,7 @@ from kpybroker.config.dynamic import obeyed
 from kpybroker.config.errors import ConfigError
 from kpybroker.config.reachable import Reachable
 from kpybroker.config.setting import Required, Setting
-from kpybroker.config.sources import gather
+from kpybroker.config.sources import EMBEDDED, gather
 from kpybroker.config.synonyms import base_name, broker_synonyms
 from kpybroker.config.tables import BROKER_SETTINGS, broker_setting
 from kpybroker.config.values import InvalidValue, Value
@@ -33,6 +33,9 @@ from kpybroker.config.values import InvalidValue, Value
 if TYPE_CHECKING:
     from typing import Self
 
+
+QUORUM = ("process.roles", "controller.quorum.bootstrap.servers", "controller.quorum.voters")
+"""What makes a node, started without a file, a member of something larger."""
 
 EVERY_FOLDER = "*"
 """In cordoned.log.dirs: all data folders."""
@@ -47,11 +50,23 @@ class BrokerConfig:
     add_partitions_to_txn_retry_backoff_max_ms = integer()
     add_partitions_to_txn_retry_backoff_ms = integer()
     auto_create_topics_enable = boolean()
+    auto_leader_rebalance_enable = boolean()
+    broker_heartbeat_interval_ms = integer()
     broker_rack = optional_text()
+    broker_session_timeout_ms = integer()
     connections_max_idle_ms = integer()
+    controller_socket_timeout_ms = integer()
     controller_quota_window_num = integer()
     controller_quota_window_size_seconds = integer()
+    controller_quorum_auto_join_enable = boolean()
     controller_quorum_bootstrap_servers = names()
+    controller_quorum_election_backoff_max_ms = integer()
+    controller_quorum_election_timeout_ms = integer()
+    controller_quorum_fetch_max_bytes = integer()
+    controller_quorum_fetch_snapshot_max_bytes = integer()
+    controller_quorum_fetch_timeout_ms = integer()
+    controller_quorum_request_timeout_ms = integer()
+    controller_quorum_retry_backoff_ms = integer()
     controller_quorum_voters = names()
     cordoned_log_dirs = names()
     default_replication_factor = integer()
@@ -69,7 +84,9 @@ class BrokerConfig:
     group_max_session_timeout_ms = integer()
     group_max_size = integer()
     group_min_session_timeout_ms = integer()
+    initial_broker_registration_timeout_ms = integer()
     kpybroker_prometheus_listener = text()
+    leader_imbalance_check_interval_seconds = integer()
     log_cleaner_backoff_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
@@ -90,9 +107,19 @@ class BrokerConfig:
     metadata_log_max_snapshot_interval_ms = integer()
     metadata_log_segment_bytes = integer()
     metadata_log_segment_ms = integer()
+    metadata_max_idle_interval_ms = integer()
     metadata_max_retention_bytes = integer()
     metadata_max_retention_ms = integer()
     metric_reporters = names()
+    replica_lag_time_max_ms = integer()
+    replica_fetch_max_bytes = integer()
+    replica_fetch_response_max_bytes = integer()
+    replica_fetch_min_bytes = integer()
+    replica_fetch_wait_max_ms = integer()
+    replica_fetch_backoff_ms = integer()
+    replica_socket_timeout_ms = integer()
+    replica_selector_class = optional_text()
+    num_replica_fetchers = integer()
     min_insync_replicas = integer()
     node_id = integer()
     num_partitions = integer()
@@ -124,6 +151,7 @@ class BrokerConfig:
     transaction_two_phase_commit_enable = boolean()
     transactional_id_expiration_ms = integer()
     unclean_leader_election_enable = boolean()
+    unclean_leader_election_interval_ms = integer()
 
     static: Mapping[str, str]
     """What the node was started with: name -> text."""
@@ -141,6 +169,8 @@ class BrokerConfig:
     """The listeners: where to bind, and what to tell others."""
     embedded: bool
     """Whether the node was started without a file and without an environment: the single-node profile."""
+    lone: bool
+    """Whether it is the whole cluster, and meant to stay that: it opens no port for its controller."""
     warnings: tuple[str, ...]
     """Lines to be logged, once, by whoever starts the node: unknown names, settings without effect."""
 
@@ -172,6 +202,7 @@ class BrokerConfig:
             metadata_dir=data_dirs[0] if metadata_dir is None else Path(str(metadata_dir)),
             reachable=Reachable.of(values, protocols_given="listener.security.protocol.map" in texts),
             embedded=embedded,
+            lone=embedded and all(texts.get(name) == EMBEDDED.get(name) for name in QUORUM),
             warnings=warnings,
         )
         check_whole(self, texts)

@@ -15,6 +15,7 @@ from kpybroker.config.synonyms import TOPIC_SYNONYMS
 
 if TYPE_CHECKING:
     from kpybroker.config.broker import BrokerConfig
+    from kpybroker.config.reachable import Reachable
 
 _HOST = re.compile(r"[0-9a-zA-Z\-%._:]*")
 """What Kafka takes for a host name or an address."""
@@ -37,7 +38,7 @@ def check_whole(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     _check_groups(config)
     _check_connections(config)
     _check_quorum(config)
-    _check_roles(config)
+    _check_roles(config, texts)
     _check_listeners(config, texts)
     _check_prometheus(config)
 
@@ -131,62 +132,123 @@ def _effective(config: BrokerConfig, topic_setting: str) -> int:
     raise AssertionError(f"{topic_setting}: the last synonym has a default")
 
 
+def _as_kafka(condition: bool, text: str) -> None:
+    """As `_require`, where what Kafka says is what there is to say."""
+    _require(condition, text, text)
+
+
 def _check_quorum(config: BrokerConfig) -> None:
     voters = config.controller_quorum_voters
     ids = {int(voter.partition("@")[0]) for voter in voters}
-    _require(
+    _as_kafka(
         bool(voters or config.controller_quorum_bootstrap_servers),
-        "controller.quorum.bootstrap.servers or controller.quorum.voters must say where the controllers are",
+        "If using process.roles, either controller.quorum.bootstrap.servers must contain the set of bootstrap "
+        "controllers or controller.quorum.voters must contain a parseable set of controllers.",
     )
+    listed = f"controller.quorum.voters=Set({', '.join(map(str, sorted(ids)))})"
     if "controller" in config.roles:
-        _require(
+        _as_kafka(
             not ids or config.node_id in ids,
-            f"a controller must be one of controller.quorum.voters, and node {config.node_id} is not",
+            f"If process.roles contains the 'controller' role, the node id {config.node_id} must be included in the "
+            f"set of voters {listed}",
         )
     else:
-        _require(
+        _as_kafka(
             config.node_id not in ids,
-            f"node {config.node_id} is one of controller.quorum.voters, but by process.roles no controller",
+            f"If process.roles contains just the 'broker' role, the node id {config.node_id} must not be included in "
+            f"the set of voters {listed}",
+        )
+        _as_kafka(
+            not config["controller.quorum.auto.join.enable"],
+            "controller.quorum.auto.join.enable is only supported when process.roles contains the 'controller' role.",
         )
 
 
-def _check_roles(config: BrokerConfig) -> None:
-    reachable = config.reachable
-    listening = {each.name for each in reachable.listening}
+def _check_roles(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     if "controller" in config.roles:
-        missing = [name for name in reachable.controller_names if name not in listening]
-        kafka = "controller.listener.names must contain at least one value appearing in the 'listeners' configuration"
-        _require(
-            not missing,
-            f"controller.listener.names: {''.join(missing[:1])} is not one of listeners",
-            f"{kafka} when running the KRaft controller role",
-        )
+        _check_controller(config, texts)
     else:
-        _require(not reachable.controllers, "listeners of the controller need process.roles to have controller in it")
-        unmapped = [name for name in reachable.controller_names if name not in reachable.protocols]
-        _require(
-            not unmapped, f"listener.security.protocol.map: {''.join(unmapped[:1])}, the controller's, is not there"
-        )
+        _check_broker_only(config.reachable)
     if "broker" in config.roles:
-        told = {each.name for each in reachable.advertised}
-        _require(bool(told), "a broker needs a listener that is not one of controller.listener.names")
-        _require(told <= listening, f"advertised.listeners: {', '.join(sorted(told - listening))} is none of listeners")
-        _require(
-            reachable.inter_broker_name in told,
-            f"inter.broker.listener.name: {reachable.inter_broker_name} is not one of advertised.listeners"
-            f" ({', '.join(sorted(told))})",
-        )
-    else:
-        _require(
+        _check_broker(config.reachable)
+
+
+def _check_controller(config: BrokerConfig, texts: Mapping[str, str]) -> None:
+    reachable = config.reachable
+    if "broker" not in config.roles:
+        _as_kafka(
             not reachable.brokers,
-            "a node that is only a controller must only have listeners of controller.listener.names",
+            "The listeners config must only contain KRaft controller listeners from controller.listener.names when "
+            "process.roles=controller",
         )
+        _as_kafka(
+            "inter.broker.listener.name" not in texts or reachable.inter_broker_name not in reachable.controller_names,
+            "controller.listener.names must not contain an explicitly set inter.broker.listener.name configuration "
+            "value when process.roles=controller'",
+        )
+    running = "the 'listeners' configuration when running the KRaft controller role"
+    listening = {each.name for each in reachable.listening}
+    _as_kafka(
+        not listening.isdisjoint(reachable.controller_names),
+        f"controller.listener.names must contain at least one value appearing in {running}",
+    )
+    _as_kafka(
+        set(reachable.controller_names) <= listening,
+        f"controller.listener.names must only contain values appearing in {running}",
+    )
+
+
+def _check_broker_only(reachable: Reachable) -> None:
+    running = "when running KRaft with just the broker role"
+    _as_kafka(bool(reachable.controller_names), f"controller.listener.names must contain at least one value {running}")
+    _as_kafka(
+        not reachable.controllers,
+        f"controller.listener.names must not contain a value appearing in the 'listeners' configuration {running}",
+    )
+    for name in reachable.controller_names:
+        _as_kafka(
+            name in reachable.protocols,
+            f"Controller listener with name {name} defined in controller.listener.names not found in "
+            "listener.security.protocol.map  (an explicit security mapping for each controller listener is required "
+            "if listener.security.protocol.map is non-empty, or if there are security protocols other than PLAINTEXT "
+            "in use)",
+        )
+
+
+def _check_broker(reachable: Reachable) -> None:
+    told = {each.name for each in reachable.advertised}
+    listening = {each.name for each in reachable.listening}
+    _as_kafka(
+        bool(told),
+        "There must be at least one broker advertised listener. Perhaps all listeners appear in "
+        "controller.listener.names?",
+    )
+    _as_kafka(
+        reachable.inter_broker_name in told,
+        "inter.broker.listener.name must be a listener name defined in advertised.listeners. The valid options based "
+        f"on currently configured listeners are {','.join(sorted(told))}",
+    )
+    _as_kafka(
+        told <= listening,
+        "advertised.listeners listener names must be equal to or a subset of the ones defined in listeners. Found "
+        f"{','.join(sorted(told))}. The valid options based on the current configuration are "
+        f"{','.join(sorted(listening))}",
+    )
 
 
 def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     reachable = config.reachable
+    early = config["early.start.listeners"]
+    known = {each.name for each in reachable.listening}
+    for name in map(str.upper, early if isinstance(early, tuple) else ()):
+        contains = f"early.start.listeners contains listener {name}, but this is not contained in listeners or"
+        if name not in known:
+            raise ConfigError(f"{contains} controller.listener.names")
     for each in (*reachable.advertised, *reachable.advertised_controllers):
-        _require(each.host != "0.0.0.0", f"advertised.listeners: nobody can connect to {each}; name an address")
+        _as_kafka(
+            each.host != "0.0.0.0",
+            "advertised.listeners cannot use the nonroutable meta-address 0.0.0.0. Use a routable IP address.",
+        )
     _require(
         not ("inter.broker.listener.name" in texts and "security.inter.broker.protocol" in texts),
         "inter.broker.listener.name and security.inter.broker.protocol exclude each other",

@@ -13,7 +13,7 @@ import heapq
 import logging
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Generic
@@ -21,6 +21,7 @@ from typing import Any, Generic
 import trio
 
 from kpybroker.clock import Clock
+from kpybroker.cluster.image import TopicImage
 from kpybroker.coordinators.loading import load
 from kpybroker.coordinators.machines.deadlines import NEVER
 from kpybroker.coordinators.machines.effects import Tick
@@ -64,6 +65,7 @@ class Coordinator(Generic[M]):
         self._make_machine = make_machine
         self._clock = clock
         self._terms = terms
+        self._topic: TopicImage | None = None
         self._shards: dict[int, Shard[M]] = {}
         self._to_load: deque[Shard[M]] = deque()
         self._load_wanted = trio.Event()
@@ -98,13 +100,13 @@ class Coordinator(Generic[M]):
         """The partitions of the internal topic that this node coordinates."""
         return frozenset(self._shards)
 
-    def lead(self, index: int, log: ShardLog) -> None:
+    def lead(self, index: int, log: ShardLog, leader_epoch: int = 0) -> None:
         """This node has become leader of a partition of the internal topic: load it, and coordinate what lives there.
 
         A partition without records is ready when this returns; others are when `run` has read them, one by one.
         """
         self.resign(index)
-        self._load(index, log)
+        self._load(index, log, leader_epoch)
 
     def resign(self, index: int) -> None:
         """This node does not lead the partition any more. Whoever waits is told NOT_COORDINATOR."""
@@ -112,13 +114,43 @@ class Coordinator(Generic[M]):
         if shard is not None and shard.state is not ShardState.LOST:
             shard.resign()
 
-    def follow(self, led: Iterable[int], log_of: Callable[[int], ShardLog]) -> None:
-        """Coordinate what lives in exactly these partitions, each with the log that `log_of` gives."""
-        wanted = frozenset(led)
-        for index in self.led - wanted:
+    def follow(self, topic: TopicImage | None, broker_id: int, log_of: Callable[[int], ShardLog]) -> None:
+        """Coordinate what lives in those partitions of the internal topic that this broker leads, and nothing else.
+
+        `log_of` gives a partition's log.
+
+        A shard whose leader is elected again, and is the same, goes on: nobody else can have written to its log.
+        """
+        if topic is self._topic:
+            return
+        self._follow_topic(topic)
+        partitions = {} if topic is None else topic.partitions
+        led = {index: each.leader_epoch for index, each in partitions.items() if each.leader == broker_id}
+        for index in self.led - led.keys():
             self.resign(index)
-        for index in wanted - self.led:
-            self.lead(index, log_of(index))
+        for index, leader_epoch in led.items():
+            shard = self._shards.get(index)
+            if shard is None or (shard.state is ShardState.LOST and shard.leader_epoch < leader_epoch):
+                self._take_up(index, leader_epoch, log_of)
+            else:
+                shard.leader_epoch = leader_epoch
+
+    def _follow_topic(self, topic: TopicImage | None) -> None:
+        """A topic that was made anew has nothing of the old one. As in Kafka, later partitions of it are not used."""
+        before, self._topic = self._topic, topic
+        if before is not None and (topic is None or topic.id != before.id):
+            for index in self.led:
+                self.resign(index)
+        if topic is not None and (before is None or topic.id != before.id):
+            self.partitions = len(topic.partitions)
+
+    def _take_up(self, index: int, leader_epoch: int, log_of: Callable[[int], ShardLog]) -> None:
+        try:
+            log = log_of(index)
+        except Refused as refusal:  # its folder has failed: the controller will have somebody else lead it
+            logger.warning("Partition %d cannot be coordinated: %s", index, refusal)
+            return
+        self.lead(index, log, leader_epoch)
 
     def tell_all(self, event: object) -> None:
         """Have every shard that is loaded carry out an event."""
@@ -138,13 +170,14 @@ class Coordinator(Generic[M]):
         """
         raise AssertionError(f"nobody carries out {action} of {shard}")
 
-    def _load(self, index: int, log: ShardLog) -> None:
+    def _load(self, index: int, log: ShardLog, leader_epoch: int) -> None:
         shard = self._shards[index] = Shard(
             index,
             log,
             self._make_machine(),
             self._clock,
             terms=self._terms,
+            leader_epoch=leader_epoch,
             rearm=self._arm,
             lost=self._reload,
             act=self._act,
@@ -158,7 +191,7 @@ class Coordinator(Generic[M]):
     def _reload(self, shard: Shard[M]) -> None:
         """A log that refused to be written may still be read, and led again: what it says is the truth."""
         if self._shards.get(shard.index) is shard:
-            self._load(shard.index, shard.log)
+            self._load(shard.index, shard.log, shard.leader_epoch)
 
     # -- tasks
 
@@ -187,7 +220,10 @@ class Coordinator(Generic[M]):
             if isinstance(error, Refused) and error.code is Code.KAFKA_STORAGE_ERROR and not shard.log.failed:
                 self.start(partial(self._load_later, shard), f"load {shard} later")
                 return
-            logger.error("%s could not be loaded: %s", shard, error)
+            if isinstance(error, Refused) and error.code is Code.NOT_LEADER_OR_FOLLOWER:
+                logger.info("%s is another node's to load", shard)
+            else:
+                logger.error("%s could not be loaded: %s", shard, error)
             shard.state = ShardState.LOST
             return
         except Exception:  # a record that we misread: what lives there is not served, all others are

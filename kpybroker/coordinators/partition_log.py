@@ -68,16 +68,19 @@ class PartitionLog:
             origin=Origin.COORDINATOR,
             guard=guard,
             transaction_version=transaction_version,
+            acks_all=True,
         )
         return appended.last_offset
 
     async def wait_high_watermark(self, offset: int) -> None:
         """Return when the high watermark has reached `offset`. Raises: Refused once this node no longer leads."""
+        leader_epoch = self._partition.leader_epoch
         event = self._partition.replicated(offset)
         if event is not None:
             await event.wait()
-        if self._partition.high_watermark < offset:
-            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+            code = self._partition.outcome(offset - 1, leader_epoch)
+            if code not in (Code.NONE, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND):  # what was replicated stays so
+                raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
 
     def read_batches(self, from_offset: int) -> Iterator[bytes]:
         """Whole batches from the one that has `from_offset` up to the log's end. Raises: Refused."""

@@ -103,6 +103,7 @@ class Shard(Generic[M]):
         clock: Clock,
         *,
         terms: ShardTerms,
+        leader_epoch: int,
         rearm: Callable[[Shard[M]], None],
         lost: Callable[[Shard[M]], None],
         act: Callable[[Shard[M], Any], None],
@@ -118,6 +119,10 @@ class Shard(Generic[M]):
         """For when the service's heap has this shard; kept by the service."""
         self.not_before_s = 0.0
         """When it may be ticked at the earliest."""
+        self.leader_epoch = leader_epoch
+        """The epoch of this node's leadership, as the metadata has it."""
+        self._waits: set[trio.CancelScope] = set()
+        """Who waits for the followers: that ends when the shard is lost."""
         self._clock = clock
         self._terms = terms
         self._rearm = rearm
@@ -146,20 +151,36 @@ class Shard(Generic[M]):
             assert waiter.response is not None
         if waiter.end_offset <= self.log.high_watermark:
             return waiter.response
-        return await self._replicated(waiter.response, waiter.end_offset)
+        return await self._once_replicated(waiter.response, waiter.end_offset)
 
-    async def _replicated(self, response: Any, end_offset: int) -> Any:
+    async def _once_replicated(self, response: Any, end_offset: int) -> Any:
         """The response once the log is replicated up to `end_offset`; an error in its place if that takes too long.
 
         Nothing is undone then: what was appended may still become replicated, as with any request that timed out.
         """
         with trio.move_on_after(self._terms.commit_timeout_s):
             try:
-                await self.log.wait_high_watermark(end_offset)
+                await self.replicated(end_offset)
             except Refused as refusal:
                 return self.machine.instead_of(response, coordinator_code(refusal.code))
             return response
         return self.machine.instead_of(response, coordinator_code(Code.REQUEST_TIMED_OUT))
+
+    async def replicated(self, end_offset: int) -> None:
+        """Return when the log is replicated up to `end_offset`. The caller limits the time.
+
+        Raises: Refused(NOT_LEADER_OR_FOLLOWER) when the shard is lost first. The high watermark tells nothing any more
+        then: another leader may have written something else at the same offsets.
+        """
+        if self.state is not ShardState.LOST and end_offset > self.log.high_watermark:
+            with trio.CancelScope() as wait:
+                self._waits.add(wait)
+                try:
+                    await self.log.wait_high_watermark(end_offset)
+                finally:
+                    self._waits.discard(wait)
+        if self.state is ShardState.LOST:
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
 
     def perform(self, event: object) -> None:
         """Let the machine decide, and carry out what it decides."""
@@ -170,13 +191,14 @@ class Shard(Generic[M]):
                 self._append(effects, now.wall_ms)
             except Refused as refusal:
                 if refusal.code is not Code.KAFKA_STORAGE_ERROR:  # that is told where it came up, and seldom
-                    logger.warning("The log of %s refused a decision: %s", self, refusal)
+                    # For want of replicas it happens again and again, to all shards, and comes to an end by itself.
+                    level = logging.INFO if refusal.code is Code.NOT_ENOUGH_REPLICAS else logging.WARNING
+                    logger.log(level, "The log of %s refused a decision: %s", self, refusal)
                 effects = self.machine.refused(effects, refusal.code, now)
                 self.not_before_s = now.monotonic_s + REFUSED_PAUSE_S
                 if self._has_lost(refusal):
                     self._finish(effects)
-                    self.resign()
-                    self._lost(self)
+                    self._give_up(refusal)
                     return
         self._finish(effects)
 
@@ -207,14 +229,13 @@ class Shard(Generic[M]):
             last_offset = self.log.append(batch, transaction_version=version)
         except Refused as refusal:
             if self._has_lost(refusal):
-                self.resign()
-                self._lost(self)
+                self._give_up(refusal)
             raise
         self.machine.end_transaction(producer_id, committed=committed)
         self.end_offset = end_offset = last_offset + 1
         if end_offset > self.log.high_watermark:
             with trio.move_on_after(self._terms.commit_timeout_s):
-                await self.log.wait_high_watermark(end_offset)
+                await self.replicated(end_offset)
                 return
             raise Refused(Code.REQUEST_TIMED_OUT)
 
@@ -266,9 +287,20 @@ class Shard(Generic[M]):
         self.state = ShardState.ACTIVE
         self._finish(self.machine.loaded(self._clock.now()))
 
+    def _give_up(self, refusal: Refused) -> None:
+        """The log is not to be written by this shard any more. Whether it may be read and led again is seen to.
+
+        One that has another leader comes back, if at all, with the metadata that says so.
+        """
+        self.resign()
+        if refusal.code is not Code.NOT_LEADER_OR_FOLLOWER:
+            self._lost(self)
+
     def resign(self) -> None:
         """Coordinate no longer: everyone who waits is told NOT_COORDINATOR, and the machine is given up."""
         self.state = ShardState.LOST
+        for wait in self._waits:
+            wait.cancel()
         for token, response in self.machine.unload(Code.NOT_COORDINATOR).replies:
             assert isinstance(token, Waiter)
             token.resolve(response, 0)

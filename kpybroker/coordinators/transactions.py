@@ -267,11 +267,10 @@ class Transactions(Coordinator[TransactionShard]):
                 del self._completing[transactional_id]
 
     async def _write_markers(self, shard: Shard[TransactionShard], transactional_id: str, end_offset: int) -> None:
-        if end_offset > shard.log.high_watermark:
-            try:
-                await shard.log.wait_high_watermark(end_offset)
-            except Refused:
-                return
+        try:
+            await shard.replicated(end_offset)
+        except Refused:
+            return
         while shard.state is ShardState.ACTIVE:
             markers = shard.machine.markers_due(transactional_id)
             if markers is None:

@@ -30,13 +30,13 @@ class Coordinator(Protocol):
 
     async def verify(
         self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[Place]
-    ) -> dict[Place, Code]:
+    ) -> Mapping[Place, Code]:
         """Whether the partitions are in the producer's transaction: AddPartitionsToTxn, verify only."""
         ...
 
     async def add_partitions(
         self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[Place]
-    ) -> dict[Place, Code]:
+    ) -> Mapping[Place, Code]:
         """Take the partitions into the producer's transaction."""
         ...
 

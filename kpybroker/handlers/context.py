@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kpybroker.coordinators.transactions import Transactions
     from kpybroker.coordinators.txn_verifier import TxnVerifier
     from kpybroker.handlers.account import Account
+    from kpybroker.handlers.forwarding import ControllerHandlers
     from kpybroker.ids import Ids
     from kpybroker.metrics.client_telemetry import ClientTelemetry
     from kpybroker.quotas.client_quotas import ClientQuotas
@@ -95,15 +96,9 @@ class Door(Protocol):
 
 
 @dataclass(kw_only=True, slots=True)
-class Services:
-    """The parts of a node that handlers use; built by node.py, alive as long as the node."""
+class BrokerServices:
+    """What only a broker has: partitions, and what coordinates by them. The controller's handlers use none of it."""
 
-    live: LiveConfig
-    clock: Clock
-    ids: Ids
-    cluster: Cluster
-    active_controller: Controller
-    controller: Forwarding
     replicas: Replicas
     moves: Moves
     fetch_sessions: FetchSessions
@@ -112,14 +107,36 @@ class Services:
     transactions: Transactions
     txn_markers: TxnMarkers
     txn_verifier: TxnVerifier
+
+
+@dataclass(kw_only=True, slots=True)
+class Services:
+    """The parts of a node that handlers use; built by node.py, alive as long as the node."""
+
+    live: LiveConfig
+    clock: Clock
+    ids: Ids
+    cluster: Cluster
+    active_controller: Controller
+    """The controller of this process, active or not."""
+    controller: Forwarding
+    controller_handlers: ControllerHandlers
     telemetry: ClientTelemetry
     authorizer: Authorizer
     quotas: ClientQuotas
+    broker: BrokerServices | None = None
+    """None on a node that is only a controller: it has no listener whose handlers would ask for them."""
 
     @property
     def config(self) -> BrokerConfig:
         """The node's configuration as it is now, the cluster's dynamic settings included."""
         return self.live.current
+
+    @property
+    def of_broker(self) -> BrokerServices:
+        """The broker's services, on a node that is a broker."""
+        assert self.broker is not None, "a handler of the broker's on a node that is none"
+        return self.broker
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,6 +147,8 @@ class Client:
     host: str
     port: int
     principal: Principal
+    forwarded: bool = False
+    """A broker vouches for them: the request came in an Envelope."""
     software_name: str = ""
     software_version: str = ""
 
@@ -176,17 +195,17 @@ class Context:
     @property
     def replicas(self) -> Replicas:
         """The partitions that this node holds."""
-        return self.services.replicas
+        return self.services.of_broker.replicas
 
     @property
     def groups(self) -> Groups:
         """The group coordinator."""
-        return self.services.groups
+        return self.services.of_broker.groups
 
     @property
     def transactions(self) -> Transactions:
         """The transaction coordinator."""
-        return self.services.transactions
+        return self.services.of_broker.transactions
 
     @property
     def controller(self) -> Forwarding:
@@ -266,6 +285,7 @@ class Context:
         return Caller(
             api_version=self.version,
             principal=str(client.principal),
+            forwarded=client.forwarded or client.listener not in self.config.reachable.controller_names,
             allows=lambda operation, kind, name: authorizer.allows(
                 client.principal, client.host, Operation(operation), Resource(kind), name
             ),

@@ -17,7 +17,7 @@ from kpybroker.storage.errors import StorageFailed
 
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
-    from kpybroker.replication.partition import Partition
+    from kpybroker.replication.replica_log import ReplicaLog
     from kpybroker.storage.log import Log
 
 log = logging.getLogger("kpybroker.replication")
@@ -49,14 +49,14 @@ class DiskTrouble:
         if failure.of_folder or failure.missing:
             self.on_folder_failed(failure)
 
-    def met_by(self, partition: Partition, doing: str, failure: StorageFailed) -> None:
+    def met_by(self, partition: ReplicaLog, doing: str, failure: StorageFailed) -> None:
         """As `met`, of a partition, whose log is mended if it has stopped half-way."""
         self.met(f"{doing} {partition}", failure)
         opened = partition.opened
         if opened is not None and opened.failure is not None and opened.failure.temporary:
             self._mend(partition, opened)
 
-    def _mend(self, partition: Partition, opened: Log) -> None:
+    def _mend(self, partition: ReplicaLog, opened: Log) -> None:
         now_ms = self._clock.wall_ms()
         if self._too_early(self._tried_ms.get(opened.directory), now_ms):
             return

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from kpybroker.replication.machines.leader import Heard
 from kpybroker.replication.waiters import Watch
 from kpybroker.wire.codes import Code, Refused
 
@@ -147,6 +148,8 @@ class FetchSession:
         self.privileged = privileged  # a follower's
         self.created_s = now_s
         self.last_used_s = now_s
+        self.heard = Heard(now_s)
+        """When its user last asked, for the partitions that the request did not name."""
         self.epoch = 1  # the epoch that the next request must have
         self.watch: Watch[Key] = Watch()
         self.watch.changed.update(dict.fromkeys(interests))
@@ -223,7 +226,7 @@ class FetchSessions:
             self.close(session_id)
             return _without_session(())
         known.next_epoch()
-        known.last_used_s = now_s
+        known.last_used_s = known.heard.at_s = now_s
         self._sessions[session_id] = self._sessions.pop(session_id)
         return Fetch(known.interests, known.watch, known, incremental=True)
 

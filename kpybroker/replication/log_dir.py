@@ -142,6 +142,10 @@ class LogDir:
 
     # checkpoints
 
+    def checkpointed_high_watermark(self, topic: str, index: int) -> int:
+        """What was last written of a partition's high watermark, 0 if nothing."""
+        return self._high_watermarks.get((topic, index), 0)
+
     async def checkpoint(self) -> None:
         """Write recovery points. Raises: StorageFailed."""
         self._collect()

@@ -62,7 +62,7 @@ class Logs:
         `cordons`: whether one is to take no new partitions.
         """
         self._files = files
-        self._clock = clock
+        self.clock = clock
         self._ids = ids
         self._cordons = cordons
         self.dirs = list(dirs)
@@ -225,7 +225,7 @@ class Logs:
 
     def doom(self, folder: str, delay_ms: int) -> None:
         """Have a folder removed after a time."""
-        self._doomed.append((self._clock.wall_ms() + delay_ms, folder))
+        self._doomed.append((self.clock.wall_ms() + delay_ms, folder))
         self._doomed_more.set()
 
     # what housekeeping does with them
@@ -238,7 +238,7 @@ class Logs:
     async def flush_due(self) -> None:
         """Make durable what is due to be: rolled segments, and what flush.ms says. What can't be now waits."""
         for opened in self.opened:
-            offset = opened.flush_due(self._clock.wall_ms()) if opened.failure is None else None
+            offset = opened.flush_due(self.clock.wall_ms()) if opened.failure is None else None
             if offset is not None:
                 try:
                     await self.flush(opened, offset)
@@ -249,7 +249,7 @@ class Logs:
         """Remove what was dropped from the logs and is due to leave the disk. What can't be removed now waits."""
         for opened in self.opened:
             try:
-                opened.purge(self._clock.wall_ms())
+                opened.purge(self.clock.wall_ms())
             except StorageFailed as failure:
                 self._met(f"remove old segments of {opened.directory}", opened, failure)
 
@@ -337,7 +337,7 @@ class Logs:
         """Remove folders of deleted partitions when they are due, until cancelled."""
         while True:
             self._doomed_more = trio.Event()
-            now_ms = self._clock.wall_ms()
+            now_ms = self.clock.wall_ms()
             due = [folder for due_ms, folder in self._doomed if due_ms <= now_ms]
             self._doomed = [doomed for doomed in self._doomed if doomed[0] > now_ms]
             for folder in due:

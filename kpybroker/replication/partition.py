@@ -1,26 +1,35 @@
 """A partition as this node sees it: its log, who leads it, how far it is replicated, and who waits for it.
 
 Belongs to the event loop. What it promises to a reader is bounded by the high watermark (read_uncommitted) or the last
-stable offset (read_committed).
+stable offset (read_committed); followers read to the end of the log.
+
+A partition whose only replica is here has what it has: its high watermark is where its log ends. The leader of several
+replicas keeps a `machines.leader.Leader`, which hears of appends and of fetches and says where the high watermark is. A
+follower takes it from its leader's answers.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
+from kpybroker.replication.machines.follower import Diverged, followed_high_watermark, truncation_point
+from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
+from kpybroker.replication.replica_log import ReplicaLog
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
-from kpybroker.wire.errors import CorruptRecords
+
+_log = logging.getLogger("kpybroker.replication")
 
 if TYPE_CHECKING:
-    from kpybroker.replication.waiters import Watch
+    from kpybroker.cluster.image import PartitionImage
+    from kpybroker.replication.surroundings import Surroundings
     from kpybroker.storage.log import Appended, Log
-    from kpybroker.storage.region import FileRegion
-    from kpybroker.storage.txn_index import AbortedTxn
     from kpybroker.storage.verification import Guard
 
 
@@ -28,77 +37,29 @@ HIGH_WATERMARK = -1
 """In DeleteRecords: the offset up to which everything is deleted that can be."""
 
 
-class Read(NamedTuple):
-    """What a fetch gets of a partition."""
+class Partition(ReplicaLog):
+    """One replica on this node."""
 
-    region: FileRegion | None
-    high_watermark: int
-    last_stable_offset: int
-    log_start_offset: int
-    aborted: list[AbortedTxn] | None
-    """Aborted transactions that overlap the region; None for a reader that does not care (read_uncommitted)."""
-
-
-class Diverged(NamedTuple):
-    """Where the fetcher's log departs from this one: the greatest epoch both may have, and where it ends here."""
-
-    epoch: int
-    end_offset: int
-
-
-class Partition:
-    """One replica on this node, leader of its partition."""
-
-    def __init__(
-        self,
-        topic: str,
-        index: int,
-        topic_id: bytes,
-        open_log: Callable[[], Log],
-        flush: Callable[[Partition], None],
-        met: Callable[[Partition, str, StorageFailed], None],
-    ) -> None:
-        """`flush` is asked to have the log flushed, and to call `flushed` when it is; `met` hears of disk failures."""
-        self.topic = topic
-        self.index = index
-        self.topic_id = topic_id
+    def __init__(self, topic: str, index: int, topic_id: bytes, around: Surroundings) -> None:
+        super().__init__(topic, index, topic_id, around)
         self.leader_epoch = -1
         self.partition_epoch = -1
         self.leader_id = -1
         self.is_leader = False
-        self._open_log = open_log
-        self._flush = flush
-        self._met = met
+        self._led_since_epoch = -1
+        """From that leader epoch on nobody else has led."""
+        self._isr: tuple[int, ...] = ()
+        self._leading: Leader | None = None  # while this node leads, and has followers, and the log is open
+        self._hidden: deque[tuple[int, int]] = deque()  # (end offset, bytes) of what is above the high watermark
+        self._gone = False
         self.moving = False
         """A copy of it is being made in another data directory."""
-        self._log: Log | None = None
         self._held_back_bytes = 0  # appended, and hidden until they are synced
-        self._watches: dict[Watch[Any], Any] = {}
-        self._high_watermark_waiters: dict[trio.Event, int] = {}
-        self._high_watermark = 0
 
-    def __str__(self) -> str:
-        return f"{self.topic}-{self.index}"
-
-    @property
-    def log(self) -> Log:
-        """The log, opened at first use. Raises: Refused(KAFKA_STORAGE_ERROR)."""
-        opened = self._log
-        if opened is None:
-            try:
-                opened = self.load()
-            except StorageFailed as failure:
-                raise self.failed("open", failure) from failure
-        return opened
-
-    def load(self) -> Log:
-        """Open the log, in a worker thread maybe. Raises: StorageFailed."""
-        if self._log is None:
-            self._log = self._open_log()
-            self._high_watermark = self._log.log_end_offset
-            self._log.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
+    def begin(self) -> None:
+        """The log was loaded: take up what the metadata says of the partition."""
+        if self.is_leader:
             self._begin_epoch()
-        return self._log
 
     def replace_log(self, log: Log, *, high_watermark: int | None = None) -> None:
         """From now on the replica is this log, which has the same records, in another data directory.
@@ -109,57 +70,91 @@ class Partition:
             self._high_watermark = high_watermark
         self._log = log
         log.producers.replicated_to(self._high_watermark)
-        self._begin_epoch()
-
-    def failed(self, doing: str, failure: StorageFailed) -> Refused:
-        """The disk failed when something was done to the log: what the client is to be told. `doing` is said to people.
-
-        If that is the folder's failure, the log takes nothing more.
-        """
-        if failure.of_folder and self._log is not None:
-            self._log.fail(failure)
-        self._met(self, doing, failure)
-        if isinstance(failure, FolderOffline):  # as Kafka's partition that has no log
-            return Refused(Code.NOT_LEADER_OR_FOLLOWER, str(failure))
-        return Refused(Code.KAFKA_STORAGE_ERROR, str(failure))
+        if self._leading is None:
+            self.begin()
+        else:  # what is known of the followers stays true
+            log.epochs.assign(self.leader_epoch, log.log_end_offset)
 
     def mended(self) -> None:
         """The log, which had failed, was read again."""
-        self._begin_epoch()
-        self._advance_high_watermark(0, None if not self.flushing else self.log.recovery_point)
+        if self.is_leader:
+            if self._leading is None:
+                self._begin_epoch()
+            self._flushed_to(None if not self.flushing else self.log.recovery_point, 0)
 
-    @property
-    def opened(self) -> Log | None:
-        """The log if it has been opened."""
-        return self._log
-
-    @property
-    def high_watermark(self) -> int:
-        """The offset below which every record is on all in-sync replicas; readers see nothing at or above it."""
-        if self._log is None:
-            return self.log.log_end_offset
-        return self._high_watermark
-
-    @property
-    def last_stable_offset(self) -> int:
-        """The offset below which every transaction is decided."""
-        first_unstable = self.log.first_unstable_offset
-        high_watermark = self.high_watermark
-        return high_watermark if first_unstable is None else min(first_unstable, high_watermark)
-
-    def lead(self, leader_id: int, leader_epoch: int, partition_epoch: int, me: int) -> None:
-        """The metadata log says who leads, and in which epoch."""
-        changed = (leader_id, leader_epoch) != (self.leader_id, self.leader_epoch)
-        self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
-        self.is_leader = leader_id == me
+    def lead(self, image: PartitionImage) -> None:
+        """The metadata log says who leads, in which epoch, and which replicas there are."""
+        if image.partition_epoch < self.partition_epoch and image.leader_epoch <= self.leader_epoch:
+            return  # the controller's answer to a proposal was quicker
+        changed = (image.leader, image.leader_epoch) != (self.leader_id, self.leader_epoch)
+        led, was_alone = self.is_leader, len(self._replicas) == 1
+        self.leader_id, self.leader_epoch = image.leader, image.leader_epoch
+        self.partition_epoch = image.partition_epoch
+        self._replicas, self._isr = image.replicas, image.isr
+        self.is_leader = image.leader == self._around.me
+        if self._log is not None:
+            if changed and was_alone and len(image.replicas) > 1:
+                # Opened as the only replica there is, by metadata that was old news.
+                self._high_watermark = min(self._high_watermark, self._around.checkpointed_high_watermark(self))
+            if self.is_leader:
+                self._go_on(changed)
+        if self.is_leader and not led:
+            self._led_since_epoch = image.leader_epoch
+        if led and not self.is_leader:
+            self._leading = None
+            self._wake_waiters()
         if changed:
-            self._begin_epoch()
             self._upset()
+
+    def _go_on(self, changed: bool) -> None:
+        """This node leads, in another epoch perhaps, or with other replicas, or another ISR."""
+        leading = self._leading
+        if leading is None or len(self._replicas) == 1:
+            if changed or leading is not None or len(self._replicas) > 1:
+                self._begin_epoch()
+            return
+        if changed:
+            self.log.epochs.assign(self.leader_epoch, self.log.log_end_offset)
+        decided = Decided(self.leader_epoch, self.partition_epoch, self._isr)
+        self._moved(leading.updated(decided, self._replicas, self._around.now_s()))
+        self.reconsider()
 
     def _begin_epoch(self) -> None:
         """A leader's epoch begins where its log ends, before anything is written in it (KIP-101)."""
-        if self.is_leader and self._log is not None:
-            self._log.epochs.assign(self.leader_epoch, self._log.log_end_offset)
+        log, around = self.log, self._around
+        log.epochs.assign(self.leader_epoch, log.log_end_offset)
+        if len(self._replicas) == 1:
+            self._leading = None
+            self._hidden.clear()
+            self._reached(log.recovery_point if log.owes_flush else log.log_end_offset, 0)
+            return
+        leading = self._leading = Leader(
+            around.me,
+            leader_epoch=self.leader_epoch,
+            partition_epoch=self.partition_epoch,
+            replicas=self._replicas,
+            isr=self._isr,
+            log_end=log.log_end_offset,
+            high_watermark=self._high_watermark,
+            min_isr=around.min_insync_replicas(self.topic),
+            lag_s_max=around.lag_s_max,
+            eligible=around.eligible,
+            now_s=around.now_s(),
+        )
+        self._moved(leading.high_watermark > self._high_watermark)
+
+    def reconfigured(self) -> None:
+        """The topic's settings have changed."""
+        leading = self._leading
+        if leading is not None:
+            around = self._around
+            self._moved(leading.require(around.min_insync_replicas(self.topic), around.now_s()))
+
+    def check_epoch(self, current_leader_epoch: int) -> None:
+        """Raises: Refused unless the client believes in the epoch that this node knows (-1: it does not say)."""
+        if current_leader_epoch >= 0 and current_leader_epoch != self.leader_epoch:
+            older = current_leader_epoch < self.leader_epoch
+            raise Refused(Code.FENCED_LEADER_EPOCH if older else Code.UNKNOWN_LEADER_EPOCH)
 
     def check_leader(self, current_leader_epoch: int = -1) -> None:
         """Raises: Refused unless this node leads, in the epoch that the client believes in (-1: it does not say)."""
@@ -189,13 +184,18 @@ class Partition:
         origin: Origin = Origin.CLIENT,
         guard: Guard | None = None,
         transaction_version: int = 0,
+        acks_all: bool = False,
     ) -> Appended:
         """Append a batch; readers may see it when the high watermark has passed it.
+
+        `acks_all`: only if enough replicas are in sync (min.insync.replicas).
 
         The first batch of a transaction needs the `guard` of a question that the coordinator has answered;
         `transaction_version` is that of a marker. Raises: Refused; RecordsRefused for what is wrong with the records.
         """
         self.check_leader()
+        if acks_all and self._leading is not None and self._leading.under_min_isr:
+            raise self._not_enough(self._leading)
         try:
             appended = self.log.append_as_leader(
                 records,
@@ -210,10 +210,20 @@ class Partition:
         if not appended.duplicate:
             if self._log is not None and self._log.owes_flush:
                 self._held_back_bytes += len(records)
-                self._flush(self)
+                self._around.flush(self)
+            elif self._leading is None:
+                self._reached(self.log.log_end_offset, len(records))
             else:
-                self._advance_high_watermark(len(records))
+                self._flushed_to(None, len(records))
         return appended
+
+    def _not_enough(self, leading: Leader) -> Refused:
+        return Refused(
+            Code.NOT_ENOUGH_REPLICAS,
+            f"The size of the current ISR : {len(leading.isr)} is insufficient to satisfy the min.isr requirement of "
+            f"{leading.min_isr} for partition {self}, live replica(s) broker.id are : "
+            f"{', '.join(map(str, leading.isr))}",
+        )
 
     @property
     def flushing(self) -> bool:
@@ -229,29 +239,186 @@ class Partition:
             return
         if not log.owes_flush:
             self._held_back_bytes = 0
-        self._advance_high_watermark(held_back, log.recovery_point)
+        if self.is_leader:
+            self._flushed_to(log.recovery_point, held_back)
 
-    def _advance_high_watermark(self, more_bytes: int, end_offset: int | None = None) -> None:
-        """This replica is the only one, so what it has is replicated. Tells readers and whoever waits for acks=all."""
-        reached = self.log.log_end_offset if end_offset is None else end_offset
+    def _flushed_to(self, end_offset: int | None, more_bytes: int) -> None:
+        """What this replica has may be told of up to an offset (None: the end): `more_bytes` more than before."""
+        end_offset = self.log.log_end_offset if end_offset is None else end_offset
+        leading = self._leading
+        if leading is None:
+            self._reached(end_offset, more_bytes)
+            return
+        self._hidden.append((end_offset, more_bytes))
+        moved = leading.appended(end_offset, self._around.now_s())
+        for watch, key in self._follower_watches.items():
+            watch.readable(key, more_bytes)
+        self._moved(moved)
+
+    def _moved(self, moved: bool) -> None:
+        """What is said of the followers may have moved the high watermark."""
+        if moved and self._leading is not None:
+            self._reached(self._leading.high_watermark, self._uncover(self._leading.high_watermark))
+            for watch, key in self._follower_watches.items():  # they pass it on to their readers
+                watch.upset(key)
+
+    def _uncover(self, high_watermark: int) -> int:
+        """How many bytes come to light when the high watermark gets there."""
+        more_bytes, hidden = 0, self._hidden
+        while hidden and hidden[0][0] <= high_watermark:
+            more_bytes += hidden.popleft()[1]
+        return more_bytes
+
+    def _reached(self, reached: int, more_bytes: int) -> None:
+        """So much is replicated. Tells readers and whoever waits for acks=all."""
         if reached > self._high_watermark:  # not so when the log was replaced by one that is synced less far
             self._high_watermark = reached
         decided = self.log.producers.replicated_to(self._high_watermark)
-        for watch, key in self._watches.items():
-            if decided:  # what was held back from readers of committed records may be any number of bytes
-                watch.upset(key)
-            else:
-                watch.readable(key, more_bytes)
-        if self._high_watermark_waiters:
-            for event, offset in list(self._high_watermark_waiters.items()):
-                if offset <= self._high_watermark:
-                    event.set()
-                    del self._high_watermark_waiters[event]
+        if self._watches or self._high_watermark_waiters:
+            # What was held back from readers of committed records may be any number of bytes.
+            self._tell_readers(more_bytes, at_once=decided)
+
+    # what followers ask, and what is asked for them
+
+    def fetched(
+        self, replica: int, *, offset: int, log_start: int, broker_epoch: int, says_epoch: bool, heard: Heard
+    ) -> None:
+        """A follower of this leader has everything below `offset`; its log does not depart from this one.
+
+        `says_epoch`: whether it said which epoch it believes in. Raises: Refused if it is no follower here, or
+        with OFFSET_OUT_OF_RANGE.
+        """
+        leading, log = self._followers(replica, says_epoch=says_epoch), self.log
+        if not log.log_start_offset <= offset <= log.log_end_offset:
+            raise Refused(Code.OFFSET_OUT_OF_RANGE)
+        moved = leading.fetched(replica, offset, log_start, broker_epoch, heard, heard.at_s)
+        if moved is None:
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER, f"a fetch of broker {replica}'s former incarnation")
+        if replica not in leading.isr:
+            self._propose(leading.propose_joining(heard.at_s, replica))
+        self._moved(moved)
+        if self._low_watermark_waiters:
+            self._tell_low_watermark(leading.low_watermark)
+
+    def _followers(self, replica: int, *, says_epoch: bool = True) -> Leader:
+        leading = self._leading
+        if leading is None and self._log is None and self.is_leader:
+            _ = self.log  # opens it
+            leading = self._leading
+        if leading is None or replica not in leading.followers:
+            # One that knows of this epoch has heard of a reassignment that has not come here yet.
+            raise Refused(Code.UNKNOWN_LEADER_EPOCH if says_epoch else Code.NOT_LEADER_OR_FOLLOWER)
+        return leading
+
+    def has_news_for(self, replica: int) -> bool:
+        """Whether the high watermark has moved since a follower was told of it."""
+        leading = self._leading
+        follower = None if leading is None else leading.followers.get(replica)
+        return follower is not None and follower.told_high_watermark < self._high_watermark
+
+    def told(self, replica: int, high_watermark: int) -> None:
+        """A follower is told the high watermark."""
+        leading = self._leading
+        if leading is not None and replica in leading.followers:
+            leading.followers[replica].told_high_watermark = high_watermark
+
+    def tick(self, now_s: float) -> None:
+        """Time has passed: those who lag for too long are to leave the ISR."""
+        leading = self._leading
+        if leading is not None:
+            self._propose(leading.propose_leaving(now_s))
+            self.reconsider()
+            self._moved(leading.tick(now_s))
+
+    def reconsider(self) -> None:
+        """What kept a follower out of the ISR that has caught up may have gone: its broker was fenced, for example."""
+        leading = self._leading
+        if leading is not None and len(leading.isr) <= len(leading.followers):
+            self._propose(leading.propose_joining(self._around.now_s()))
+
+    def _propose(self, proposal: Proposal | None) -> None:
+        if proposal is not None:
+            self._around.propose(self, proposal)
+
+    def isr_answered(self, proposal: Proposal, code: Code, decided: Decided) -> bool:
+        """The controller has answered a proposal. Returns whether it is to be asked again."""
+        leading = self._leading
+        if leading is None:
+            return False
+        again, moved = leading.answered(proposal, code, decided, self._around.now_s())
+        self.partition_epoch = max(self.partition_epoch, leading.partition_epoch)
+        self._isr = leading.isr
+        self._moved(moved)
+        self.reconsider()
+        return again
+
+    @property
+    def follows(self) -> int | None:
+        """The broker that this replica fetches from; None if it leads, or nobody does, or it is gone."""
+        return None if self.is_leader or self._gone or self.leader_id < 0 else self.leader_id
+
+    @property
+    def leading(self) -> Leader | None:
+        """What is known of the followers; None where there are none, or this node does not lead."""
+        if self._log is None and self.is_leader and len(self._replicas) > 1:
+            _ = self.log  # opens it
+        return self._leading
+
+    # what a follower does
+
+    def append_replicated(
+        self, records: bytes | bytearray | memoryview, *, high_watermark: int, log_start: int, now_ms: int
+    ) -> None:
+        """Append what the leader sent, as it is, and take over how far the partition is replicated.
+
+        Raises: Refused(KAFKA_STORAGE_ERROR); CorruptRecords, UnexpectedOffset, InvalidTransactionState.
+        """
+        log = self.log
+        try:
+            if len(records):
+                appended = log.append_as_follower(records, now_ms=now_ms)
+                self._hidden.append((appended.last_offset + 1, len(records)))
+            moved = followed_high_watermark(self._high_watermark, high_watermark, log.log_end_offset)
+            if moved > self._high_watermark:
+                self._reached(moved, self._uncover(moved))
+            if log.log_start_offset < log_start <= self._high_watermark:
+                log.increment_log_start_offset(log_start)
+                self.log_start_moved()
+        except StorageFailed as failure:
+            raise self.failed("append to", failure) from failure
+
+    def cut_to_leader(self, diverged: Diverged, *, now_ms: int) -> None:
+        """Cut what departs from the leader's log, as far as its answer tells. Raises: Refused(KAFKA_STORAGE_ERROR)."""
+        log = self.log
+        end_offset = log.log_end_offset
+        point = truncation_point(diverged, log.epochs, end_offset, self._high_watermark)
+        _log.info("%s: truncating from %d to %d, where its leader's log departs from it", self, end_offset, point)
+        self.truncate_to(point, now_ms=now_ms)
+
+    def truncate_to(self, offset: int, *, now_ms: int) -> None:
+        """Cut what the leader does not have. Raises: Refused(KAFKA_STORAGE_ERROR)."""
+        self._cut(lambda log: log.truncate_to(offset, now_ms=now_ms))
+
+    def start_anew_at(self, offset: int, *, now_ms: int) -> None:
+        """Drop everything: the leader's log begins later. Raises: Refused(KAFKA_STORAGE_ERROR)."""
+        self._cut(lambda log: log.truncate_fully_and_start_at(offset, now_ms=now_ms))
+
+    def _cut(self, cut: Callable[[Log], object]) -> None:
+        log = self.log
+        try:
+            cut(log)
+        except StorageFailed as failure:
+            raise self.failed("truncate", failure) from failure
+        end_offset = log.log_end_offset
+        self._high_watermark = max(min(self._high_watermark, end_offset), log.log_start_offset)
+        while self._hidden and self._hidden[-1][0] > end_offset:
+            self._hidden.pop()
+        self._upset()
 
     def delete_records(self, before: int) -> int:
-        """Hide everything below an offset (-1: the high watermark); returns the low watermark (KIP-107).
+        """Hide everything below an offset (-1: the high watermark); returns that offset (KIP-107).
 
-        That is the least log start of all replicas, and this one is the only one. Raises: Refused.
+        The followers do so when they hear of it: `deleted_everywhere`. Raises: Refused.
         """
         self.check_leader()
         log = self.log
@@ -264,80 +431,45 @@ class Partition:
             raise Refused(Code.OFFSET_OUT_OF_RANGE)
         if log.increment_log_start_offset(offset):
             self.log_start_moved()
-        return log.log_start_offset
+        return offset
 
-    def log_start_moved(self) -> None:
-        """Records at the start of the log are gone: fetchers hear of the new log start offset."""
-        for watch, key in self._watches.items():
-            watch.readable(key, 0)
+    @property
+    def low_watermark(self) -> int:
+        """The least log start of all replicas that are there."""
+        start = self.log.log_start_offset
+        return start if self._leading is None else min(start, self._leading.low_watermark)
 
-    def replicated(self, offset: int) -> trio.Event | None:
-        """An event that happens when the high watermark reaches `offset`; None if it has."""
-        if self.high_watermark >= offset:
+    def deleted_everywhere(self, offset: int) -> trio.Event | None:
+        """An event that happens when every replica's log starts at or after `offset`; None if that is so."""
+        if self._leading is None or self.low_watermark >= offset:
             return None
         event = trio.Event()
-        self._high_watermark_waiters[event] = offset
+        self._low_watermark_waiters[event] = offset
         return event
 
-    def read(self, offset: int, *, bytes_max: int, committed: bool, at_least_one: bool) -> Read:
-        """Records from `offset` on, up to the high watermark (to the last stable offset if `committed`).
+    @property
+    def lags_behind_its_epoch(self) -> bool:
+        """Whether the high watermark may still be less than what a former leader told: the new one waits to hear."""
+        leading = self.leading
+        return leading is not None and self._high_watermark < leading.epoch_start
 
-        Raises: Refused with OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, or CORRUPT_MESSAGE where no batch can be found.
-        """
-        log = self.log
-        high_watermark, stable = self.high_watermark, self.last_stable_offset
-        end_offset = stable if committed else high_watermark
-        try:
-            found = log.read(offset, bytes_max=bytes_max, end_offset=end_offset, at_least_one=at_least_one)
-            aborted = log.aborted_in(offset, found) if committed else None
-        except OffsetOutOfRange as outside:
-            raise Refused(Code.OFFSET_OUT_OF_RANGE, str(outside)) from None
-        except StorageFailed as failure:
-            raise self.failed("read", failure) from failure
-        except CorruptRecords as damage:
-            raise Refused(Code.CORRUPT_MESSAGE, str(damage)) from damage
-        return Read(found.region, high_watermark, stable, log.log_start_offset, aborted)
-
-    def end_of_epoch(self, leader_epoch: int) -> tuple[int, int] | None:
-        """The greatest epoch at or below `leader_epoch` that this log has, and the offset where it ends; None: no such.
-
-        Source: KIP-101, KIP-279.
-        """
-        epoch, end_offset = self.log.end_offset_for_epoch(leader_epoch)
-        return None if epoch < 0 else (epoch, end_offset)
-
-    def divergence(self, last_fetched_epoch: int, fetch_offset: int) -> Diverged | None:
-        """Whether a fetcher, its last record before `fetch_offset` being of that epoch, has what this log does not.
-
-        Raises: Refused(OFFSET_OUT_OF_RANGE) if this log knows nothing of such an epoch. Source: KIP-595.
-        """
-        end = self.end_of_epoch(last_fetched_epoch)
-        if end is None:
-            raise Refused(Code.OFFSET_OUT_OF_RANGE)
-        epoch, end_offset = end
-        if epoch < last_fetched_epoch or end_offset < fetch_offset:
-            return Diverged(epoch, end_offset)
-        return None
-
-    def watch(self, watch: Watch[Any], key: Any) -> None:
-        """Tell `watch` of every change, by the name `key`."""
-        self._watches[watch] = key
-
-    def unwatch(self, watch: Watch[Any]) -> None:
-        """Stop telling `watch`."""
-        self._watches.pop(watch, None)
+    def outcome(self, last_offset: int, leader_epoch: int) -> Code:
+        """What became of an append that waited for acks=all (`replicated`), when the wait is over."""
+        log = self._log
+        if log is not None and log.failure is not None and self._high_watermark <= last_offset:
+            return Code.KAFKA_STORAGE_ERROR
+        if not self.is_leader or leader_epoch < self._led_since_epoch:  # another may have led, and written there
+            return Code.NOT_LEADER_OR_FOLLOWER
+        if self._high_watermark <= last_offset:
+            return Code.REQUEST_TIMED_OUT
+        if self._leading is not None and not self._leading.enough_have_it:
+            return Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        return Code.NONE
 
     def stop(self) -> None:
         """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""
         self.is_leader = False
+        self._gone = True
+        self._leading = None
         self._upset()
         self._wake_waiters()
-
-    def _wake_waiters(self) -> None:
-        for event in self._high_watermark_waiters:
-            event.set()
-        self._high_watermark_waiters.clear()
-
-    def _upset(self) -> None:
-        for watch, key in self._watches.items():
-            watch.upset(key)

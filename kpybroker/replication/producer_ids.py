@@ -6,6 +6,22 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from kpybroker.wire.codes import Code, Refused
+
+PATIENCE_S = 5.0
+"""How long a producer waits for a block of ids; then it asks again."""
+
+NO_CONTROLLER = frozenset(
+    {
+        Code.NOT_CONTROLLER,
+        Code.STALE_BROKER_EPOCH,
+        Code.BROKER_ID_NOT_REGISTERED,
+        Code.REQUEST_TIMED_OUT,
+        Code.NETWORK_EXCEPTION,
+    }
+)
+"""What may be over when the controller is asked again."""
+
 Allocate = Callable[[], Awaitable[range]]
 """Asks the controller for a block of ids that nobody else has. Raises: Refused."""
 
@@ -19,12 +35,29 @@ class ProducerIds:
         self._asking = trio.Lock()
 
     async def next(self) -> int:
-        """An id that no producer has had. Raises: Refused if the controller has none to give."""
+        """An id that no producer has had.
+
+        Raises: Refused: COORDINATOR_LOAD_IN_PROGRESS, as Kafka has it, while no controller gives a block.
+        """
         producer_id = next(self._block, None)
-        while producer_id is None:
+        if producer_id is not None:
+            return producer_id
+        try:
+            with trio.fail_after(PATIENCE_S):
+                return await self._next_of_another_block()
+        except trio.TooSlowError:
+            raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS, why="no controller gives producer ids") from None
+        except Refused as refusal:
+            if refusal.code in NO_CONTROLLER:
+                raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS, why=str(refusal)) from refusal
+            raise
+
+    async def _next_of_another_block(self) -> int:
+        while True:
             async with self._asking:
                 producer_id = next(self._block, None)  # somebody else may have fetched a block meanwhile
                 if producer_id is None:
                     self._block = iter(await self._allocate())
                     producer_id = next(self._block, None)
-        return producer_id
+            if producer_id is not None:
+                return producer_id

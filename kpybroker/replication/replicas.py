@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ConfigResource, ResourceType
-from kpybroker.config.topic import topic_config
+from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
+from kpybroker.replication.surroundings import Node
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from kpybroker.config.live import LiveConfig
     from kpybroker.replication.log_dir import LogDir
     from kpybroker.replication.logs import Logs
-    from kpybroker.storage.log import Log
     from kpybroker.storage.log_config import LogConfig
 
 log = logging.getLogger("kpybroker.replication")
@@ -48,6 +46,9 @@ class Replicas:
         self._on_drop: list[Callable[[str, int], None]] = []
         self._on_misplaced: list[Callable[[bytes, int, bytes], object]] = []
         self.flusher = Flusher(logs)
+        self.around = Node(me, live, logs, image, self.flusher, self.placed)
+        """What the partitions need of this node."""
+        self._on_role: list[Callable[[Partition], None]] = []
         live.on_change(self._configure_all)
 
     def on_drop(self, listener: Callable[[str, int], None]) -> None:
@@ -57,6 +58,10 @@ class Replicas:
     def on_misplaced(self, listener: Callable[[bytes, int, bytes], object]) -> None:
         """Call `listener` with topic id, partition and directory id of what is not where the metadata has it."""
         self._on_misplaced.append(listener)
+
+    def on_role(self, listener: Callable[[Partition], None]) -> None:
+        """Call `listener` whenever the metadata has said something of a partition: who leads it, or that it is gone."""
+        self._on_role.append(listener)
 
     def get(self, topic: str, index: int) -> Partition:
         """A partition that this node holds.
@@ -79,27 +84,13 @@ class Replicas:
         return self._hold(known, index, image)
 
     def _hold(self, topic: TopicImage, index: int, image: PartitionImage) -> Partition:
-        name, topic_id = topic.name, topic.id
-
-        def open_log() -> Log:
-            wanted = self.directory_of(topic_id, index)
-            opening = partial(self._logs.open, name, index, topic_id, self.log_config(name), wanted)
-            opened = self._logs.trouble.opening((name, index), opening)
-            self.placed(name, index, topic_id)
-            return opened
-
-        partition = self._partitions[name, index] = Partition(
-            name, index, topic_id, open_log, self.flusher.want, self._logs.trouble.met_by
-        )
-        partition.lead(image.leader, image.leader_epoch, image.partition_epoch, self._me)
+        partition = self._partitions[topic.name, index] = Partition(topic.name, index, topic.id, self.around)
+        partition.lead(image)
         return partition
 
     def directory_of(self, topic_id: bytes, index: int) -> bytes:
         """The id of the directory in which the metadata has a partition of this node's."""
-        image = self._image().partition(topic_id, index)
-        if image is None or self._me not in image.replicas:
-            return UNASSIGNED_DIRECTORY
-        return image.directories[image.replicas.index(self._me)]
+        return self.around.directory_of(topic_id, index)
 
     def placed(self, topic: str, index: int, topic_id: bytes) -> None:
         """A partition is where it is: if the metadata has it in another data directory, somebody hears of it."""
@@ -118,11 +109,7 @@ class Replicas:
 
     def log_config(self, topic: str) -> LogConfig:
         """The settings of a topic that reach its logs."""
-        overrides = self._image().config(ResourceType.TOPIC, topic)
-        config = topic_config(self._live.current, overrides)
-        for why in config.ignored:
-            log.error("a setting of topic %s is ignored: %s", topic, why)
-        return config.log
+        return self.around.log_config(topic)
 
     def mine(self) -> Iterator[Partition]:
         """Every partition that the metadata gives to this node, made if need be.
@@ -164,6 +151,7 @@ class Replicas:
             partition = self._partitions.pop(place, None)
             if partition is not None:
                 partition.stop()
+                self._tell_role(partition)
 
     def high_watermarks(self) -> dict[tuple[str, int], int]:
         """The high watermarks of the partitions whose logs are open and well, by topic and index."""
@@ -190,6 +178,8 @@ class Replicas:
                 await trio.to_thread.run_sync(partition.load)
             except StorageFailed as failure:
                 partition.failed("recover", failure)
+            else:
+                partition.begin()
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
@@ -201,12 +191,16 @@ class Replicas:
             self._follow(change.topic, change.index, change.before, change.after)
         for resource in delta.configs:
             self._configure(resource)
+        if delta.broker_ids:
+            for partition in self._partitions.values():
+                partition.reconsider()
 
     def _drop(self, topic: TopicImage, index: int) -> None:
         partition = self._partitions.pop((topic.name, index), None)
         self._logs.trouble.forget((topic.name, index))
         if partition is not None:
             partition.stop()
+            self._tell_role(partition)
         for listener in self._on_drop:
             listener(topic.name, index)
         self._offline.discard((topic.name, index))
@@ -217,12 +211,36 @@ class Replicas:
 
     def _follow(self, topic: TopicImage, index: int, before: PartitionImage | None, after: PartitionImage) -> None:
         if self._me not in after.replicas:
+            if before is not None and self._me in before.replicas:  # it was moved to other brokers
+                self._drop(topic, index)
             return
         partition = self._partitions.get((topic.name, index))
         if partition is not None:
-            partition.lead(after.leader, after.leader_epoch, after.partition_epoch, self._me)
-        elif before is None:  # its folder is made now, so that tools and a restart find it
+            partition.lead(after)
+        elif before is None or self._me not in before.replicas:  # its folder is made now, so that a restart finds it
             self._open(self._hold(topic, index, after))
+        elif len(after.replicas) > 1:
+            partition = self._hold(topic, index, after)
+        if partition is None:
+            partition = self._partitions.get((topic.name, index))
+        if partition is not None:
+            self._tell_role(partition)
+
+    def _tell_role(self, partition: Partition) -> None:
+        for listener in self._on_role:
+            listener(partition)
+
+    def held(self) -> list[Partition]:
+        """The partitions that were made."""
+        return list(self._partitions.values())
+
+    def replicated(self) -> Iterator[Partition]:
+        """The partitions of this node's that have several replicas, made if need be."""
+        for topic in list(self._image().topics.by_name.values()):
+            for index, image in topic.partitions.items():
+                if self._me in image.replicas and len(image.replicas) > 1:
+                    with suppress(Refused):  # its folder has failed
+                        yield self.get(topic.name, index)
 
     @staticmethod
     def _open(partition: Partition) -> None:
@@ -252,3 +270,4 @@ class Replicas:
                 if config is None:
                     config = self.log_config(topic)
                 partition.opened.reconfigure(config)
+                partition.reconfigured()

@@ -6,7 +6,7 @@ the transaction's producer. It comes by WriteTxnMarkers, or from a coordinator i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -48,7 +48,7 @@ class TxnMarkers:
         log may refuse.
         """
         codes: dict[tuple[str, int], Code] = {}
-        waits: list[tuple[tuple[str, int], trio.Event, Partition, int]] = []
+        waits: list[_Wait] = []
         offsets: list[int] = []
         for topic in marker.topics:
             for index in topic.partition_indexes:
@@ -70,7 +70,7 @@ class TxnMarkers:
                     continue
                 event = partition.replicated(end_offset)
                 if event is not None:
-                    waits.append((place, event, partition, end_offset))
+                    waits.append(_Wait(place, event, partition, partition.leader_epoch, end_offset))
         for index in offsets:
             codes[CONSUMER_OFFSETS, index] = await self._offsets.end_transaction(index, marker)
         if waits:
@@ -89,23 +89,38 @@ class TxnMarkers:
         now_ms = self._clock.wall_ms()
         batch = marker_batch(marker, now_ms)
         appended = partition.append(
-            batch, now_ms=now_ms, origin=Origin.COORDINATOR, transaction_version=marker.transaction_version
+            batch,
+            now_ms=now_ms,
+            origin=Origin.COORDINATOR,
+            transaction_version=marker.transaction_version,
+            acks_all=True,
         )
         return appended.last_offset + 1
 
-    async def _wait(
-        self,
-        waits: list[tuple[tuple[str, int], trio.Event, Partition, int]],
-        codes: dict[tuple[str, int], Code],
-    ) -> None:
-        """Wait until every marker is on all in-sync replicas; those that are not in time are REQUEST_TIMED_OUT."""
+    async def _wait(self, waits: list[_Wait], codes: dict[tuple[str, int], Code]) -> None:
+        """Wait until every marker is on all in-sync replicas; those that are not in time are REQUEST_TIMED_OUT.
+
+        Of one whose partition has got another leader meanwhile nobody knows whether it is still there.
+        """
         with trio.move_on_after(self._timeout_ms / 1000):
-            for _, event, _, _ in waits:
-                await event.wait()
-        for place, _, partition, end_offset in waits:
-            if partition.high_watermark < end_offset:
+            for wait in waits:
+                await wait.event.wait()
+        for place, _, partition, leader_epoch, end_offset in waits:
+            if not partition.is_leader or partition.leader_epoch != leader_epoch:
+                codes[place] = Code.NOT_LEADER_OR_FOLLOWER
+            elif partition.high_watermark < end_offset:
                 failed = partition.log.failure is not None
                 codes[place] = Code.KAFKA_STORAGE_ERROR if failed else Code.REQUEST_TIMED_OUT
+
+
+class _Wait(NamedTuple):
+    """A marker that is not on all in-sync replicas yet."""
+
+    place: tuple[str, int]
+    event: trio.Event
+    partition: Partition
+    leader_epoch: int
+    end_offset: int
 
 
 def marker_batch(marker: WritableTxnMarker, now_ms: int) -> bytes:

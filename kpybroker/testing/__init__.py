@@ -8,6 +8,8 @@
             ...
 
 From asyncio or trio code: `async with Broker() as broker`. With pytest there is also the fixture `kafka_broker`.
+
+`Cluster(nodes=3)` is several nodes, in processes that can be killed, frozen, stopped and started again.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kpybroker.testing.broker import Broker
+    from kpybroker.testing.cluster import Cluster
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "Cluster"]
 
 
 def __getattr__(name: str) -> object:
@@ -26,4 +29,8 @@ def __getattr__(name: str) -> object:
         from kpybroker.testing.broker import Broker
 
         return Broker
+    if name == "Cluster":
+        from kpybroker.testing.cluster import Cluster
+
+        return Cluster
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-import sniffio
 import trio
 
 from kpybroker.config import BrokerConfig
 from kpybroker.config.sources import listening_on
 from kpybroker.node import Node
 from kpybroker.storage.files import RealFiles
+from kpybroker.testing.event_loops import in_thread, refuse_in_event_loop
 
 if TYPE_CHECKING:
     from typing import Self
@@ -78,12 +78,12 @@ class Broker:
 
     def start(self) -> Self:
         """Start it and wait until it answers. Raises: RuntimeError inside an event loop; StartupFailed."""
-        _refuse_in_event_loop("start")
+        refuse_in_event_loop("Broker.start")
         return self._start()
 
     def stop(self) -> None:
         """Stop it and remove its data. Raises: RuntimeError inside an event loop; what ended the node, if it failed."""
-        _refuse_in_event_loop("stop")
+        refuse_in_event_loop("Broker.stop")
         self._end()
 
     def __enter__(self) -> Self:
@@ -95,32 +95,32 @@ class Broker:
         self._end()
 
     async def __aenter__(self) -> Self:
-        return await _in_thread(self._start)
+        return await in_thread(self._start)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await _in_thread(self._end)
+        await in_thread(self._end)
 
     def restart(self) -> None:
         """Stop it and start it again on the same data and port. Raises: as start and stop."""
-        _refuse_in_event_loop("restart")
+        refuse_in_event_loop("Broker.restart")
         self._restart()
 
     async def arestart(self) -> None:
         """`restart`, in any event loop."""
-        await _in_thread(self._restart)
+        await in_thread(self._restart)
 
     # topics
 
     def create_topic(self, name: str, partitions: int = 1, configs: Mapping[str, object] | None = None) -> None:
         """Create a topic and wait until it is there. Raises: RuntimeError inside an event loop; Refused."""
-        _refuse_in_event_loop("create_topic")
+        refuse_in_event_loop("Broker.create_topic")
         self._call(lambda node: node.create_topic(name, partitions, _texts(configs)))
 
     async def acreate_topic(self, name: str, partitions: int = 1, configs: Mapping[str, object] | None = None) -> None:
         """`create_topic`, in any event loop."""
-        await _in_thread(lambda: self._call(lambda node: node.create_topic(name, partitions, _texts(configs))))
+        await in_thread(lambda: self._call(lambda node: node.create_topic(name, partitions, _texts(configs))))
 
     # inside
 
@@ -212,25 +212,3 @@ def _first(failure: BaseException) -> BaseException:
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]
     return failure
-
-
-def _event_loop() -> str | None:
-    try:
-        return sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return None
-
-
-def _refuse_in_event_loop(name: str) -> None:
-    library = _event_loop()
-    if library is not None:
-        raise RuntimeError(f"Broker.{name} would block the {library} event loop: use `async with` or the async form")
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """`work()` in a worker thread, awaited in whatever event loop this is."""
-    if _event_loop() == "trio":
-        return await trio.to_thread.run_sync(work)
-    import asyncio
-
-    return await asyncio.to_thread(work)

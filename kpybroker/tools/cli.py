@@ -13,9 +13,12 @@ import click
 from kpybroker import __version__
 
 COMMANDS: Final = {
+    "cluster": "kpybroker.tools.cluster",
     "container": "kpybroker.tools.container",
+    "format": "kpybroker.tools.format",
     "log": "kpybroker.tools.log",
     "ping": "kpybroker.tools.ping",
+    "random-uuid": "kpybroker.tools.format",
     "serve": "kpybroker.tools.serve",
     "wire": "kpybroker.tools.wire",
 }
@@ -31,7 +34,7 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -138,6 +138,16 @@ def test_what_has_no_coordinator_here(client: Any) -> None:
     assert client.ask(nonsense, FindCoordinatorResponse, 5).coordinators[0].error_code == Code.INVALID_REQUEST
 
 
+def test_too_few_brokers_for_the_topic_of_offsets(connect_to: Any) -> None:
+    """There may be more of them later: clients ask again."""
+    with Broker({"offsets.topic.replication.factor": 3}) as broker:
+        request = FindCoordinatorRequest(coordinator_keys=["a", "b"])
+        answer = connect_to(broker.port).ask(request, FindCoordinatorResponse, 6)
+        assert [(each.error_code, each.node_id, each.port) for each in answer.coordinators] == [
+            (Code.COORDINATOR_NOT_AVAILABLE, -1, -1)
+        ] * 2
+
+
 def test_the_life_of_a_member(client: Any) -> None:
     find(client)
     first = join(client)

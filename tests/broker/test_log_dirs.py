@@ -263,8 +263,8 @@ def slow(node: Node) -> None:
     """Moves get no further than their beginning."""
 
     async def at_once(inner: Any) -> None:
-        parts = inner._parts
-        parts.moves._pace._due_s = parts.clock.monotonic_s() + 3600
+        parts = inner._broker
+        parts.moves._pace._due_s = parts.common.clock.monotonic_s() + 3600
 
     node.broker._call(at_once)
 
@@ -384,7 +384,7 @@ def test_what_can_not_be_written_down_is_an_error(node: Node) -> None:
 
 
 async def checkpoint(inner: Any) -> None:
-    await inner._parts.logs.checkpoint()
+    await inner._broker.logs.checkpoint()
 
 
 def ends(broker: Broker) -> None:

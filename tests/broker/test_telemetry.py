@@ -116,7 +116,7 @@ def test_a_receiver_while_it_runs(broker: Broker, connect_to: Callable[[int], Cl
     """metric.reporters can be changed on a running broker, as Kafka's can."""
 
     async def report(node: Node) -> None:
-        parts = node._parts
+        parts = node._broker
         assert parts is not None
         static = parts.live.current
         parts.live.update(type(static)({**static.static, **REPORTING}))

@@ -73,14 +73,14 @@ async def running(disk, *, of=EMBEDDED, adopt=True, seed=None, stop=True, in_wor
     left = data_dir.take_clean_stop()
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
-        await cluster.join([LISTENER], rack=None, previous_broker_epoch=-1 if left is None else left.broker_epoch)
+        await cluster.broker.join([LISTENER], rack=None, previous_epoch=-1 if left is None else left.broker_epoch)
         yield cluster
         if stop:
-            await cluster.shut_down_broker()
+            await cluster.broker.shut_down()
         nursery.cancel_scope.cancel()
     if stop:
         cluster.close(clean=True)
-        data_dir.write_clean_stop(cluster.broker_epoch)
+        data_dir.write_clean_stop(cluster.broker.epoch)
     data_dir.close()
 
 

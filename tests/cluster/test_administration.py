@@ -24,7 +24,7 @@ async def test_a_broker_that_was_unregistered_is_back_after_a_restart():
             await unregister(cluster)
         assert raised.value.code is Code.BROKER_ID_NOT_REGISTERED
         with pytest.raises(Refused) as raised:
-            await cluster.allocate_producer_ids()
+            await cluster.broker.allocate_producer_ids()
         assert raised.value.code is Code.STALE_BROKER_EPOCH
         assert await create(cluster, "b") == [Code.INVALID_REPLICATION_FACTOR]
     async with running(disk, stop=False) as cluster:
@@ -63,9 +63,9 @@ async def test_cordoned_folders_take_no_new_partitions():
     async with running(disk, of=config(cordoned_log_dirs="*")) as cluster:
         assert cluster.image.brokers[1].cordoned_directories == (cluster.directories[PATH],)
         assert await create(cluster, "a") == [Code.INVALID_REPLICATION_FACTOR]
-        cluster.cordon([])
+        cluster.broker.cordon([])
         assert await create(cluster, "a") == [Code.NONE]
-        cluster.cordon([PATH])
-        cluster.cordon([PATH])
+        cluster.broker.cordon([PATH])
+        cluster.broker.cordon([PATH])
         assert await create(cluster, "b") == [Code.INVALID_REPLICATION_FACTOR]
         assert only_partition(cluster).leader == 1, "what is there stays"

@@ -42,7 +42,7 @@ async def ask(cluster, request):
         case "configure", (kind, name), key, value:
             await configure(cluster, kind, name, key, value)
         case _:
-            await cluster.allocate_producer_ids()
+            await cluster.broker.allocate_producer_ids()
 
 
 def agree(disk, image):

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from kpybroker.clock import Clock
-from kpybroker.cluster import service
+from kpybroker.cluster import broker_lifecycle
 from kpybroker.cluster.image import LOST_DIRECTORY, MIGRATING_DIRECTORY, NO_LEADER, UNASSIGNED_DIRECTORY
 from kpybroker.cluster.machines.assign_directories import assignments_request
 from kpybroker.cluster.service import Cluster
@@ -26,7 +26,7 @@ async def running(disk, *, paths=PATHS):
     cluster = Cluster.open(dirs, config=EMBEDDED, adopt=True, clock=Clock(), ids=Ids(), files=disk, now_ms=NOW)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
-        await cluster.join([LISTENER], rack=None, previous_broker_epoch=-1)
+        await cluster.broker.join([LISTENER], rack=None, previous_epoch=-1)
         yield cluster
         nursery.cancel_scope.cancel()
     cluster.close(clean=True)
@@ -43,7 +43,7 @@ def place(cluster, topic="t"):
 
 async def lose(cluster, path):
     """The folder fails; returns when the controller has recorded it."""
-    cluster.directory_failed(path)
+    cluster.broker.directory_failed(path)
     while cluster.directories[path] in cluster.image.brokers[1].directories:
         await trio.sleep(0)
 
@@ -56,10 +56,10 @@ async def test_a_replica_is_not_placed_until_the_broker_says_where():
         assert set(cluster.image.brokers[1].directories) == {one, two}
         await create(cluster, "t")
         assert partition(cluster).directories == (UNASSIGNED_DIRECTORY,)
-        await cluster.assign_directories({place(cluster): two})
+        await cluster.broker.assign_directories({place(cluster): two})
         assert (partition(cluster).directories, partition(cluster).leader) == ((two,), 1)
         epoch = partition(cluster).partition_epoch
-        await cluster.assign_directories({place(cluster): two})
+        await cluster.broker.assign_directories({place(cluster): two})
         assert partition(cluster).partition_epoch == epoch, "no news"
     async with running(disk) as cluster:
         assert tuple(cluster.directories.values()) == (one, two)
@@ -78,18 +78,18 @@ async def test_a_folder_that_failed_has_no_leaders():
     async with running(disk) as cluster:
         one, two = (cluster.directories[path] for path in PATHS)
         await create(cluster, "t", "stays", "late")
-        await cluster.assign_directories({place(cluster): two, place(cluster, "stays"): one})
+        await cluster.broker.assign_directories({place(cluster): two, place(cluster, "stays"): one})
         await lose(cluster, "/two")
         assert cluster.image.brokers[1].directories == (one,)
         lost = partition(cluster)
         assert (lost.leader, lost.isr, lost.elr) == (NO_LEADER, (), (1,))
         assert partition(cluster, "stays").leader == 1
         assert partition(cluster, "late").leader == 1, "nobody has said that it is there"
-        await cluster.assign_directories({place(cluster, "late"): two})
+        await cluster.broker.assign_directories({place(cluster, "late"): two})
         assert (partition(cluster, "late").leader, partition(cluster, "late").isr) == (NO_LEADER, ())
         await create(cluster, "new")
         assert partition(cluster, "new").directories == (one,), "one folder is left"
-        await cluster.assign_directories({place(cluster, "late"): one})
+        await cluster.broker.assign_directories({place(cluster, "late"): one})
         assert partition(cluster, "late").leader == 1, "it is somewhere else after all"
     async with running(disk) as cluster:
         assert partition(cluster).leader == 1, "the folder is back"
@@ -99,7 +99,7 @@ async def test_a_folder_that_is_not_there_at_the_start():
     disk = FaultyFiles()
     async with running(disk) as cluster:
         await create(cluster, "t")
-        await cluster.assign_directories({place(cluster): cluster.directories["/two"]})
+        await cluster.broker.assign_directories({place(cluster): cluster.directories["/two"]})
     async with running(disk, paths=PATHS[:1]) as cluster:
         assert partition(cluster).leader == NO_LEADER
     async with running(disk) as cluster:
@@ -113,7 +113,7 @@ async def test_assignments_of_what_is_not_there():
         await create(cluster, "t")
         topic_id, _ = place(cluster)
         places = {(bytes(16), 0): two, (topic_id, 7): two, (topic_id, 0): two}
-        request = assignments_request(1, cluster.broker_epoch, places)
+        request = assignments_request(1, cluster.broker.epoch, places)
         (directory,) = (await cluster.controller.assign_replicas_to_dirs(request)).directories
         codes = {
             (topic.topic_id, each.partition_index): each.error_code
@@ -141,13 +141,13 @@ async def test_reserved_directories(directory, online):
 
 async def test_a_controller_without_room_is_told_again(monkeypatch):
     """The folder fails while the disk with the metadata is full."""
-    monkeypatch.setattr(service, "TELL_AGAIN_S", 0)
+    monkeypatch.setattr(broker_lifecycle, "TELL_AGAIN_S", 0)
     disk = FaultyFiles()
     async with running(disk) as cluster:
         await create(cluster, "t")
-        await cluster.assign_directories({place(cluster): cluster.directories["/two"]})
+        await cluster.broker.assign_directories({place(cluster): cluster.directories["/two"]})
         disk.space = 0
-        cluster.directory_failed("/two")
+        cluster.broker.directory_failed("/two")
         assert cluster.directories["/two"] in cluster.image.brokers[1].directories
         disk.space = None
         with trio.fail_after(20):

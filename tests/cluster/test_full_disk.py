@@ -102,16 +102,15 @@ async def test_a_stop_on_a_full_disk(space):
         assert set(cluster.image.topics.by_name) == {"a"}
 
 
-async def test_a_quorum_is_not_upgraded_without_room(monkeypatch):
+async def test_a_quorum_is_not_changed_without_room():
     disk = FaultyFiles()
     async with running(disk, in_worker=inline) as cluster:
         log = cluster.controller._log
         raft, quorum = log.raft, log.quorum
         disk.space = 0
-        monkeypatch.setattr(raft, "kraft_version", 0)
         with pytest.raises(StorageFailed):
-            log.upgrade_quorum((("CONTROLLER", "localhost", 9093),), 0)
-        assert (log.raft.kraft_version, log.raft.voters, log.quorum) == (0, raft.voters, quorum)
+            log.change_quorum(log.upgraded_quorum((("CONTROLLER", "localhost", 9093),)), 0)
+        assert (log.raft.voters, log.quorum) == (raft.voters, quorum)
         disk.space = None
 
 
@@ -120,7 +119,7 @@ async def test_the_controller_is_told_of_cordons_when_there_is_room():
     async with running(disk, in_worker=inline) as cluster:
         (path,) = cluster.directories
         disk.space = 0
-        cluster.cordon([path])
+        cluster.broker.cordon([path])
         await trio.sleep(12)
         assert not cluster.image.brokers[cluster.node_id].cordoned_directories
         disk.space = None

@@ -6,7 +6,7 @@ import pytest
 
 from kpybroker.cluster.errors import IncompleteSnapshot, NotAlone, WrongDataFolder
 from kpybroker.cluster.format import LONE_CONTROLLER, ensure_formatted
-from kpybroker.cluster.machines.raft import ElectionState
+from kpybroker.cluster.machines.raft_events import NO_DIRECTORY, ElectionState, Moment, Voter
 from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
 from kpybroker.cluster.quorum_state import QuorumState, read_quorum_state, write_quorum_state
 from kpybroker.cluster.snapshot import BOOTSTRAP, SnapshotId
@@ -26,16 +26,23 @@ PATH = f"/data/{FOLDER}"
 KAFKAS_DIRECTORY = uuid_from_text("AKCYA5eFpfeUPce1lXlBgw")
 
 
-def open_log(disk, *, node_id=1, directory_id=None, static_voters=(), of=LOG_CONFIG):
+def open_log(disk, *, node_id=1, directory_id=None, static_voters=(), of=LOG_CONFIG, alone=True):
     return MetadataLog.open(
         PATH,
         node_id=node_id,
         directory_id=directory_id or directory(1),
-        static_voters=list(static_voters),
+        static_voters=[Voter(id=id_, directory_id=NO_DIRECTORY, endpoints=()) for id_ in static_voters],
         config=of,
         files=disk,
         now_ms=NOW,
+        alone=alone,
     )
+
+
+def start(log):
+    """Begin: it leads, as the only voter."""
+    log.start(Moment(0.0, NOW, 0.0))
+    assert log.raft.is_leader
 
 
 def commit(log):
@@ -73,7 +80,8 @@ def format_(data_dir, disk, node_id=1, adopt=False, static_voters=()):
         node_id=node_id,
         adopt=adopt,
         controller=LONE_CONTROLLER,
-        static_voters=list(static_voters),
+        stands_alone=True,
+        static=bool(static_voters),
         files=disk,
         ids=ids,
         now_ms=NOW,
@@ -84,7 +92,7 @@ def format_(data_dir, disk, node_id=1, adopt=False, static_voters=()):
 def filled(disk):
     """A disk with a log of 12 topics and snapshots after the 4th and 8th, nothing closed."""
     log = open_log(disk)
-    log.lead(NOW)
+    start(log)
     log.append(features(), NOW)
     for number in range(12):
         log.append(topic(number, f"t{number}", [1]), NOW + number)
@@ -105,7 +113,7 @@ def test_a_formatted_folder(disk):
         (1, directory(1), (("CONTROLLER", "localhost", 9093),))
     ]
     assert log.log_end_offset == 0
-    log.lead(NOW)
+    start(log)
     assert log.log_end_offset == 3, "LeaderChange, KRaftVersion, Voters"
     assert read_quorum_state(disk.content(f"{PATH}/quorum-state")).election == ElectionState(epoch=1, leader_id=1)
 
@@ -115,7 +123,7 @@ def test_everything_is_there_again(filled):
     log = open_log(disk)
     assert log.image == image
     assert log.committed == image
-    log.lead(NOW)
+    start(log)
     assert log.raft.epoch == 2
     assert log.log_end_offset == image.offset + 2
 
@@ -141,7 +149,7 @@ def test_without_quorum_state_and_partition_metadata(filled):
         if disk.exists(f"{PATH}/{name}"):
             disk.remove(f"{PATH}/{name}")
     log = open_log(disk)
-    log.lead(NOW)
+    start(log)
     assert log.raft.epoch == 2
     assert log.committed == image
     assert disk.content(f"{PATH}/partition.metadata") == b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ"
@@ -151,7 +159,7 @@ def test_an_unreadable_quorum_state(filled):
     disk, _ = filled
     disk.put(f"{PATH}/quorum-state", b"{")
     log = open_log(disk)
-    log.lead(NOW)
+    start(log)
     assert log.raft.epoch == 2
 
 
@@ -163,7 +171,7 @@ def test_a_torn_tail_is_cut_off(filled):
     log = open_log(disk)
     assert log.image.offset == image.offset - 2
     assert sorted(log.image.topics.by_name) == sorted(set(image.topics.by_name) - {"t11"})
-    log.lead(NOW)
+    start(log)
     log.append(topic(50, "new", [1]), NOW)
     commit(log)
     assert "new" in open_log(disk.killed()).image.topics.by_name
@@ -177,8 +185,8 @@ def test_a_snapshot_and_no_log(filled):
     log = open_log(disk)
     assert sorted(log.image.topics.by_name) == sorted(f"t{number}" for number in range(8))
     assert log.log_end_offset == log.image.offset + 1 == 20
-    log.lead(NOW)
-    assert log.raft.epoch == 1, "nothing remembers an epoch but the snapshot"
+    start(log)
+    assert log.raft.epoch == 2, "the snapshot remembers the epoch"
     log.append(topic(50, "new", [1]), NOW)
     commit(log)
     again = open_log(disk.killed())
@@ -234,7 +242,7 @@ def test_a_folder_that_kafka_left(name, static_voters):
     assert log.image == image
     assert log.quorum.kraft_version == 0
     epoch = log.image.epoch
-    log.lead(NOW)
+    start(log)
     assert log.raft.epoch == epoch + 1
     state = disk.content(f"{PATH}/quorum-state")
     assert b'"data_version":0' in state
@@ -266,7 +274,7 @@ def test_nobody_knows_the_voters():
 
 def test_nothing_is_committed_before_it_is_durable(disk):
     log = open_log(disk)
-    log.lead(NOW)
+    start(log)
     log.append(features(), NOW)
     log.append(topic(1, "a", [1]), NOW)
     assert "a" in log.image.topics.by_name
@@ -283,7 +291,7 @@ def test_nothing_is_committed_before_it_is_durable(disk):
 
 def test_many_records_are_several_batches(disk):
     log = open_log(disk)
-    log.lead(NOW)
+    start(log)
     log.append(features(), NOW)
     records = topic(1, "t", *([1] for _ in range(25_000)))
     assert log.append(records, NOW) == log.log_end_offset - 1
@@ -298,7 +306,7 @@ def test_many_records_are_several_batches(disk):
 def test_log_and_snapshots_go_when_they_are_too_much(disk):
     small = MetadataLogConfig(segment_bytes=3000, segment_ms=10**9, retention_bytes=9000, retention_ms=-1)
     log = open_log(disk, of=small)
-    log.lead(NOW)
+    start(log)
     log.append(features(), NOW)
     for number in range(80):
         log.append(topic(number, f"t{number}", [1]), NOW)
@@ -319,7 +327,7 @@ def test_log_and_snapshots_go_when_they_are_too_much(disk):
 def test_old_snapshots_go_by_their_age(disk):
     of = MetadataLogConfig(segment_bytes=1 << 30, segment_ms=10**9, retention_bytes=-1, retention_ms=1000)
     log = open_log(disk, of=of)
-    log.lead(NOW)
+    start(log)
     for age in (5000, 0):
         log.append([config(4, "", "a", str(age))], NOW - age)
         commit(log)
@@ -366,7 +374,7 @@ def test_voters_from_the_configuration():
     format_(data_dir, disk, static_voters=[1])
     assert sorted(disk.names("/data")) == ["bootstrap.checkpoint", "meta.properties"]
     log = open_log(disk, static_voters=[1])
-    log.lead(NOW)
+    start(log)
     assert log.log_end_offset == 1, "LeaderChange alone"
     assert b'"data_version":0' in disk.content(f"{PATH}/quorum-state")
 
@@ -376,10 +384,10 @@ def test_a_quorum_from_the_configuration_writes_itself_down():
     disk = FaultyFiles()
     format_(DataDir("/data", disk), disk, static_voters=[1])
     log = open_log(disk, static_voters=[1])
-    log.lead(NOW)
+    start(log)
     log.append(features(), NOW)
     endpoints = (("CONTROLLER", "localhost", 9093),)
-    log.upgrade_quorum(endpoints, NOW)
+    log.change_quorum(log.upgraded_quorum(endpoints), NOW)
     log.append([rec.NoOpRecord()], NOW)
     assert commit(log)
     assert log.log_end_offset == 1 + len(features()) + 2 + 1
@@ -388,7 +396,7 @@ def test_a_quorum_from_the_configuration_writes_itself_down():
         assert [(voter.id, voter.directory_id, voter.endpoints) for voter in again.quorum.voters] == [
             (1, directory(1), endpoints)
         ]
-        again.lead(NOW)
+        start(again)
         assert again.raft.epoch == 2
     snapshot(log)
     assert open_log(disk.killed()).quorum.kraft_version == 1
@@ -427,7 +435,7 @@ def test_formatting_again_after_a_crash_in_the_middle():
         disk = disk.killed()
         format_(DataDir("/data", disk), disk)
         log = open_log(disk)
-        log.lead(NOW)
+        start(log)
         assert log.log_end_offset == 3
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from kpybroker.cluster.image import Endpoint
-from kpybroker.cluster.machines.quorum_requests import QuorumView, add_voter, describe_quorum, remove_voter
-from kpybroker.cluster.machines.raft import Voter
+from kpybroker.cluster.machines.quorum_requests import QuorumView, check_add, check_remove, describe_quorum
+from kpybroker.cluster.machines.raft_events import Voter
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages import describe_quorum as messages
 from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest, Listener
@@ -95,7 +95,7 @@ def remove(voter_id, of, cluster_id=CLUSTER_ID):
     ],
 )
 def test_nobody_can_be_added(request_, expected):
-    assert why(add_voter, request_) == expected
+    assert why(check_add, request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_nobody_can_be_added(request_, expected):
     ],
 )
 def test_nobody_can_be_removed(request_, expected):
-    assert why(remove_voter, request_) == expected
+    assert why(check_remove, request_) == expected
 
 
 def test_kraft_version_0_has_no_voters_to_change():
     doing = "Cluster doesn't support {} voter because the kraft.version feature is 0"
-    assert why(add_voter, add(2, directory(2), HERE), 0) == (Code.UNSUPPORTED_VERSION, doing.format("adding"))
-    assert why(remove_voter, remove(1, directory(1)), 0) == (Code.UNSUPPORTED_VERSION, doing.format("removing"))
+    assert why(check_add, add(2, directory(2), HERE), 0) == (Code.UNSUPPORTED_VERSION, doing.format("adding"))
+    assert why(check_remove, remove(1, directory(1)), 0) == (Code.UNSUPPORTED_VERSION, doing.format("removing"))

@@ -1,104 +1,87 @@
-"""The quorum's machine: epochs, what is written first, what is committed."""
+"""The quorum's machine: epochs, votes, what is written first, what is committed."""
 
 import pytest
 
-from kpybroker.cluster.errors import NotAlone
-from kpybroker.cluster.machines.raft import (
-    AdvanceHighWatermark,
-    Appended,
-    Durable,
-    ElectionState,
-    Lead,
-    Persist,
-    Raft,
-    Started,
-    Upgraded,
-    Voter,
-    WriteQuorum,
-)
+from kpybroker.cluster.machines import raft_events as ev
+from kpybroker.cluster.machines.raft import Raft, Role
+from kpybroker.cluster.machines.raft_events import ElectionState, Entry, Key, Moment, Quorum, Voter
+from kpybroker.cluster.machines.raft_log import LogView
 
 from .making import directory
 
-ME = Voter(id=1, directory_id=directory(1), endpoints=(("CONTROLLER", "localhost", 9093),))
-OTHER = Voter(id=2, directory_id=directory(2), endpoints=())
+
+def voter(node_id):
+    return Voter(id=node_id, directory_id=directory(node_id), endpoints=(("CONTROLLER", f"node{node_id}", 9093),))
 
 
-def raft(kraft_version=1, voters=(ME,), **fields):
-    return Raft(
-        **{"node_id": 1, "directory_id": directory(1), "kraft_version": kraft_version, "voters": voters, **fields}
-    )
+def machine(*ids, me=1, kraft_version=1, log=()):
+    """Node `me` of a quorum of `ids`; `log`: (base, end, epoch) of each batch."""
+    view = LogView(Quorum(kraft_version, tuple(voter(id_) for id_ in ids)))
+    for base, end, epoch in log:
+        view.append(Entry(base, end, epoch))
+    view.durable = view.end
+    return Raft(me=Key(me, directory(me)), log=view)
 
 
-def started(epoch=0, log_end=0, log_epoch=0, log_has_voters=False):
-    return Started(ElectionState(epoch=epoch), log_end, log_epoch, log_has_voters)
+def at(s=0.0, luck=0.0):
+    return Moment(s, 1_700_000_000_000, luck)
+
+
+def append(raft, count=1):
+    """The leader appends, and syncs."""
+    base = raft.log.end
+    raft.step(ev.Appended((Entry(base, base + count, raft.epoch),)), at())
+    return raft.step(ev.Durable(raft.log.end), at())
 
 
 @pytest.mark.parametrize(
-    ("kraft_version", "event", "epoch", "write_voters"),
+    ("kraft_version", "election", "log", "epoch", "write_voters"),
     [
-        pytest.param(1, started(), 1, True, id="the first time"),
-        pytest.param(1, started(epoch=4, log_end=90, log_epoch=4, log_has_voters=True), 5, False, id="again"),
-        pytest.param(
-            1, started(epoch=0, log_end=90, log_epoch=4, log_has_voters=True), 5, False, id="quorum-state lost"
-        ),
-        pytest.param(1, started(epoch=7, log_end=90, log_epoch=4, log_has_voters=True), 8, False, id="log behind"),
-        pytest.param(1, started(epoch=4, log_end=90, log_epoch=4), 5, True, id="a log without voters"),
-        pytest.param(0, started(), 1, False, id="voters from the configuration"),
+        pytest.param(1, 0, [], 1, True, id="the first time"),
+        pytest.param(1, 4, [(0, 90, 4)], 5, True, id="a log without voters"),
+        pytest.param(1, 0, [(0, 90, 4)], 5, True, id="quorum-state lost"),
+        pytest.param(1, 7, [(0, 90, 4)], 8, True, id="log behind"),
+        pytest.param(0, 0, [], 1, False, id="voters from the configuration"),
     ],
 )
-def test_starting_takes_a_new_epoch_and_leads_it(kraft_version, event, epoch, write_voters):
-    machine = raft(kraft_version)
-    assert machine.step(event) == [
-        Persist(ElectionState(epoch=epoch, leader_id=1)),
-        Lead(epoch, (1,), write_voters),
+def test_the_only_voter_leads_when_it_starts(kraft_version, election, log, epoch, write_voters):
+    raft = machine(1, kraft_version=kraft_version, log=log)
+    assert raft.step(ev.Started(ElectionState(epoch=election)), at()) == [
+        ev.Persist(ElectionState(epoch=epoch, leader_id=1)),
+        ev.Lead(epoch, (1,), (1,), write_voters),
     ]
-    assert machine.is_leader
-    assert machine.epoch == epoch
-    assert machine.high_watermark == 0
+    assert raft.is_leader
+    assert raft.deadline_s == float("inf"), "nothing to wait for"
 
 
 def test_what_is_durable_is_committed_once_the_epoch_has_begun():
-    machine = raft()
-    machine.step(started(log_end=10, log_epoch=1))
-    assert machine.step(Appended(11)) == []
-    assert machine.step(Durable(1, 10)) == [], "older epochs alone are not committed"
-    assert machine.step(Durable(1, 11)) == [AdvanceHighWatermark(11)]
-    assert machine.step(Appended(15)) == []
-    assert machine.step(Appended(20)) == []
-    assert machine.step(Durable(1, 15)) == [AdvanceHighWatermark(15)]
-    assert machine.step(Durable(1, 15)) == [], "nothing new"
-    assert machine.step(Durable(1, 20)) == [AdvanceHighWatermark(20)]
+    raft = machine(1, log=[(0, 10, 1)])
+    raft.step(ev.Started(ElectionState(epoch=1)), at())
+    assert raft.step(ev.Appended((Entry(10, 11, 2),)), at()) == []
+    assert raft.step(ev.Durable(10), at()) == [], "older epochs alone are not committed"
+    assert raft.step(ev.Durable(11), at()) == [ev.AdvanceHighWatermark(11)]
+    assert append(raft, 4) == [ev.AdvanceHighWatermark(15)]
+    assert raft.step(ev.Durable(15), at()) == [], "nothing new"
 
 
 def test_what_was_not_appended_can_not_be_durable():
-    machine = raft()
-    machine.step(started())
+    raft = machine(1)
+    raft.step(ev.Started(ElectionState()), at())
     with pytest.raises(AssertionError, match="not appended"):
-        machine.step(Durable(1, 1))
+        raft.step(ev.Durable(1), at())
 
 
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        pytest.param({"voters": (ME, OTHER)}, r"\[1, 2\]", id="others vote too"),
-        pytest.param({"voters": (OTHER,)}, r"\[2\]", id="somebody else"),
-        pytest.param({"voters": ()}, r"\[\]", id="nobody"),
-        pytest.param({"directory_id": directory(3)}, "two folders were mixed", id="another folder"),
-    ],
-)
-def test_a_quorum_that_is_not_ours_alone(fields, why):
-    with pytest.raises(NotAlone, match=why):
-        raft(**fields)
+def test_an_observer_never_stands():
+    raft = machine(1, 2, 3, me=9)
+    raft.step(ev.Started(ElectionState()), at())
+    assert raft.deadline_s == float("inf")
+    assert raft.fetch == ev.Fetch(None, 0, 0, 0, 0)
 
 
-def test_without_voters_in_the_log_the_directory_does_not_matter():
-    assert not raft(kraft_version=0, directory_id=directory(3)).is_leader
-
-
-def test_the_leader_takes_the_quorum_to_kraft_version_1():
-    machine = raft(kraft_version=0, voters=(Voter(id=1, directory_id=directory(1), endpoints=()),))
-    machine.step(started())
-    assert machine.step(Upgraded(ME.endpoints)) == [WriteQuorum()]
-    assert (machine.kraft_version, machine.voters) == (1, (ME,))
-    with pytest.raises(AssertionError, match="never goes down"):
-        machine.step(Upgraded(ME.endpoints))
+def test_a_former_leader_neither_leads_nor_votes_in_its_epoch_again():
+    raft = machine(1, 2, 3, log=[(0, 5, 3)])
+    effects = raft.step(ev.Started(ElectionState(epoch=3, leader_id=1)), at())
+    assert raft.role is Role.RESIGNED
+    assert {effect.to.id for effect in effects} == {2, 3}
+    asked = ev.VoteRequested(Key(2, directory(2)), 3, 2, 9, False, None)
+    assert not raft.step(asked, at())[-1].granted

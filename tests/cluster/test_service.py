@@ -48,7 +48,7 @@ async def test_the_first_start():
         assert cluster.finalized_features.levels["kraft.version"] == 1
         assert cluster.finalized_features.levels["metadata.version"] == 30
         assert cluster.finalized_features.epoch == cluster.image.offset
-        assert cluster.broker_epoch == 13
+        assert cluster.broker.epoch == 13
     assert kinds(metadata_log(disk)) == [
         [],  # LeaderChange, KRaftVersion, Voters
         ["BeginTransaction", *["FeatureLevel"] * 6, "Config", "EndTransaction"],
@@ -354,7 +354,7 @@ async def test_a_transaction_that_nobody_ended_is_aborted():
     data_dir, cluster = open_cluster(disk)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
-        log = cluster._log
+        log = cluster.raft.log
         log.append([rec.BeginTransactionRecord(name="never ended"), rec.TopicRecord(name="x", topic_id=b"x" * 16)], 1)
         nursery.cancel_scope.cancel()
     cluster.close(clean=False)

@@ -149,31 +149,63 @@ def test_roles_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"listeners": "CONTROLLER://localhost:9093"}, "advertised.listeners: PLAINTEXT is none of listeners"),
+        (
+            {"listeners": "CONTROLLER://localhost:9093"},
+            "advertised.listeners listener names must be equal to or a subset of the ones defined in listeners",
+        ),
         (
             {"advertised_listeners": "PLAINTEXT://0.0.0.0:9092"},
-            "nobody can connect to PLAINTEXT://0.0.0.0:9092; name an address",
+            "advertised.listeners cannot use the nonroutable meta-address 0.0.0.0. Use a routable IP address.",
         ),
         (
             {"advertised_listeners": "CONTROLLER://localhost:9093"},
-            "a broker needs a listener that is not one of controller.listener.names",
+            "There must be at least one broker advertised listener. Perhaps all listeners appear in",
         ),
-        ({"controller_listener_names": "NONE"}, "controller.listener.names: NONE is not one of listeners"),
-        ({"inter_broker_listener_name": "SSL"}, "SSL is not one of advertised.listeners (PLAINTEXT)"),
+        (
+            {"controller_listener_names": "NONE"},
+            "controller.listener.names must contain at least one value appearing in the",
+        ),
+        (
+            {"inter_broker_listener_name": "SSL"},
+            "The valid options based on currently configured listeners are PLAINTEXT",
+        ),
         ({"inter_broker_listener_name": "X"}, "inter.broker.listener.name: X is not in listener.security.protocol.map"),
         (
             {"security_inter_broker_protocol": "PLAINTEXT"},
             "inter.broker.listener.name and security.inter.broker.protocol exclude each other",
         ),
-        ({"controller_quorum_bootstrap_servers": ""}, "must say where the controllers are"),
-        ({"controller_quorum_voters": "2@h:1"}, "a controller must be one of controller.quorum.voters, and node 1"),
-        ({**BROKER_ONLY, "controller_quorum_voters": "1@h:1"}, "node 1 is one of controller.quorum.voters"),
-        ({"process_roles": "broker"}, "listeners of the controller need process.roles to have controller in it"),
+        (
+            {"controller_quorum_bootstrap_servers": ""},
+            "If using process.roles, either controller.quorum.bootstrap.servers must contain",
+        ),
+        (
+            {"controller_quorum_voters": "2@h:1"},
+            "the node id 1 must be included in the set of voters controller.quorum.voters=Set(2)",
+        ),
+        (
+            {**BROKER_ONLY, "controller_quorum_voters": "1@h:1"},
+            "the node id 1 must not be included in the set of voters",
+        ),
+        (
+            {"process_roles": "broker"},
+            "controller.listener.names must not contain a value appearing in the 'listeners' configuration",
+        ),
         (
             {**BROKER_ONLY, "controller_listener_names": "C"},
-            "listener.security.protocol.map: C, the controller's, is not there",
+            "Controller listener with name C defined in controller.listener.names not found in listener.security",
         ),
-        ({"process_roles": "controller"}, "a node that is only a controller must only have listeners of controller"),
+        (
+            {**BROKER_ONLY, "controller_quorum_auto_join_enable": "true"},
+            "controller.quorum.auto.join.enable is only supported when process.roles contains the 'controller' role.",
+        ),
+        (
+            {**CONTROLLER_ONLY, "inter_broker_listener_name": "CONTROLLER"},
+            "must not contain an explicitly set inter.broker.listener.name configuration value",
+        ),
+        (
+            {"process_roles": "controller"},
+            "The listeners config must only contain KRaft controller listeners from controller.listener.names",
+        ),
         (
             {"listener_security_protocol_map": "PLAINTEXT:SSL,CONTROLLER:PLAINTEXT"},
             "listeners: PLAINTEXT is secured by SSL, and only PLAINTEXT is spoken here so far",

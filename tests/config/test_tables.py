@@ -182,6 +182,7 @@ def test_settings_said_to_have_an_effect_are_those_that_the_code_can_see() -> No
 
 READ_OTHERWISE = {
     "controller_quorum_bootstrap_servers",  # checked; a single node connects to nobody
+    "cordoned_log_dirs",  # by BrokerConfig.cordons
     "controller_quorum_voters",  # as before, and this node's own address comes from it
     "message_max_bytes",  # reaches topics
     "min_insync_replicas",

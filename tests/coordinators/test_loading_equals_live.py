@@ -243,8 +243,11 @@ class World:
 
     def foreign(self, group_id: str, who: int, *_: int) -> None:
         """Another coordinator led the shard for a while and made a consumer group of what was not a classic one."""
-        if group_id in self.shard.classic and not self.shard.classic[group_id].is_simple:
+        group = self.live(group_id)
+        if group is not None and not group.is_simple:
             return
+        if group is not None and group.committed is not None:
+            self.write(-1, GroupMetadataKey(group=group_id), None)
         self.write(-1, ConsumerGroupMetadataKey(group_id=group_id), ConsumerGroupMetadataValue(epoch=1))
         key = ConsumerGroupMemberMetadataKey(group_id=group_id, member_id="m")
         value = ConsumerGroupMemberMetadataValue(

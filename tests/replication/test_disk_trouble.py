@@ -14,6 +14,7 @@ from kpybroker.replication.partition import Partition
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.log import Log
 from kpybroker.wire.codes import Code, Refused
+from tests.replication.surroundings import around, partition_image
 from tests.storage.faulty_files import FaultyFiles
 from tests.storage.making import TOPIC_ID, batch, config
 
@@ -55,8 +56,8 @@ def partition(trouble: DiskTrouble, disk: FaultyFiles) -> Partition:
     def make() -> Log:
         return Log.create("/data/t-0", topic_id=TOPIC_ID, config=config(), files=disk)
 
-    partition = Partition("t", 0, TOPIC_ID, make, lambda _: None, trouble.met_by)
-    partition.lead(1, 0, 0, 1)
+    partition = Partition("t", 0, TOPIC_ID, around(open_log=lambda _: make(), met=trouble.met_by))
+    partition.lead(partition_image())
     return partition
 
 

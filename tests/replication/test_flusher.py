@@ -19,6 +19,7 @@ from kpybroker.storage.log import Log
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.records.batch import build_batch
 from kpybroker.wire.records.record import Record
+from tests.replication.surroundings import around, partition_image
 
 NOW = 1_700_000_000_000
 TOPIC_ID = bytes(15) + b"\1"
@@ -59,8 +60,9 @@ def make_log(tmp_path: Path) -> Callable[[int], Log]:
 @asynccontextmanager
 async def running(disk: Disk, log: Log) -> AsyncIterator[Partition]:
     flusher = Flusher(disk)
-    partition = Partition("t", 0, TOPIC_ID, lambda: log, flusher.want, lambda *met: disk.met.append(met))
-    partition.lead(1, 0, 0, 1)
+    met = lambda *met: disk.met.append(met)  # noqa: E731
+    partition = Partition("t", 0, TOPIC_ID, around(open_log=lambda _: log, flush=flusher.want, met=met))
+    partition.lead(partition_image())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flusher.run)
         yield partition

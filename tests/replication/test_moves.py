@@ -81,7 +81,7 @@ class World:
     @property
     def image(self) -> Any:
         partition = SimpleNamespace(
-            replicas=(ME,), leader=ME, leader_epoch=3, partition_epoch=0, directories=(self.assigned,)
+            replicas=(ME,), isr=(ME,), leader=ME, leader_epoch=3, partition_epoch=0, directories=(self.assigned,)
         )
         topic = SimpleNamespace(name="t", id=TOPIC_ID, partitions={0: partition})
         return SimpleNamespace(

@@ -15,7 +15,7 @@ ME = 1
 
 
 def partition_image(leader: int) -> Any:
-    return SimpleNamespace(replicas=(ME,), leader=leader, leader_epoch=0, partition_epoch=0)
+    return SimpleNamespace(replicas=(ME,), isr=(ME,), leader=leader, leader_epoch=0, partition_epoch=0)
 
 
 def topic_image(name: str, leader: int) -> Any:

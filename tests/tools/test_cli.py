@@ -121,7 +121,7 @@ def test_wrong_usage(arguments: list[str], why: str) -> None:
         (["--set", "num.partition=3"], "there is no setting num.partition; did you mean num.partitions?"),
         (["--set", "num.partitions=x"], "Invalid value x for configuration num.partitions: Not a number of type INT"),
         (["--config", "/no/such/file"], "cannot read /no/such/file: No such file or directory"),
-        (["--set", "advertised.listeners=PLAINTEXT://0.0.0.0:1"], "nobody can connect to PLAINTEXT://0.0.0.0:1"),
+        (["--set", "advertised.listeners=PLAINTEXT://0.0.0.0:1"], "cannot use the nonroutable meta-address 0.0.0.0"),
     ],
 )
 def test_settings_that_a_node_cannot_start_with(arguments: list[str], why: str) -> None:

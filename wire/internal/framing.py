@@ -91,9 +91,22 @@ WRITE_VERSIONS: dict[str, int] = {
 }
 """The version at which a record is written. One that is missing here is never written."""
 
+METADATA_VERSION_NOW = 30
+"""The metadata.version whose versions of metadata records are in the table above."""
 
-def write_version(record: Message) -> int:
-    """The version at which `record` is written. Raises: UnencodableMessage if records of its kind aren't."""
+VERSIONS_BEFORE: dict[str, tuple[tuple[int, int], ...]] = {
+    "RegisterBrokerRecord": ((17, 3), (8, 2), (7, 1)),
+    "PartitionRecord": ((23, 2), (17, 1), (7, 0)),
+    "PartitionChangeRecord": ((23, 2), (17, 1), (7, 0)),
+}
+"""In clusters with an older metadata.version: from which on, newest first, which version of a record is written."""
+
+
+def write_version(record: Message, metadata_version: int = METADATA_VERSION_NOW) -> int:
+    """The version at which `record` is written. Raises: UnencodableMessage if records of its kind aren't.
+
+    `metadata_version`: what the cluster has finalized, for metadata records.
+    """
     name = type(record).__name__
     version = WRITE_VERSIONS.get(name)
     if version is None:
@@ -102,6 +115,8 @@ def write_version(record: Message) -> int:
         return _registration_change_version(record)
     if name == "OffsetCommitValue" and getattr(record, "expire_timestamp") != -1:  # noqa: B009 (read by name)
         return 1
+    if name in VERSIONS_BEFORE and metadata_version < METADATA_VERSION_NOW:
+        return next(older for since, older in VERSIONS_BEFORE[name] if metadata_version >= since)
     return version
 
 
@@ -130,9 +145,9 @@ def log_prefix(cls: type[Message], version: int) -> bytes:
 # ---- __cluster_metadata ----
 
 
-def encode_metadata_record(record: Message) -> bytes:
-    """The value of a metadata record. Raises: UnencodableMessage."""
-    version = write_version(record)
+def encode_metadata_record(record: Message, metadata_version: int = METADATA_VERSION_NOW) -> bytes:
+    """The value of a metadata record in a cluster of that metadata.version. Raises: UnencodableMessage."""
+    version = write_version(record, metadata_version)
     return log_prefix(type(record), version) + encode(record, version)
 
 

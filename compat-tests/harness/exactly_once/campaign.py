@@ -31,24 +31,22 @@ BROKER_SETTINGS = {
 class Copy:
     """One processor's process, started again whenever it has ended."""
 
-    def __init__(self, campaign: Campaign, number: int) -> None:
-        self.campaign = campaign
-        self.name = f"copy-{number}"
-        self.starts = 0
+    def __init__(self, command: list[str], chance: random.Random, ends: Counter[int], log_path: Path) -> None:
+        """`command`, to which the seed of its chance is added. `ends`: exit codes, counted."""
         self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+        self._chance = chance
+        self._ends = ends
+        self._log_path = log_path
 
     def ensure(self) -> None:
         """Start it if it does not run."""
         if self.process is not None and self.process.poll() is None:
             return
         if self.process is not None:
-            self.campaign.ends[self.process.returncode] += 1
-        self.starts += 1
-        campaign = self.campaign
-        arguments = (campaign.broker.address, campaign.source, campaign.target, campaign.group, self.name)
-        seed = campaign.chance.randrange(1 << 30)
-        command = [*campaign.processor, *arguments, str(SESSION_MS), str(seed)]
-        with campaign.log_path.open("ab") as log:
+            self._ends[self.process.returncode] += 1
+        command = [*self._command, str(self._chance.randrange(1 << 30))]
+        with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def signal(self, number: int) -> None:
@@ -73,7 +71,6 @@ class Campaign:
     def __init__(self, broker: ChildBroker, folder: Path, seed: int, processor: list[str]) -> None:
         """`processor`: the command of one, to which its arguments are added."""
         self.broker = broker
-        self.processor = processor
         self.chance = random.Random(seed)
         self.log_path = folder / "processors.log"
         self.source, self.target, self.group = f"in-{seed}", f"out-{seed}", f"app-{seed}"
@@ -102,7 +99,11 @@ class Campaign:
             }
         )
         self.reader.assign([TopicPartition(self.target, index, 0) for index in range(PARTITIONS)])
-        self.copies = [Copy(self, number) for number in range(COPIES)]
+        arguments = (broker.address, self.source, self.target, self.group)
+        self.copies = [
+            Copy([*processor, *arguments, f"copy-{number}", str(SESSION_MS)], self.chance, self.ends, self.log_path)
+            for number in range(COPIES)
+        ]
 
     def run(self, rounds: int) -> None:
         """Raises: AssertionError for the first thing that is not as it must be."""

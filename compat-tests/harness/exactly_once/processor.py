@@ -1,10 +1,11 @@
 """One copy of a read-process-write application, as its users write it: a process that may be killed at any instant.
 
-    python processor.py ADDRESS INPUT OUTPUT GROUP NAME SESSION_MS SEED
+    python processor.py ADDRESS INPUT OUTPUT GROUP NAME SESSION_MS [BATCH] SEED
 
-It reads what is committed in INPUT, and writes it with its offsets to OUTPUT in transactions. Now and then one is
-aborted on purpose, after a record was written that nobody may ever see. SIGTERM lets it finish; an error that no
-producer recovers from ends it with 1, and whoever started it starts it again. SIGUSR1 makes it say where it is.
+It reads what is committed in INPUT, and writes it with its offsets to OUTPUT in transactions of at most
+BATCH records. Now and then one is aborted on purpose, after a record was written that nobody may ever see. SIGTERM lets
+it finish; an error that no producer recovers from ends it with 1, and whoever started it starts it again. SIGUSR1 makes
+it say where it is.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ class Processor:
     """One copy."""
 
     def __init__(
-        self, address: str, source: str, target: str, group: str, name: str, session_ms: int, seed: int
+        self, address: str, source: str, target: str, group: str, name: str, session_ms: int, batch: int, seed: int
     ) -> None:
         self.target = target
+        self.batch = batch
         self.chance = random.Random(seed)
         self.stopping = False
         common = {
             "bootstrap.servers": address,
             "reconnect.backoff.max.ms": 200,
+            "socket.timeout.ms": 10_000,  # of a broker that is frozen, nothing else tells
             "client.id": name,
             # It forgets the one broker there is otherwise, and waits for ever to send it a group's offsets.
             "metadata.recovery.strategy": "none",
@@ -72,7 +75,7 @@ class Processor:
         """Until it is told to stop."""
         self._patiently(self.producer.init_transactions)
         while not self.stopping:
-            messages = [each for each in self.consumer.consume(BATCH, timeout=0.2) if each.error() is None]
+            messages = [each for each in self.consumer.consume(self.batch, timeout=0.2) if each.error() is None]
             if messages:
                 try:
                     self._process(messages)
@@ -129,8 +132,9 @@ class Processor:
 
 
 def main() -> int:
-    address, source, target, group, name, session_ms, seed = sys.argv[1:]
-    processor = Processor(address, source, target, group, name, int(session_ms), int(seed))
+    address, source, target, group, name, session_ms, *rest, seed = sys.argv[1:]
+    batch = int(rest[0]) if rest else BATCH
+    processor = Processor(address, source, target, group, name, int(session_ms), batch, int(seed))
 
     def stop(_signal: int, _frame: object) -> None:
         processor.stopping = True

@@ -67,9 +67,10 @@ EMBEDDED = {"assignment", "memberAssignment", "memberMetadata", "metadata", "sub
 class Wire:
     """One connection."""
 
-    def __init__(self, address: str, client_id: str = CLIENT_ID) -> None:
+    def __init__(self, address: str, client_id: str = CLIENT_ID, limit_s: float = LIMIT_S) -> None:
+        """`limit_s`: how long each step may take. Raises: OSError, later too."""
         host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=LIMIT_S)
+        self._socket = socket.create_connection((host, int(port)), timeout=limit_s)
         self._reader = self._socket.makefile("rb")
         self._client_id = client_id
         self._correlation_id = 0

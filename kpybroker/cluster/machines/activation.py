@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kpybroker.cluster.features import CONTROLLER_REGISTRATION_SINCE, ELR_VERSION, SUPPORTED
+from kpybroker.cluster.features import (
+    CONTROLLER_REGISTRATION_SINCE,
+    ELR_VERSION,
+    METADATA_VERSION,
+    METADATA_VERSION_MAX,
+    SUPPORTED,
+    TRANSACTIONS_SINCE,
+)
 from kpybroker.cluster.image import ClusterImage, Endpoint, ResourceType
 from kpybroker.cluster.machines.config_changes import MIN_INSYNC_REPLICAS
 from kpybroker.cluster.machines.decision import State
@@ -33,7 +40,16 @@ def activation_records(
         records.append(AbortTransactionRecord(reason="Controller failover"))
     if state.image.features.metadata_version is not None:
         return records
-    records += [BeginTransactionRecord(name="Bootstrap records"), *bootstrap]
+    level = next(
+        (
+            each.feature_level
+            for each in bootstrap
+            if isinstance(each, FeatureLevelRecord) and each.name == METADATA_VERSION
+        ),
+        METADATA_VERSION_MAX,
+    )
+    whole = level >= TRANSACTIONS_SINCE
+    records += [BeginTransactionRecord(name="Bootstrap records"), *bootstrap] if whole else bootstrap
     if any(isinstance(record, FeatureLevelRecord) and record.name == ELR_VERSION for record in bootstrap):
         # ELR rests on one min.insync.replicas for all brokers (KIP-966): the static value becomes the cluster's.
         records.append(
@@ -44,7 +60,7 @@ def activation_records(
                 value=str(state.settings.min_insync_replicas),
             )
         )
-    return [*records, EndTransactionRecord()]
+    return [*records, EndTransactionRecord()] if whole else records
 
 
 def registration_of_controller(

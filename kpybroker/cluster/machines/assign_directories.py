@@ -104,7 +104,7 @@ class _Assignments:
         online = broker.has_online_directory(directory)
         record = change_partition(
             partition,
-            rules_of(self._state, self._configs, topic, self._acceptable),
+            rules_of(self._state, self._configs, topic, self._state.image.is_active),
             topic_id=topic_id,
             index=index,
             isr=partition.isr if online else [replica for replica in partition.isr if replica != broker.id],
@@ -113,7 +113,3 @@ class _Assignments:
         if record is not None:
             self.records.append(record)
         return Code.NONE
-
-    def _acceptable(self, broker_id: int) -> bool:
-        broker = self._state.image.brokers.get(broker_id)
-        return broker is not None and broker.active

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kpybroker.cluster.features import DIRECTORIES_SINCE
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ClusterImage
 from kpybroker.cluster.machines.placement import UsableBroker
 from kpybroker.wire.codes import Code, Refused
@@ -84,6 +85,7 @@ def new_partition(
     image: ClusterImage, topic_id: bytes, index: int, replicas: Sequence[int], isr: Sequence[int]
 ) -> PartitionRecord:
     """The record of a partition in its first state: led by the first live replica, all epochs 0."""
+    with_directories = (image.features.metadata_version or 0) >= DIRECTORIES_SINCE
     return PartitionRecord(
         partition_id=index,
         topic_id=topic_id,
@@ -95,7 +97,7 @@ def new_partition(
         leader_recovery_state=0,
         leader_epoch=0,
         partition_epoch=0,
-        directories=[default_directory(image, replica) for replica in replicas],
+        directories=[default_directory(image, replica) for replica in replicas] if with_directories else [],
         eligible_leader_replicas=None,
         last_known_elr=None,
     )

@@ -49,6 +49,11 @@ class BrokerSession(msgspec.Struct, kw_only=True):
 
     registered_at: int
     """Offset of the RegisterBroker record: who has applied metadata up to it knows that it is registered."""
+    epoch: int = -1
+    """Of the registration that the session is of."""
+    heard_s: float | None = None
+    """When the last heartbeat came; None: none that counts, so there is no session that could run out."""
+    heartbeats: int = 0
     metadata_offset: int = -1
     """How far the broker said it has applied the metadata log."""
     shutdown_offset: int | None = None
@@ -102,16 +107,21 @@ def register_broker(
     api_version: int,
     next_offset: int,
     finalized: Mapping[str, int],
+    former_lives: bool = False,
 ) -> Decision[BrokerRegistrationResponse]:
     """Decide a BrokerRegistration request (v0 to 4). `next_offset` becomes the epoch of a new incarnation.
 
-    `finalized`: the finalized feature levels, kraft.version among them; the broker must support each.
+    `finalized`: the finalized feature levels, kraft.version among them; the broker must support each. `former_lives`:
+    the session of who is registered lasts, though it may be fenced (it is starting).
     Raises: Refused, with the codes that Kafka's controller answers.
     """
     existing = state.image.brokers.get(request.broker_id)
     same = existing if existing is not None and existing.incarnation_id == request.incarnation_id else None
-    _check_registration(state, request, existing, same)
-    _check_directories(state.image, request)
+    lives = existing is not None and (former_lives or not existing.fenced)
+    _check_registration(state, request, replaces_living=same is None and lives)
+    with_directories = (state.image.features.metadata_version or 0) >= DIRECTORIES_SINCE
+    if with_directories:
+        _check_directories(state.image, request)
     _check_features(request, finalized)
     record = RegisterBrokerRecord(
         broker_id=request.broker_id,
@@ -133,7 +143,7 @@ def register_broker(
         rack=request.rack,
         fenced=same.fenced if same is not None else True,
         in_controlled_shutdown=same is not None and same.in_controlled_shutdown,
-        log_dirs=list(request.log_dirs),
+        log_dirs=list(request.log_dirs) if with_directories else [],
         cordoned_log_dirs=None,
     )
     records: list[MetadataRecord] = [record]
@@ -144,16 +154,14 @@ def register_broker(
     return Decision(records, response)
 
 
-def _check_registration(
-    state: State, request: BrokerRegistrationRequest, existing: BrokerImage | None, same: BrokerImage | None
-) -> None:
-    """Whether the broker is of this cluster, and the only one of its id. `same`: it amends its registration."""
+def _check_registration(state: State, request: BrokerRegistrationRequest, *, replaces_living: bool) -> None:
+    """Whether the broker is of this cluster, and the only one of its id."""
     if request.cluster_id != state.settings.cluster_id:
         raise Refused(
             Code.INCONSISTENT_CLUSTER_ID,
             f"Expected cluster ID {state.settings.cluster_id}, but got cluster ID {request.cluster_id}",
         )
-    if existing is not None and same is None and not existing.fenced:
+    if replaces_living:
         raise Refused(
             Code.DUPLICATE_BROKER_REGISTRATION,
             "Another broker is registered with that broker id. If the broker was recently restarted this should "
@@ -221,7 +229,8 @@ def heartbeat(
         stop, shutting_down = request.want_shut_down, False
         if stop:
             records = fence(state, broker.id)
-        elif not request.want_fence and caught_up:
+        elif not request.want_fence and caught_up and not _failed(broker, request):
+            # News of a folder first: nobody is to lead in it who comes into service (in Kafka one may, then).
             records, fenced = unfence(state, broker), False
     elif shutting_down:
         stop = not leads_any(state.image, broker.id) and _others_know(state, broker, sessions)
@@ -253,12 +262,17 @@ def _others_know(state: State, leaving: BrokerImage, sessions: Mapping[int, Brok
     return moved_at is not None and all(offset >= moved_at for offset in offsets)
 
 
+def _failed(broker: BrokerImage, request: BrokerHeartbeatRequest) -> list[bytes]:
+    """The folders that the heartbeat says are offline, and nobody knew."""
+    return [each for each in broker.directories if each in request.offline_log_dirs]
+
+
 def _directories(state: State, broker: BrokerImage, request: BrokerHeartbeatRequest) -> list[MetadataRecord]:
     """What the heartbeat says of the broker's folders, if it is news (KIP-858, KIP-1066)."""
     image = state.image
     version = image.features.metadata_version or 0
     records: list[MetadataRecord] = []
-    failed = [each for each in broker.directories if each in request.offline_log_dirs]
+    failed = _failed(broker, request)
     if failed and version >= DIRECTORIES_SINCE:
         for directory in failed:
             records += leader_changes(state, in_directory(image, broker.id, directory), gone=broker.id)

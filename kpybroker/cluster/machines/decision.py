@@ -97,6 +97,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The static value: what becomes the cluster's default when ELR is first enabled."""
     delete_topic_enable: bool
     rules: ConfigRules
+    session_timeout_s: float = 9.0
+    """After which a broker that sends no heartbeat is fenced."""
+    rebalance_s: float | None = 300.0
+    """How often preferred leaders are elected; None: only when somebody asks."""
+    unclean_election_s: float = 300.0
+    """How often leaders are sought for partitions that have none."""
+    idle_s: float | None = 0.5
+    """The longest that the metadata log stays as it is while others follow it; None: for ever."""
 
 
 def _any_number(partitions: int) -> None:

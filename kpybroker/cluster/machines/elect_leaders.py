@@ -104,15 +104,11 @@ class _Elections:
 
     def _rules_of(self, topic: TopicImage) -> Rules:
         if topic.id not in self._rules:
-            rules = rules_of(self._state, self._configs, topic, self._active)
+            rules = rules_of(self._state, self._configs, topic, self._state.image.is_active)
             if self._type is ElectionType.UNCLEAN:
                 rules = msgspec.structs.replace(rules, unclean_election=True)
             self._rules[topic.id] = rules
         return self._rules[topic.id]
-
-    def _active(self, broker_id: int) -> bool:
-        broker = self._state.image.brokers.get(broker_id)
-        return broker is not None and broker.active
 
 
 def _result(index: int, code: Code, why: str | None) -> PartitionResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from kpybroker.cluster.features import SHRINK_WITHOUT_EPOCH_SINCE
 from kpybroker.cluster.image import (
     NO_LEADER,
     ClusterImage,
@@ -76,6 +77,7 @@ def rules_of(state: State, configs: ConfigView, topic: TopicImage, acceptable: C
         acceptable=acceptable,
         directory=lambda broker_id: default_directory(state.image, broker_id),
         online=lambda broker_id, directory: state.image.brokers[broker_id].has_online_directory(directory),
+        shrink_is_new_epoch=(state.image.features.metadata_version or 0) < SHRINK_WITHOUT_EPOCH_SINCE,
     )
 
 

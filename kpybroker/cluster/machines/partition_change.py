@@ -40,6 +40,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The directory id to record for a replica that has none yet."""
     online: Callable[[int, bytes], bool]
     """Whether a directory of a broker is not known to be offline: a replica in one that is can't lead (KIP-858)."""
+    shrink_is_new_epoch: bool = False
+    """A smaller ISR begins a leader epoch: leaders of clusters before metadata.version 12 rely on it (KAFKA-15021)."""
 
 
 class Reassignment(NamedTuple):
@@ -82,12 +84,14 @@ def change_partition(
     reassignment: Reassignment | None = None,
     preferred: bool = False,
     directories: Mapping[int, bytes] | None = None,
+    recovery: int | None = None,
 ) -> PartitionChangeRecord | None:
     """The record that takes a partition to a new ISR and elects a leader if it needs one; None if nothing changes.
 
     `isr` None leaves it as it is. `unclean_shutdown` is a broker that may have lost data: it is not kept as eligible.
     `reassignment` None leaves the replicas where they are, or on their way. `preferred`: the first replica leads if it
-    may, whoever leads now. `directories`: where the replicas are from now on, None: where they were.
+    may, whoever leads now. `directories`: where the replicas are from now on, None: where they were. `recovery`: the
+    leader's recovery state from now on, as the leader has it.
     """
     if directories is None:
         directories = dict(zip(partition.replicas, partition.directories, strict=True))
@@ -105,7 +109,7 @@ def change_partition(
     if rules.elr_enabled:
         target.elr = _eligible(partition, target, rules, unclean_shutdown)
     election = _elect(partition, target, rules, preferred=preferred)
-    leader, recovery = NO_LEADER_CHANGE, NO_RECOVERY_CHANGE
+    leader, recovering = NO_LEADER_CHANGE, NO_RECOVERY_CHANGE
     if election.leader != partition.leader:
         leader = election.leader
         if leader in target.elr:
@@ -114,12 +118,21 @@ def change_partition(
         if election.unclean:
             target.isr = (leader,)
             if partition.leader_recovery_state != RECOVERING:
-                recovery = RECOVERING
+                recovering = RECOVERING
     elif not set(partition.replicas) <= set(target.replicas):
         leader = partition.leader  # a replica was dropped: the epoch must grow, so that the leader forgets it
     if election.unclean or not rules.elr_enabled:
         target.elr = ()
-    return _record(partition, target, rules, topic_id, index, leader, recovery)
+    if (
+        leader == NO_LEADER_CHANGE
+        and rules.shrink_is_new_epoch
+        and target.isr
+        and not set(partition.isr) <= set(target.isr)
+    ):
+        leader = partition.leader
+    if recovery is not None and recovery != partition.leader_recovery_state:
+        recovering = recovery
+    return _record(partition, target, rules, topic_id, index, leader, recovering)
 
 
 def _complete_reassignment(target: _Target) -> None:
@@ -156,6 +169,7 @@ def _elect(partition: PartitionImage, target: _Target, rules: Rules, *, preferre
         and not target.isr
         and not target.elr
         and len(last) == 1  # more than one: not the last leader, but members of an ELR that an older version kept here
+        and last[0] in target.replicas  # Kafka's controller does not look, and has a leader that a move took away
         and target.may_lead(last[0], rules)
     ):
         return _Election(last[0], True)

@@ -108,12 +108,8 @@ class _Moves:
 
     def _rules_of(self, topic: TopicImage) -> Rules:
         if topic.id not in self._rules:
-            self._rules[topic.id] = rules_of(self._state, self._configs, topic, self._active)
+            self._rules[topic.id] = rules_of(self._state, self._configs, topic, self._state.image.is_active)
         return self._rules[topic.id]
-
-    def _active(self, broker_id: int) -> bool:
-        broker = self._state.image.brokers.get(broker_id)
-        return broker is not None and broker.active
 
 
 def _moving(partition: PartitionImage) -> bool:

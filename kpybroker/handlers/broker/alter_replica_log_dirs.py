@@ -32,7 +32,7 @@ async def handle(ctx: Context, request: AlterReplicaLogDirsRequest) -> AlterRepl
     results = {}
     for (topic, index), folder in wanted.items():
         try:
-            ctx.services.moves.ask(topic, index, folder)
+            ctx.services.of_broker.moves.ask(topic, index, folder)
             results[topic, index] = Code.NONE
         except Refused as refused:
             results[topic, index] = refused.code

@@ -20,6 +20,7 @@ from kpybroker.wire.messages.delete_records import (
 
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
+    from kpybroker.replication.partition import Partition
 
 NOTHING = -1
 
@@ -27,7 +28,7 @@ NOTHING = -1
 async def handle(ctx: Context, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
     """Move the log starts; a partition that is named twice gets the last offset.
 
-    `timeout_ms` is for the followers, which delete too, and which there are none of yet.
+    The followers delete too: `timeout_ms` is how long they may take, else the answer is REQUEST_TIMED_OUT.
     """
     wanted = {
         (topic.name, partition.partition_index): partition.offset
@@ -35,15 +36,19 @@ async def handle(ctx: Context, request: DeleteRecordsRequest) -> DeleteRecordsRe
         for partition in topic.partitions
     }
     results: dict[tuple[str, int], tuple[int, Code]] = {}
+    waits: list[tuple[Partition, int]] = []
     for (topic, index), offset in wanted.items():
         try:
-            results[topic, index] = _delete(ctx, topic, index, offset), Code.NONE
+            partition = _partition(ctx, topic, index)
+            waits.append((partition, partition.delete_records(offset)))
+            results[topic, index] = partition.low_watermark, Code.NONE
         except Refused as refused:
             results[topic, index] = NOTHING, refused.code
     for place in await ctx.replicas.persist_log_starts(
         [place for place, (_, code) in results.items() if code is Code.NONE]
     ):
         results[place] = NOTHING, Code.KAFKA_STORAGE_ERROR
+    await _wait_for_followers(ctx, request.timeout_ms, waits, results)
     return _response(results)
 
 
@@ -58,15 +63,34 @@ def refuse(request: DeleteRecordsRequest, version: int, refused: Refused) -> Del
     )
 
 
-def _delete(ctx: Context, topic: str, index: int, offset: int) -> int:
-    """Move one log start; returns the low watermark. Raises: Refused."""
+async def _wait_for_followers(
+    ctx: Context, timeout_ms: int, waits: list[tuple[Partition, int]], results: dict[tuple[str, int], tuple[int, Code]]
+) -> None:
+    deadline_s = ctx.clock.monotonic_s() + timeout_ms / 1000
+    for partition, offset in waits:
+        place = partition.topic, partition.index
+        if results[place][1] is not Code.NONE:
+            continue
+        event = partition.deleted_everywhere(offset)
+        if event is not None:
+            await ctx.wait(event, deadline_s - ctx.clock.monotonic_s())
+        if not partition.is_leader:
+            results[place] = NOTHING, Code.NOT_LEADER_OR_FOLLOWER
+        elif partition.low_watermark < offset:
+            results[place] = NOTHING, Code.REQUEST_TIMED_OUT
+        else:
+            results[place] = partition.low_watermark, Code.NONE
+
+
+def _partition(ctx: Context, topic: str, index: int) -> Partition:
+    """Raises: Refused."""
     ctx.require(Operation.DELETE, topic=topic)
     known = ctx.image.topics.by_name.get(topic)
     if known is None or index not in known.partitions:
         raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION)
     if topic in INTERNAL_TOPICS:
         raise Refused(Code.INVALID_TOPIC_EXCEPTION)
-    return ctx.replicas.get(topic, index).delete_records(offset)
+    return ctx.replicas.get(topic, index)
 
 
 def _response(results: dict[tuple[str, int], tuple[int, Code]]) -> DeleteRecordsResponse:

@@ -1,6 +1,9 @@
-"""Fetch (API 1): read record batches of partitions that this node leads, waiting for more when there is too little.
+"""Fetch (API 1): read record batches of partitions that this node holds, waiting for more when there is too little.
+
+Consumers read what is replicated, followers all that there is; what a follower asks for says how far it is.
 
 v4: isolation levels. v5: log start offset. v7: incremental sessions (KIP-227). v9: leader epoch fencing (KIP-320).
+v11: reading from followers (KIP-392).
 v12: divergence (KIP-595). v13: topic ids (KIP-516). v16: who leads instead (KIP-951).
 """
 
@@ -9,7 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpybroker.replication.fetch_sessions import Fetch, Interest, Key
-from kpybroker.replication.partition import Diverged
+from kpybroker.replication.machines.follower import Diverged
+from kpybroker.replication.machines.leader import Heard
+from kpybroker.replication.replica_selection import RACK_AWARE, nearest
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codec import encode_parts
 from kpybroker.wire.codes import Code, Refused
@@ -28,10 +33,12 @@ from kpybroker.wire.primitives import ZERO_UUID
 if TYPE_CHECKING:
     from kpybroker.handlers.account import Account
     from kpybroker.handlers.context import Context
-    from kpybroker.replication.partition import Partition, Read
+    from kpybroker.replication.partition import Partition
+    from kpybroker.replication.replica_log import Read
 
 STORAGE_ERROR_SINCE = 6
 SESSIONS_SINCE = 7
+FOLLOWERS_SERVE_SINCE = 11
 TOPIC_IDS_SINCE = 13
 LEADER_HINTS_SINCE = 16
 READ_COMMITTED = 1
@@ -90,7 +97,7 @@ def _open(ctx: Context, request: FetchRequest) -> Fetch:
         for topic in request.forgotten_topics_data
         for partition in topic.partitions
     ]
-    return ctx.services.fetch_sessions.open(
+    return ctx.services.of_broker.fetch_sessions.open(
         session_id=request.session_id,
         epoch=request.session_epoch if ctx.version >= SESSIONS_SINCE else FULL_FETCH_EPOCH,
         interests=interests,
@@ -107,7 +114,15 @@ class _Answer:
     def __init__(self, ctx: Context, request: FetchRequest, fetch: Fetch) -> None:
         self.ctx = ctx
         self.fetch = fetch
-        self.replica = _replica_id(request) >= 0
+        self.replica_id = _replica_id(request)
+        self.replica = self.replica_id >= 0
+        self.replica_epoch = request.replica_state.replica_epoch
+        self.heard: Heard | None = None
+        """When the follower asked; None once that was told to the partitions."""
+        if self.replica:
+            session = fetch.session
+            self.heard = session.heard if session is not None else Heard(ctx.clock.monotonic_s())
+        self.rack = request.rack_id if ctx.config.replica_selector_class == RACK_AWARE else ""
         self.committed = request.isolation_level == READ_COMMITTED
         self.bytes_max = min(request.max_bytes, ctx.config.fetch_max_bytes)
         if ctx.account is not None:
@@ -130,6 +145,7 @@ class _Answer:
             data = self._partition(interest)
             if data is not None:
                 self.found.append((interest, data))
+        self.heard = None
 
     def drop(self) -> None:
         """Forget what was found, to look again or because nobody waits for it any more."""
@@ -161,9 +177,13 @@ class _Answer:
             self.urgent = True
             diverging = EpochEndOffset(epoch=read.epoch, end_offset=read.end_offset)
             return _partition_data(interest, diverging_epoch=diverging)
+        if isinstance(read, int):
+            return self._elsewhere(partition, interest, read)
         told = (interest.sent_high_watermark, interest.sent_log_start_offset)
+        if self.replica and (partition.has_news_for(self.replica_id) or read.log_start_offset > told[1] >= 0):
+            self.urgent = True  # it passes them on, and acts on them
         if read.region is None:
-            at_end = interest.fetch_offset >= (read.last_stable_offset if self.committed else read.high_watermark)
+            at_end = interest.fetch_offset >= read.end_offset
             if self.fetch.incremental and told == (read.high_watermark, read.log_start_offset):
                 if at_end:
                     self.fetch.quiet(interest)
@@ -188,24 +208,69 @@ class _Answer:
         if interest.watched is not partition:
             if interest.watched is not None:
                 interest.watched.unwatch(self.fetch.watch)
-            partition.watch(self.fetch.watch, interest.key)
+            partition.watch(self.fetch.watch, interest.key, follower=self.replica)
             interest.watched = partition
         return partition
 
-    def _read(self, partition: Partition, interest: Interest) -> Read | Diverged:
-        partition.check_leader(interest.current_leader_epoch)
-        if self.replica:  # no partition has a second replica yet, so whoever asks is none of them
-            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+    def _read(self, partition: Partition, interest: Interest) -> Read | Diverged | int:
+        """What there is; or where the fetcher's log departs from this one; or the broker that it should rather ask."""
+        if partition.is_leader or self.replica or self.ctx.version < FOLLOWERS_SERVE_SINCE:
+            partition.check_leader(interest.current_leader_epoch)
+        else:
+            partition.check_epoch(interest.current_leader_epoch)
         if interest.last_fetched_epoch >= 0:
             diverged = partition.divergence(interest.last_fetched_epoch, interest.fetch_offset)
             if diverged is not None:
                 return diverged
+        if self.replica:
+            self._hear(partition, interest)
+        elif self.rack and (other := self._nearer(partition, interest)) is not None:
+            return other
         room = self.bytes_max - self.size
         return partition.read(
             interest.fetch_offset,
             bytes_max=max(0, min(interest.bytes_max, room)),
             committed=self.committed,
             at_least_one=self.size == 0,  # KIP-74: progress, however small the bounds are
+            to_log_end=self.replica,
+        )
+
+    def _hear(self, partition: Partition, interest: Interest) -> None:
+        """What a follower asks for says how far it is; once a request."""
+        if self.heard is not None:
+            partition.fetched(
+                self.replica_id,
+                offset=interest.fetch_offset,
+                log_start=interest.log_start_offset,
+                broker_epoch=self.replica_epoch,
+                says_epoch=interest.current_leader_epoch >= 0,
+                heard=self.heard,
+            )
+
+    def _nearer(self, partition: Partition, interest: Interest) -> int | None:
+        """The follower in the consumer's rack that it should read from."""
+        leading = partition.leading
+        if leading is None:
+            return None
+        brokers = self.ctx.image.brokers
+
+        def rack_of(broker_id: int) -> str | None:
+            broker = brokers.get(broker_id)
+            return None if broker is None or broker.fenced else broker.rack
+
+        return nearest(leading, partition.leader_id, self.rack, interest.fetch_offset, rack_of)
+
+    def _elsewhere(self, partition: Partition, interest: Interest, replica: int) -> PartitionData:
+        self.urgent = True
+        return PartitionData(
+            partition_index=interest.key[1],
+            error_code=Code.NONE,
+            high_watermark=partition.high_watermark,
+            last_stable_offset=partition.last_stable_offset,
+            log_start_offset=partition.log.log_start_offset,
+            aborted_transactions=None,
+            preferred_read_replica=replica,
+            records=b"",
         )
 
     def _refused(self, interest: Interest, refused: Refused) -> PartitionData:
@@ -240,7 +305,7 @@ class _Answer:
                 self.drop()
                 session_id = self.fetch.session_id
                 if not self.fetch.incremental:  # the fetcher never hears of the session that it asked for
-                    self.ctx.services.fetch_sessions.close(session_id)
+                    self.ctx.services.of_broker.fetch_sessions.close(session_id)
                     session_id = 0
                 return FetchResponse(
                     throttle_time_ms=throttle_ms, error_code=Code.NONE, session_id=session_id, responses=[]
@@ -278,6 +343,8 @@ class _Answer:
             interest.sent_log_start_offset = data.log_start_offset
             if len(data.records or b""):
                 self.fetch.served(interest)
+            if self.replica and interest.watched is not None and data.high_watermark >= 0:
+                interest.watched.told(self.replica_id, data.high_watermark)
         for interest in self.at_end:
             self.fetch.quiet(interest)
 

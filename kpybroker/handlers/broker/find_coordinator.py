@@ -37,7 +37,7 @@ class Found(NamedTuple):
 async def handle(ctx: Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
     """Answer each key by itself."""
     if ctx.version < MANY_KEYS_SINCE:
-        found = await _find(ctx, request.key_type, request.key)
+        found = await _find(ctx, request.key_type, request.key, set())
         host, port = _address(found)
         return FindCoordinatorResponse(
             # Java's text for no error is its name.
@@ -48,8 +48,9 @@ async def handle(ctx: Context, request: FindCoordinatorRequest) -> FindCoordinat
             port=port,
         )
     coordinators = []
+    created: set[str] = set()
     for key in request.coordinator_keys:
-        found = await _find(ctx, request.key_type, key)
+        found = await _find(ctx, request.key_type, key, created)
         host, port = _address(found)
         coordinators.append(
             # Kafka leaves the message empty here, not null.
@@ -77,15 +78,15 @@ def _address(found: Found) -> tuple[str, int]:
     return (found.endpoint.host, found.endpoint.port) if found.endpoint is not None else ("", NOBODY)
 
 
-async def _find(ctx: Context, key_type: int, key: str) -> Found:
+async def _find(ctx: Context, key_type: int, key: str, created: set[str]) -> Found:
     if key_type == GROUP:
         if not ctx.allows(Operation.DESCRIBE, group=key):
             return Found(Code.GROUP_AUTHORIZATION_FAILED)
-        return await _owner(ctx, CONSUMER_OFFSETS, ctx.groups.partition_for(key))
+        return await _owner(ctx, CONSUMER_OFFSETS, key, created)
     if key_type == TRANSACTION:
         if not ctx.allows(Operation.DESCRIBE, transactional_id=key):
             return Found(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        return await _owner(ctx, TRANSACTION_STATE, ctx.transactions.partition_for(key))
+        return await _owner(ctx, TRANSACTION_STATE, key, created)
     if key_type == SHARE and ctx.version >= 6:
         ctx.require(Operation.CLUSTER_ACTION)
         # No API of share groups is served here yet: a retriable error would have the client ask for ever.
@@ -95,11 +96,18 @@ async def _find(ctx: Context, key_type: int, key: str) -> Found:
     raise Refused(Code.INVALID_REQUEST)
 
 
-async def _owner(ctx: Context, topic: str, index: int) -> Found:
-    """The leader of a partition of an internal topic, after creating the topic if it is not there."""
-    if topic not in ctx.image.topics.by_name:
+async def _owner(ctx: Context, topic: str, key: str, created: set[str]) -> Found:
+    """The leader of a key's partition of an internal topic, after creating the topic if it is not there.
+
+    With too few brokers for its replicas, or before this node has heard of it, there is no coordinator yet. `created`:
+    what was created for this request; once is enough.
+    """
+    if topic not in ctx.image.topics.by_name and topic not in created:
+        created.add(topic)
         creation = CreateTopicsRequest(topics=[auto_topic(ctx.config, topic)], timeout_ms=AUTO_CREATE_TIMEOUT_MS)
         await ctx.at_version(CREATE_TOPICS_VERSION).ask_controller(creation, CreateTopicsResponse)
+    coordinator = ctx.groups if topic == CONSUMER_OFFSETS else ctx.transactions
+    index = coordinator.partition_for(key)
     known = ctx.image.topics.by_name.get(topic)
     partition = known.partitions.get(index) if known is not None else None
     if partition is None:

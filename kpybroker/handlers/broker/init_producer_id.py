@@ -31,7 +31,7 @@ async def handle(ctx: Context, request: InitProducerIdRequest) -> InitProducerId
     if (request.producer_id == NONE) != (request.producer_epoch == NONE):
         raise Refused(Code.INVALID_REQUEST)
     if transactional_id is None:
-        return _response(Code.NONE, await ctx.services.producer_ids.next(), 0)
+        return _response(Code.NONE, await ctx.services.of_broker.producer_ids.next(), 0)
     outcome = await ctx.transactions.init_producer_id(request)
     code = outcome.code
     if code is Code.PRODUCER_FENCED and ctx.version < FENCED_SINCE:

@@ -38,6 +38,7 @@ SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING
 
 NEVER = 2**15
 EPOCHS_SINCE = 4
+NOT_AVAILABLE_SINCE = 5
 CONSUMER = -1
 DEBUGGING = -2
 READ_COMMITTED = 1
@@ -120,7 +121,10 @@ def _find(ctx: Context, request: ListOffsetsRequest, topic: str, asked: ListOffs
         partition.check_leader(asked.current_leader_epoch)
     end_offset = _end_offset(request, partition)
     log = partition.log
+    lagging = request.replica_id == CONSUMER and partition.lags_behind_its_epoch
     if asked.timestamp == LATEST:
+        if lagging:  # the former leader may have told of more
+            raise _not_available(ctx)
         return Found(end_offset, leader_epoch=partition.leader_epoch)
     if asked.timestamp in (EARLIEST, EARLIEST_LOCAL):
         epoch = log.epochs.epoch_of(log.log_start_offset)
@@ -129,8 +133,17 @@ def _find(ctx: Context, request: ListOffsetsRequest, topic: str, asked: ListOffs
         return NOTHING
     at = log.max_timestamp() if asked.timestamp == MAX_TIMESTAMP else log.offset_for_timestamp(asked.timestamp)
     if at is None or at.offset >= end_offset:
+        if lagging:
+            raise _not_available(ctx)
         return NOTHING
     return Found(at.offset, at.timestamp, -1 if at.leader_epoch is None else at.leader_epoch)
+
+
+def _not_available(ctx: Context) -> Refused:
+    return Refused(
+        Code.OFFSET_NOT_AVAILABLE if ctx.version >= NOT_AVAILABLE_SINCE else Code.LEADER_NOT_AVAILABLE,
+        "the high watermark has not reached the start of the leader's epoch yet",
+    )
 
 
 def _end_offset(request: ListOffsetsRequest, partition: Partition) -> int:

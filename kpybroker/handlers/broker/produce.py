@@ -67,8 +67,9 @@ LOG_OVERHEAD = 12
 """What stands before a batch's own length: less than that is no batch."""
 
 
-Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int]]"
-"""Appends that are not on all in-sync replicas (or not on the disk, where flush.messages wants it) yet."""
+Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int, int]]"
+"""Appends that are not on all in-sync replicas (or on the disk, where flush.messages wants it) yet: the event, where,
+the last offset, and the leader epoch."""
 
 
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
@@ -146,7 +147,7 @@ class _Produce:
             await self.ctx.connection.send_answers()
         for producer_id, epoch in producers:
             producer = TxnProducer(transactional_id, producer_id, epoch, _support(self.ctx.version))
-            self.verified = await self.ctx.services.txn_verifier.ask_patiently(producer, batches)
+            self.verified = await self.ctx.services.of_broker.txn_verifier.ask_patiently(producer, batches)
         self.now_ms = self.ctx.clock.wall_ms()
 
     def topic(self, topic: TopicProduceData) -> TopicProduceResponse:
@@ -188,7 +189,7 @@ class _Produce:
                 return self._unverified(topic, data.index, unverified)
             guard = self.verified.guards.get((topic, data.index))
         try:
-            appended = partition.append(records, now_ms=self.now_ms, guard=guard)
+            appended = partition.append(records, now_ms=self.now_ms, guard=guard, acks_all=self.request.acks == -1)
         except Refused as refused:
             if refused.code in WITHOUT_LOG_START:
                 return self._refused(topic, data.index, refused)
@@ -197,7 +198,7 @@ class _Produce:
         if self.request.acks == -1 or (self.request.acks and partition.flushing):
             event = partition.replicated(appended.last_offset + 1)
             if event is not None:
-                self.waits.append((event, partition, data.index, appended.last_offset))
+                self.waits.append((event, partition, data.index, appended.last_offset, partition.leader_epoch))
         return PartitionProduceResponse(
             index=data.index,
             error_code=Code.NONE,
@@ -261,11 +262,11 @@ class _Produce:
         """Wait until every append is on all in-sync replicas; those that are not in time answer REQUEST_TIMED_OUT."""
         deadline_s = self.ctx.clock.monotonic_s() + self.request.timeout_ms / 1000
         late: dict[tuple[str, int], Code] = {}
-        for event, partition, index, last_offset in self.waits:
+        for event, partition, index, last_offset, leader_epoch in self.waits:
             await self.ctx.wait(event, deadline_s - self.ctx.clock.monotonic_s())
-            if partition.high_watermark <= last_offset:
-                failed = partition.log.failure is not None
-                late[partition.topic, index] = Code.KAFKA_STORAGE_ERROR if failed else Code.REQUEST_TIMED_OUT
+            code = partition.outcome(last_offset, leader_epoch)
+            if code is not Code.NONE:
+                late[partition.topic, index] = code
         if late:
             self._take_back(responses, late)
 

@@ -71,7 +71,7 @@ async def _commit(ctx: Context, request: TxnOffsetCommitRequest) -> TxnOffsetCom
         return txn_commit_error(Code.INVALID_GROUP_ID, request.topics)
     place = CONSUMER_OFFSETS, ctx.groups.partition_for(request.group_id)
     producer = TxnProducer(request.transactional_id, request.producer_id, request.producer_epoch, _support(ctx.version))
-    verified = await ctx.services.txn_verifier.ask(producer, {place: NO_SEQUENCE})
+    verified = await ctx.services.of_broker.txn_verifier.ask(producer, {place: NO_SEQUENCE})
     if place in verified.refused:
         code = coordinator_code(verified.refused[place])
         response = txn_commit_error(code, request.topics)

@@ -29,7 +29,7 @@ async def handle(ctx: Context, request: WriteTxnMarkersRequest) -> WriteTxnMarke
         ctx.require(Operation.CLUSTER_ACTION)
     by_producer: dict[int, Codes] = {}
     for marker in request.markers:
-        codes = await ctx.services.txn_markers.write(marker)
+        codes = await ctx.services.of_broker.txn_markers.write(marker)
         if codes:
             by_producer.setdefault(marker.producer_id, {}).update(codes)
     return _response(by_producer)

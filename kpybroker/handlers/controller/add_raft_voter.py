@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpybroker.cluster.machines.quorum_requests import add_voter
 from kpybroker.security.operations import Operation
+from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest, AddRaftVoterResponse
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: AddRaftVoterRequest) -> AddRaftVoterResponse:
-    """Answered as of now."""
+    """Carried out if this node leads the quorum; answered when it is committed."""
     ctx.require(Operation.ALTER)
-    return add_voter(ctx.services.active_controller.quorum(), request)
+    raft = ctx.services.cluster.raft
+    if not raft.is_leader:
+        raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+    return await raft.changes.add(ctx.services.active_controller.quorum, request)

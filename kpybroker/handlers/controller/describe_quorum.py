@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpybroker.cluster.machines.quorum_requests import describe_quorum
+from kpybroker.cluster.machines.quorum_requests import describe_quorum, not_leader
 from kpybroker.security.operations import Operation
 from kpybroker.wire.messages.describe_quorum import DescribeQuorumRequest, DescribeQuorumResponse
 
@@ -18,5 +18,7 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
     """Answered as of now."""
     ctx.require(Operation.DESCRIBE)
+    if not ctx.services.cluster.raft.is_leader:
+        return not_leader(request)
     quorum = ctx.services.active_controller.quorum()
     return describe_quorum(quorum, request, ctx.clock.wall_ms(), api_version=ctx.version)

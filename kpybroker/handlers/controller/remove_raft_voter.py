@@ -1,11 +1,11 @@
-"""RemoveRaftVoter (API 81), as the leader of the metadata quorum answers it: one voter less (KIP-853)."""
+"""RemoveRaftVoter (API 81), as the leader of the metadata quorum answers it: one voter fewer (KIP-853)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpybroker.cluster.machines.quorum_requests import remove_voter
 from kpybroker.security.operations import Operation
+from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.remove_raft_voter import RemoveRaftVoterRequest, RemoveRaftVoterResponse
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: RemoveRaftVoterRequest) -> RemoveRaftVoterResponse:
-    """Answered as of now."""
+    """Carried out if this node leads the quorum; answered when it is committed."""
     ctx.require(Operation.ALTER)
-    return remove_voter(ctx.services.active_controller.quorum(), request)
+    raft = ctx.services.cluster.raft
+    if not raft.is_leader:
+        raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+    return await raft.changes.remove(ctx.services.active_controller.quorum, request)

@@ -1,0 +1,194 @@
+"""Rounds of faults under a load: what each cost, and whether all that was acknowledged is there."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from harness.cluster.cluster import Cluster, gone
+from harness.cluster.load import PARTITIONS, Copied, Group, Load, read_back, wait_until
+from harness.cluster.network import CLIENTS
+from harness.cluster.nodes import Node
+
+QUICK: Final = {
+    "broker.session.timeout.ms": "2500",
+    "broker.heartbeat.interval.ms": "400",
+    "replica.lag.time.max.ms": "5000",
+}
+"""Who is frozen or cut off is noticed by a timeout alone: so that a round does not take a minute."""
+SOURCE, TARGET = "source", "target"
+FAULT_S: Final = 15.0
+"""How long a fault lasts if the load is not served again before: who hears and is not heard misleads clients."""
+STALLED_S: Final = 15.0
+"""When copies that have not caught up are killed and started again: librdkafka may wait for ever, beyond the limit it
+was given, in send_offsets_to_transaction once the group's coordinator has moved."""
+ACKNOWLEDGED_AFTER: Final = 20
+"""Records of each partition after which it counts as being served again."""
+
+
+@dataclass
+class Costs:
+    """Of each kind of fault, the longest time in each round that a partition had nothing acknowledged."""
+
+    unavailable_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, what: str, gap_s: float) -> None:
+        self.unavailable_s.setdefault(what, []).append(gap_s)
+
+    def __str__(self) -> str:
+        rows = (
+            f"{what}: {len(gaps)} rounds, median {statistics.median(gaps):.2f} s, worst {max(gaps):.2f} s"
+            for what, gaps in sorted(self.unavailable_s.items())
+        )
+        return "; ".join(rows)
+
+
+class Campaign:
+    """A cluster, its load, and faults: each undone before the next."""
+
+    def __init__(self, cluster: Cluster, folder: Path, seed: int, faults: tuple[str, ...] | None = None) -> None:
+        """`faults`: the names of those to choose from; all that the network allows unless told."""
+        self.cluster = cluster
+        self.costs = Costs()
+        self._chance = random.Random(seed)
+        for topic in (SOURCE, TARGET):
+            cluster.create_topic(topic, PARTITIONS, min(3, len(cluster.brokers)))
+        self.load = Load(cluster.address, SOURCE, per_s=50)
+        self.group = Group(cluster.address, "readers", SOURCE)
+        self.copied = Copied(cluster.address, SOURCE, TARGET, self._chance, folder)
+        every: dict[str, Callable[[Node], Callable[[], None]]] = {
+            "kill leader": self._kill,
+            "kill controller": self._kill,
+            "terminate leader": self._terminate,
+            "freeze leader": self._freeze,
+            "freeze controller": self._freeze,
+        }
+        if cluster.network.can_cut:
+            every |= {
+                "cut leader off": self._cut,
+                "cut leader off its peers": self._cut_from_peers,
+                "lose what leader sends its peers": self._cut_one_way,
+                "cut controller off": self._cut,
+            }
+        self._faults = {name: act for name, act in every.items() if faults is None or name in faults}
+
+    def run(self, rounds: int) -> None:
+        """Each kind of fault in turn, in an order of chance. Raises: AssertionError for what is wrong first."""
+        names: list[str] = []
+
+        def what() -> str:
+            nonlocal names
+            names = names or self._chance.sample(sorted(self._faults), len(self._faults))
+            return names.pop()
+
+        self.hurt((name := what(), self._victim(name)) for _ in range(rounds))
+
+    def hurt(self, rounds: Iterable[tuple[str, Node]]) -> None:
+        """These faults, to these nodes, one after the other. Raises: AssertionError."""
+        try:
+            self._until_served(time.monotonic())
+            for what, victim in rounds:
+                self._round(what, victim)
+            self._finish()
+        finally:
+            self.load.give_up()
+            self.copied.stop()
+            self.group.stop()
+
+    def _round(self, what: str, victim: Node) -> None:
+        began_s = time.monotonic()
+        undo = self._faults[what](victim)
+        self._while_hurt(time.monotonic())
+        undo()
+        self.cluster.wait_whole()
+        self._until_served(time.monotonic())
+        self.costs.add(what, self.load.longest_gap_s(began_s, time.monotonic()))
+        self._until_all_have_come_through()
+        assert not (ended := gone(self.cluster.nodes)), ended
+
+    def _victim(self, what: str) -> Node:
+        if "controller" in what:
+            return self.cluster.node(self.cluster.quorum().leader)
+        return self.cluster.node(self.cluster.leader(SOURCE, self._chance.randrange(PARTITIONS)))
+
+    def _while_hurt(self, since_s: float) -> None:
+        self._wait(
+            lambda: self._served(since_s) or time.monotonic() - since_s > FAULT_S,
+            "records acknowledged in each partition",
+        )
+
+    def _until_served(self, since_s: float) -> None:
+        self._wait(lambda: self._served(since_s), "records acknowledged in each partition")
+
+    def _served(self, since_s: float) -> bool:
+        return all(self.load.served(index, since_s) >= ACKNOWLEDGED_AFTER for index in range(PARTITIONS))
+
+    def _until_all_have_come_through(self) -> None:
+        """Until the group and the copies have reached what is acknowledged now."""
+        marks = [writer.acknowledged for writer in self.load.writers]
+        restart_s = time.monotonic() + STALLED_S
+
+        def reached() -> bool:
+            nonlocal restart_s
+            if time.monotonic() > restart_s:
+                restart_s = time.monotonic() + STALLED_S
+                self.copied.restart()
+            read = [self.group.read.get(index, 0) for index in range(PARTITIONS)]
+            pairs = [*zip(read, marks, strict=True), *zip(self.copied.seen, marks, strict=True)]
+            return all(have >= mark for have, mark in pairs)
+
+        self._wait(reached, f"{marks} read by the group and copied")
+
+    def _wait(self, reached: Callable[[], bool], what: str) -> None:
+        def check() -> None:
+            self.load.check()
+            self.group.check()
+            self.copied.keep_up()
+
+        wait_until(reached, lambda: f"{what}: {self}; {self.cluster.picture()}", check)
+
+    def _finish(self) -> None:
+        """No more is sent: everything has to be where it belongs."""
+        self.load.stop()
+        self._until_all_have_come_through()
+        read_back(self.cluster.address, SOURCE, [writer.acknowledged for writer in self.load.writers])
+
+    # The faults: each returns what undoes it
+
+    def _kill(self, node: Node) -> Callable[[], None]:
+        node.kill()
+        return node.launch
+
+    def _terminate(self, node: Node) -> Callable[[], None]:
+        node.stop()
+        return node.launch
+
+    def _freeze(self, node: Node) -> Callable[[], None]:
+        node.freeze()
+        return node.thaw
+
+    def _peers(self, node: Node) -> list[int]:
+        return [each.node_id for each in self.cluster.others(node.node_id)]
+
+    def _cut(self, node: Node) -> Callable[[], None]:
+        return self._cut_from(node, [CLIENTS, *self._peers(node)])
+
+    def _cut_from_peers(self, node: Node) -> Callable[[], None]:
+        return self._cut_from(node, self._peers(node))
+
+    def _cut_one_way(self, node: Node) -> Callable[[], None]:
+        return self._cut_from(node, self._peers(node), back=False)
+
+    def _cut_from(self, node: Node, peers: list[int], *, back: bool = True) -> Callable[[], None]:
+        self.cluster.network.cut(node.node_id, peers, back=back)
+        return lambda: self.cluster.network.heal(node.node_id)
+
+    def __str__(self) -> str:
+        copied = f"copied {self.copied.seen}, copies ended by {dict(self.copied.ends)}, {self.copied.stalls} stalls"
+        group = f"group read {self.group.read} in {self.group.assignments} assignments, {self.group.commits} commits"
+        return f"{self.load}; {group}; {copied}; {self.costs}"

@@ -1,0 +1,27 @@
+"""Stock clients on a cluster of three nodes, which are killed, frozen and cut off: nothing acknowledged is lost.
+
+What holds is said in harness/cluster/load.py. How often a node is hurt: --rounds; how: --faults. Nodes are cut off in
+network namespaces, where the machine lets us have them.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from harness.cluster.campaign import QUICK, Campaign
+from harness.cluster.cluster import Cluster, combined
+from harness.cluster.network import network
+
+
+def test_nodes_are_hurt_under_load(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> None:
+    seed = request.config.getoption("--seed") or random.randrange(1 << 30)
+    faults = request.config.getoption("--faults")
+    with Cluster(folder / "campaign", combined(cluster_kind), network=network(), settings=QUICK) as cluster:
+        cluster.start()
+        campaign = Campaign(cluster, cluster.folder, seed, tuple(faults.split(",")) if faults else None)
+        try:
+            campaign.run(request.config.getoption("--rounds"))
+        finally:
+            print(f"\n{cluster_kind}, seed {seed}: {campaign}")

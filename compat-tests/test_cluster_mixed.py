@@ -1,0 +1,141 @@
+"""Beside the JVM: brokers of both kinds under a controller of either kind; each dies, and nothing acknowledged is lost.
+
+With --broker=kafka all nodes are Apache Kafka's, which proves the tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from harness.cluster.campaign import QUICK, SOURCE, TARGET, Campaign
+from harness.cluster.cluster import Cluster
+from harness.cluster.load import CLIENT
+from harness.cluster.network import Loopback
+from harness.java_clients import JavaClients
+
+TWO_BROKERS: Final = {
+    **QUICK,
+    "default.replication.factor": "2",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "2",
+    "transaction.state.log.replication.factor": "2",
+    "transaction.state.log.min.isr": "1",
+}
+CONTROLLER, JVM, OURS = 1, 2, 3
+"""Node ids: a controller, a broker of Apache Kafka, a broker of the kind under test."""
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.fixture(scope="module", params=["kafka", "tested"])
+def _cluster(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> Iterator[Cluster]:
+    """A controller of Apache Kafka, or of the kind under test, and a broker of each kind."""
+    controller = "kafka" if request.param == "kafka" else cluster_kind
+    plan = [(controller, "controller"), ("kafka", "broker"), (cluster_kind, "broker")]
+    with Cluster(folder / f"under-{request.param}", plan, network=Loopback(), settings=TWO_BROKERS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """All of it up, whatever a test before has left."""
+    _cluster.start()
+    return _cluster
+
+
+def test_the_other_is_follower_and_leader(cluster: Cluster, java_clients: JavaClients) -> None:
+    """Each is in the ISR of the other's partitions: what is acknowledged by one is in the log of the other."""
+    topic = "both-ways"
+    cluster.create_assigned_topic(topic, [(JVM, OURS), (OURS, JVM)], min_insync_replicas="2")
+    assert [(each.leader, each.isr) for each in cluster.partitions(topic)] == [(JVM, (JVM, OURS)), (OURS, (OURS, JVM))]
+    with java_clients.producer(cluster.address) as producer:
+        java_clients.send(producer, topic, 2, [b"%d" % number for number in range(200)])
+    assert [read(cluster, topic, index) for index in (0, 1)] == [
+        [b"%d" % number for number in range(first, 200, 2)] for first in (0, 1)
+    ]
+
+
+def test_either_dies_under_load(request: pytest.FixtureRequest, cluster: Cluster) -> None:
+    """kill -9 of each while it leads, and with more --rounds SIGTERM: under a load as in the cluster campaign."""
+    seed = request.config.getoption("--seed") or random.randrange(1 << 30)
+    rounds = request.config.getoption("--rounds")
+    campaign = Campaign(cluster, cluster.folder, seed)
+    assert {each.leader for topic in (SOURCE, TARGET) for each in cluster.partitions(topic)} == {JVM, OURS}
+    faults = ["kill leader", "kill leader", "terminate leader", "terminate leader"]
+    victims = [cluster.node((JVM, OURS)[number % 2]) for number in range(rounds)]
+    try:
+        campaign.hurt((faults[number % len(faults)], victim) for number, victim in enumerate(victims))
+    finally:
+        print(f"\n{cluster.node(CONTROLLER)} controls, seed {seed}: {campaign}")
+
+
+@pytest.mark.parametrize(("first", "second"), [(JVM, OURS), (OURS, JVM)], ids=["of the JVM", "of the tested"])
+def test_a_log_that_diverged_is_truncated(cluster: Cluster, first: int, second: int) -> None:
+    """A leader's records that only it had, and another that led without them: it takes over the other's log.
+
+    The second misses what the first writes alone, leads by an unclean election, and writes others at the same offsets.
+    When the first is back it is told of the epoch where they parted (KIP-595's DivergingEpoch), and truncates.
+    """
+    topic = f"diverged-{first}"
+    cluster.create_assigned_topic(topic, [(first, second)], unclean_leader_election_enable="true")
+    write(cluster, topic, b"common", 50, acks="all")
+    cluster.node(second).kill()
+    wait_isr(cluster, topic, {first})
+    write(cluster, topic, b"lost", 70)
+    cluster.node(first).kill()
+    cluster.node(second).launch()
+    cluster.wait_until(lambda: cluster.leader(topic) == second, f"node {second} leads by an unclean election")
+    write(cluster, topic, b"kept", 30)
+    cluster.node(first).launch()
+    cluster.wait_whole()
+    expected = [b"common"] * 50 + [b"kept"] * 30
+    assert read(cluster, topic, 0) == expected
+    write(cluster, topic, b"more", 10, acks="all")
+    cluster.node(second).stop()
+    cluster.wait_until(lambda: cluster.leader(topic) == first, f"node {first} leads again")
+    assert read(cluster, topic, 0) == expected + [b"more"] * 10
+    cluster.node(first).stop()
+    logs = [log_of(cluster, node_id, topic) for node_id in (first, second)]
+    assert logs[0] == logs[1]
+    cluster.start()
+
+
+def write(cluster: Cluster, topic: str, value: bytes, count: int, acks: str = "1") -> None:
+    """So many records of one value to partition 0, in batches of ten."""
+    settings = {"bootstrap.servers": cluster.address, "acks": acks, "batch.num.messages": 10, **CLIENT}
+    producer = Producer(settings)
+    for _ in range(count):
+        producer.produce(topic, value, partition=0)
+    assert producer.flush(60) == 0
+
+
+def read(cluster: Cluster, topic: str, index: int) -> list[bytes]:
+    """All values of a partition, up to the end that its leader tells of."""
+    consumer = Consumer({"bootstrap.servers": cluster.address, "group.id": "nobody", **CLIENT})
+    try:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, index), timeout=60)
+        consumer.assign([TopicPartition(topic, index, 0)])
+        values: list[bytes] = []
+        while len(values) < end:
+            message = consumer.poll(60)
+            assert message is not None, f"{topic}-{index}: {len(values)} of {end} read"
+            if message.error() is None:
+                values.append(message.value())
+        return values
+    finally:
+        consumer.close()
+
+
+def wait_isr(cluster: Cluster, topic: str, isr: set[int]) -> None:
+    cluster.wait_until(lambda: set(cluster.partitions(topic)[0].isr) == isr, f"the ISR of {topic} is {isr}")
+
+
+def log_of(cluster: Cluster, node_id: int, topic: str) -> bytes:
+    """The segments of partition 0 on a node that is down."""
+    folder = cluster.node(node_id).data_dir / f"{topic}-0"
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.log")))

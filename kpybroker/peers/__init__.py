@@ -1,0 +1,1 @@
+"""Our client side: connections to other nodes, ours or Apache Kafka's."""

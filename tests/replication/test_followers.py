@@ -1,0 +1,285 @@
+"""Replicas of several brokers, as they follow one another: logs on disk, requests as bytes, no sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from kpybroker.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from tests.replication.cluster import TOPIC, TOPIC_ID, Brokers, brokers, until
+from tests.storage.making import NOW, batch, values
+
+
+def bytes_of(cluster: Brokers, broker: int) -> bytes:
+    (segment,) = (cluster.nodes[broker].path / f"{TOPIC}-0").glob("*.log")
+    return segment.read_bytes()
+
+
+async def test_a_follower_has_its_leaders_bytes_and_the_high_watermark_follows(tmp_path: Path) -> None:
+    async with brokers(tmp_path, (1, 2, 3)) as cluster:
+        cluster.say(replicas=(1, 2, 3), leader=1)
+        leader = cluster.nodes[1]
+        end = leader.produce(b"a", b"b")
+        assert leader.partition.high_watermark == 0, "nobody else has it yet"
+        event = leader.partition.replicated(end)
+        assert event is not None
+        with trio.fail_after(20):
+            await event.wait()
+        await until(lambda: all(each.partition.high_watermark == 2 for each in cluster.nodes.values()))
+        assert bytes_of(cluster, 1) == bytes_of(cluster, 2) == bytes_of(cluster, 3)
+        assert leader.partition.outcome(1, 0) is Code.NONE
+
+
+async def test_quiet_partitions_are_not_named_in_a_session(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        for index in range(20):
+            cluster.say(index=index, replicas=(1, 2), leader=1)
+        leader = cluster.nodes[1]
+        leader.produce(b"a", index=7)
+        await until(lambda: leader.at(7).high_watermark == 1)
+        leader.requests.clear()
+        leader.produce(b"b", index=7)
+        await until(lambda: leader.at(7).high_watermark == 2)
+        fetches = [request for request in leader.requests if isinstance(request, FetchRequest)]
+        named = [
+            (topic.topic_id, partition.partition)
+            for request in fetches
+            for topic in request.topics
+            for partition in topic.partitions
+        ]
+        assert set(named) == {(TOPIC_ID, 7)}
+        assert all(request.session_epoch > 0 for request in fetches)
+
+
+async def test_what_was_not_replicated_is_cut_when_another_leads(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        one.produce(b"both")
+        await until(lambda: two.partition.high_watermark == 1)
+        cluster.dead.add(2)
+        one.produce(b"only here")
+        cluster.dead = {1}
+        cluster.say(leader=2, isr=(2,))
+        two.produce(b"instead", b"more")
+        await until(lambda: two.partition.high_watermark == 3)
+        cluster.dead.clear()
+        cluster.say(isr=(2,))
+        assert not one.partition.is_leader
+        await until(lambda: one.partition.high_watermark == 3)
+        assert values(one.partition.log) == values(two.partition.log) == [b"both", b"instead", b"more"]
+        assert bytes_of(cluster, 1) == bytes_of(cluster, 2)
+        await until(lambda: set(cluster.partition().isr) == {1, 2})
+
+
+async def test_a_follower_whose_leader_begins_later_begins_there(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1,), leader=1)
+        one = cluster.nodes[1]
+        for value in (b"a", b"b", b"c"):
+            one.produce(value)
+        one.partition.delete_records(2)
+        cluster.say(replicas=(1, 2), isr=(1,))
+        await until(lambda: set(cluster.partition().isr) == {1, 2})
+        two = cluster.nodes[2].partition
+        assert (two.log.log_start_offset, two.log.log_end_offset) == (2, 3)
+
+
+async def test_records_are_deleted_from_all_replicas(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1].partition, cluster.nodes[2].partition
+        cluster.nodes[1].produce(b"a", b"b")
+        cluster.nodes[1].produce(b"c")
+        await until(lambda: one.high_watermark == 3)
+        assert one.delete_records(2) == 2
+        event = one.deleted_everywhere(2)
+        assert event is not None
+        assert one.low_watermark == 0
+        with trio.fail_after(20):
+            await event.wait()
+        assert two.log.log_start_offset == 2
+        assert one.low_watermark == 2
+
+
+async def test_a_follower_that_is_silent_leaves_the_isr_and_comes_back(tmp_path: Path) -> None:
+    async with brokers(tmp_path, replica_lag_time_max_ms="300") as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one = cluster.nodes[1]
+        one.produce(b"a")
+        await until(lambda: one.partition.high_watermark == 1)
+        cluster.dead.add(2)
+        one.produce(b"b")
+        assert one.partition.high_watermark == 1
+        await until(lambda: cluster.partition().isr == (1,))
+        assert one.partition.high_watermark == 2, "the only one in sync has it"
+        cluster.dead.clear()
+        cluster.nodes[2].replicas.get(TOPIC, 0).lead(cluster.partition())
+        await until(lambda: set(cluster.partition().isr) == {1, 2})
+        assert [each.broker_epoch for each in cluster.asked[-1].topics[0].partitions[0].new_isr_with_epochs] == [
+            101,
+            102,
+        ]
+
+
+async def test_too_few_in_sync(tmp_path: Path) -> None:
+    async with brokers(tmp_path, configs={"min.insync.replicas": "2"}) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one = cluster.nodes[1]
+        end = one.produce(b"a")
+        await until(lambda: one.partition.high_watermark == end)
+        cluster.dead.add(2)
+        one.produce(b"b")
+        cluster.fence(2)
+        cluster.say(isr=(1,))
+        assert one.partition.high_watermark == 1, "it stands while fewer than two are in sync (KIP-966)"
+        assert one.partition.outcome(1, 0) is Code.REQUEST_TIMED_OUT
+        assert one.partition.outcome(0, 0) is Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        with pytest.raises(Refused) as refused:
+            one.produce(b"c")
+        assert refused.value.code is Code.NOT_ENOUGH_REPLICAS
+        one.partition.append(batch(b"acks=1"), now_ms=NOW)
+
+
+async def test_whoever_waits_hears_that_leadership_is_gone(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one = cluster.nodes[1]
+        cluster.dead.add(2)
+        end = one.produce(b"a")
+        event = one.partition.replicated(end)
+        assert event is not None
+        cluster.dead.clear()
+        cluster.say(leader=2)
+        assert event.is_set()
+        assert one.partition.outcome(end - 1, 0) is Code.NOT_LEADER_OR_FOLLOWER
+        cluster.say(leader=1)
+        assert one.partition.outcome(end - 1, 0) is Code.NOT_LEADER_OR_FOLLOWER, "another has led in between"
+
+
+async def test_one_partition_in_trouble_does_not_stop_the_others(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        for index in (0, 1):
+            cluster.say(index=index, replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        cluster.dead.add(2)
+        one.produce(b"a", b"b", index=0)
+        segment = one.path / f"{TOPIC}-0" / "00000000000000000000.log"
+        data = bytearray(segment.read_bytes())
+        data[-1] ^= 1
+        segment.write_bytes(data)
+        one.produce(b"a", index=1)
+        cluster.dead.clear()
+        await until(lambda: two.at(1).high_watermark == 1)
+        assert two.at(0).log.log_end_offset == 0
+        data[-1] ^= 1
+        segment.write_bytes(data)
+        await until(lambda: two.at(0).high_watermark == 2)
+
+
+async def ask(cluster: Brokers, broker: int, **how: object) -> FetchResponse:
+    offset, rack = how.get("offset", 0), how.get("rack", "")
+    position = FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 20)  # type: ignore[arg-type]
+    request = FetchRequest(
+        max_wait_ms=0,
+        min_bytes=1,
+        topics=[FetchTopic(topic_id=TOPIC_ID, partitions=[position])],
+        rack_id=rack,  # type: ignore[arg-type]
+    )
+    response = await cluster.nodes[broker].ask(broker, request, FetchResponse, version=17, timeout_s=10)
+    assert isinstance(response, FetchResponse)
+    return response
+
+
+async def test_consumers_read_from_the_replica_in_their_rack(tmp_path: Path) -> None:
+    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+    async with brokers(tmp_path, (1, 2, 3), replica_selector_class=selector) as cluster:
+        cluster.say(replicas=(1, 2, 3), leader=1)
+        cluster.nodes[1].produce(b"a")
+        await until(lambda: all(each.partition.high_watermark == 1 for each in cluster.nodes.values()))
+        (data,) = (await ask(cluster, 1, rack="rack-2")).responses[0].partitions
+        assert (data.preferred_read_replica, bytes(data.records or b"")) == (2, b"")
+        for rack in ("rack-1", "rack-9", ""):
+            (data,) = (await ask(cluster, 1, rack=rack)).responses[0].partitions
+            assert data.preferred_read_replica == -1
+            assert data.records
+        (data,) = (await ask(cluster, 2, rack="rack-2")).responses[0].partitions
+        assert (data.error_code, data.high_watermark, bool(data.records)) == (Code.NONE, 1, True)
+
+
+async def latest(cluster: Brokers, broker: int) -> tuple[int, int]:
+    asked = ListOffsetsPartition(partition_index=0, timestamp=-1)
+    request = ListOffsetsRequest(
+        replica_id=-1, isolation_level=0, topics=[ListOffsetsTopic(name=TOPIC, partitions=[asked])]
+    )
+    response = await cluster.nodes[broker].ask(broker, request, ListOffsetsResponse, version=7, timeout_s=10)
+    (data,) = response.topics[0].partitions
+    return data.error_code, data.offset
+
+
+async def test_a_new_leader_does_not_tell_an_end_that_may_be_too_low(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        one.produce(b"a")
+        await until(lambda: two.partition.high_watermark == 1)
+        one.produce(b"b")
+        await until(lambda: one.partition.high_watermark == 2 and two.partition.log.log_end_offset == 2)
+        two.partition._high_watermark = 1  # as if it had not heard that the second one is replicated
+        cluster.dead.add(1)
+        cluster.say(leader=2)
+        assert await latest_of_alive(cluster, 2) == (Code.OFFSET_NOT_AVAILABLE, -1)
+        cluster.dead.clear()
+        one.partition.lead(cluster.partition())
+        for listener in one.replicas._on_role:
+            listener(one.partition)
+        await until(lambda: two.partition.high_watermark == 2)
+        assert await latest(cluster, 2) == (Code.NONE, 2)
+
+
+async def latest_of_alive(cluster: Brokers, broker: int) -> tuple[int, int]:
+    dead, cluster.dead = cluster.dead, set()
+    try:
+        return await latest(cluster, broker)
+    finally:
+        cluster.dead = dead
+
+
+async def test_a_replica_that_is_moved_away_is_deleted(tmp_path: Path) -> None:
+    async with brokers(tmp_path, (1, 2, 3)) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        cluster.nodes[1].produce(b"a")
+        await until(lambda: cluster.nodes[1].partition.high_watermark == 1)
+        cluster.say(replicas=(1, 2, 3), adding_replicas=(3,), removing_replicas=(2,))
+        await until(lambda: set(cluster.partition().isr) == {1, 2, 3})
+        cluster.say(replicas=(1, 3), isr=(1, 3), adding_replicas=(), removing_replicas=())
+        with pytest.raises(Refused) as refused:
+            _ = cluster.nodes[2].partition
+        assert refused.value.code is Code.NOT_LEADER_OR_FOLLOWER
+        assert not (cluster.nodes[2].path / f"{TOPIC}-0").exists()
+        cluster.nodes[1].produce(b"b")
+        await until(lambda: cluster.nodes[3].partition.high_watermark == 2)
+
+
+async def test_a_start_trusts_the_checkpointed_high_watermark_only(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one = cluster.nodes[1]
+        one.produce(b"a")
+        await until(lambda: one.partition.high_watermark == 1)
+        await one.logs.checkpoint_high_watermarks(one.replicas.high_watermarks())
+        cluster.dead.add(2)
+        one.produce(b"b")
+        one.reopen()
+        assert one.partition.log.log_end_offset == 2
+        assert one.partition.high_watermark == 1
