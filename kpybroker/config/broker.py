@@ -136,6 +136,8 @@ class BrokerConfig:
     quota_window_num = integer()
     quota_window_size_seconds = integer()
     replica_high_watermark_checkpoint_interval_ms = integer()
+    replication_quota_window_num = integer()
+    replication_quota_window_size_seconds = integer()
     request_timeout_ms = integer()
     socket_listen_backlog_size = integer()
     socket_request_max_bytes = integer()

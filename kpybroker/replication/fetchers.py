@@ -39,6 +39,9 @@ log = logging.getLogger("kpybroker.replication")
 FIRST_REST_S = 0.02
 """After the first failure: as a rule the other node just has not heard the news. It doubles up to the setting."""
 
+HELD_BACK_S = 0.2
+"""How long a throttled partition is left out when there was too much of such lately."""
+
 ChannelTo = Callable[[int, str], Channel]
 """A connection to a broker's inter-broker listener, for a client id; without negotiation of versions."""
 
@@ -46,7 +49,7 @@ ChannelTo = Callable[[int, str], Channel]
 class _Followed:
     """A partition in a fetcher."""
 
-    __slots__ = ("failures", "leader_epoch", "not_before_s", "partition", "sent")
+    __slots__ = ("failures", "lags", "leader_epoch", "not_before_s", "partition", "sent")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -55,6 +58,8 @@ class _Followed:
         """What the leader was asked last; None: it has not been asked, or not again."""
         self.not_before_s = float("-inf")
         self.failures = 0
+        self.lags = True
+        """Whether it is not in sync, as far as it knows: then it may be held back (KIP-73)."""
 
 
 class _Fetcher:
@@ -163,6 +168,9 @@ class _Fetcher:
             followed = self.followed.get(key)
             if followed is None:
                 continue
+            if followed.lags and self._held_back(followed.partition):
+                self._put_aside(key, followed, HELD_BACK_S)
+                continue
             try:
                 if followed.partition.opened is None:
                     await trio.lowlevel.checkpoint()  # opening many logs takes time
@@ -176,6 +184,10 @@ class _Fetcher:
                 self._dirty.pop(key, None)
                 self._forgotten.pop(key, None)
         return positions
+
+    def _held_back(self, partition: Partition) -> bool:
+        throttle = self._all.replicas.follower_throttle
+        return throttle.holds(partition.topic, partition.index) and throttle.exceeded()
 
     def _position(self, partition: Partition, config: BrokerConfig) -> FetchPartition:
         opened = partition.log
@@ -246,6 +258,10 @@ class _Fetcher:
         partition.append_replicated(
             records or b"", high_watermark=data.high_watermark, log_start=data.log_start_offset, now_ms=now_ms
         )
+        throttle = self._all.replicas.follower_throttle
+        if records and throttle.holds(partition.topic, partition.index):
+            throttle.record(len(records))
+        followed.lags = data.high_watermark > opened.log_end_offset
         sent = followed.sent
         assert sent is not None, "it was asked for"
         if opened.log_end_offset != sent.fetch_offset or opened.log_start_offset != sent.log_start_offset:
@@ -299,6 +315,10 @@ class _Fetcher:
                 followed.partition,
                 why,
             )
+        self._put_aside(key, followed, rest_s)
+
+    def _put_aside(self, key: Key, followed: _Followed, rest_s: float) -> None:
+        """Not to be asked for in the meantime: not by the leader's session either."""
         followed.not_before_s = self._all.clock.monotonic_s() + rest_s
         followed.sent = None
         self._dirty.pop(key, None)

@@ -349,7 +349,8 @@ class Partition(ReplicaLog):
         self.partition_epoch = max(self.partition_epoch, leading.partition_epoch)
         self._isr = leading.isr
         self._moved(moved)
-        self.reconsider()
+        if code is Code.NONE:  # another follower may have caught up while this was asked
+            self.reconsider()
         return again
 
     @property

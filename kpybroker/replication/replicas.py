@@ -17,6 +17,7 @@ from kpybroker.cluster.image import ConfigResource, ResourceType
 from kpybroker.replication.flusher import Flusher
 from kpybroker.replication.partition import Partition
 from kpybroker.replication.surroundings import Node
+from kpybroker.replication.throttle import THROTTLED, Throttle
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
 
@@ -48,6 +49,10 @@ class Replicas:
         self.flusher = Flusher(logs)
         self.around = Node(me, live, logs, image, self.flusher, self.placed)
         """What the partitions need of this node."""
+        self.leader_throttle, self.follower_throttle = (
+            Throttle(role, me, live, image, lambda: int(logs.clock.monotonic_s() * 1000)) for role in THROTTLED
+        )
+        """What holds back what this node's replicas send, and what they fetch."""
         self._on_role: list[Callable[[Partition], None]] = []
         live.on_change(self._configure_all)
 

@@ -271,6 +271,27 @@ async def test_a_replica_that_is_moved_away_is_deleted(tmp_path: Path) -> None:
         await until(lambda: cluster.nodes[3].partition.high_watermark == 2)
 
 
+@pytest.mark.parametrize("role", ["leader", "follower"])
+async def test_a_throttled_replica_gets_no_more_than_it_may(tmp_path: Path, role: str) -> None:
+    configs = {f"{role}.replication.throttled.replicas": "0:1,0:2", "max.message.bytes": "100000"}
+    async with brokers(tmp_path, configs=configs, replica_fetch_max_bytes="1000") as cluster:
+        cluster.say(replicas=(1,), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        for _ in range(5):
+            one.produce(b"x" * 10_000)
+        for node in (one, two):
+            node.live.follow(cluster={f"{role}.replication.throttled.rate": "10"}, broker={})
+        cluster.say(replicas=(1, 2), isr=(1,))
+        await until(lambda: two.partition.log.log_end_offset == 1)
+        cluster.say(index=1, replicas=(1, 2), leader=1)
+        one.requests.clear()
+        await until(lambda: len(one.requests) > 2)
+        assert two.partition.log.log_end_offset == 1, "10,000 bytes are enough for a long time"
+        for node in (one, two):
+            node.live.follow(cluster={}, broker={})
+        await until(lambda: set(cluster.partition().isr) == {1, 2})
+
+
 async def test_a_start_trusts_the_checkpointed_high_watermark_only(tmp_path: Path) -> None:
     async with brokers(tmp_path) as cluster:
         cluster.say(replicas=(1, 2), leader=1)

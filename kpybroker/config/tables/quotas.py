@@ -27,9 +27,9 @@ QUOTAS: Final[tuple[Setting, ...]] = (
             "How many samples the client quotas are measured over."),
     Setting("quota.window.size.seconds", INT, 1, at_least(1), STATIC, USED,
             "The length of such a sample."),
-    Setting("replication.quota.window.num", INT, 11, at_least(1), STATIC, INERT,
+    Setting("replication.quota.window.num", INT, 11, at_least(1), STATIC, USED,
             "How many samples the replication quota is measured over."),
-    Setting("replication.quota.window.size.seconds", INT, 1, at_least(1), STATIC, INERT,
+    Setting("replication.quota.window.size.seconds", INT, 1, at_least(1), STATIC, USED,
             "The length of such a sample."),
     Setting("alter.log.dirs.replication.quota.window.num", INT, 11, at_least(1), STATIC, INERT,
             "How many samples the quota on moves between data folders is measured over."),
@@ -44,9 +44,9 @@ QUOTAS: Final[tuple[Setting, ...]] = (
 )
 
 RATES: Final[tuple[Setting, ...]] = (
-    Setting("follower.replication.throttled.rate", LONG, LONG_MAX, at_least(0), CLUSTER, INERT,
+    Setting("follower.replication.throttled.rate", LONG, LONG_MAX, at_least(0), CLUSTER, USED,
             "The bytes a second that throttled replicas may fetch, in all, as followers."),
-    Setting("leader.replication.throttled.rate", LONG, LONG_MAX, at_least(0), CLUSTER, INERT,
+    Setting("leader.replication.throttled.rate", LONG, LONG_MAX, at_least(0), CLUSTER, USED,
             "The bytes a second that throttled replicas may send, in all, as leaders."),
     Setting("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, at_least(0), CLUSTER, USED,
             "The bytes a second that replicas may move, in all, between data folders."),

@@ -227,11 +227,12 @@ class _Answer:
         elif self.rack and (other := self._nearer(partition, interest)) is not None:
             return other
         room = self.bytes_max - self.size
+        held_back = self.replica and self._held_back(partition)
         return partition.read(
             interest.fetch_offset,
-            bytes_max=max(0, min(interest.bytes_max, room)),
+            bytes_max=0 if held_back else max(0, min(interest.bytes_max, room)),
             committed=self.committed,
-            at_least_one=self.size == 0,  # KIP-74: progress, however small the bounds are
+            at_least_one=self.size == 0 and not held_back,  # KIP-74: progress, however small the bounds are
             to_log_end=self.replica,
         )
 
@@ -246,6 +247,16 @@ class _Answer:
                 says_epoch=interest.current_leader_epoch >= 0,
                 heard=self.heard,
             )
+
+    def _held_back(self, partition: Partition) -> bool:
+        """Whether a follower that is not in sync gets nothing for now (KIP-73)."""
+        throttle, leading = self.ctx.replicas.leader_throttle, partition.leading
+        return (
+            leading is not None
+            and self.replica_id not in leading.isr
+            and throttle.holds(partition.topic, partition.index)
+            and throttle.exceeded()
+        )
 
     def _nearer(self, partition: Partition, interest: Interest) -> int | None:
         """The follower in the consumer's rack that it should read from."""
@@ -345,6 +356,9 @@ class _Answer:
                 self.fetch.served(interest)
             if self.replica and interest.watched is not None and data.high_watermark >= 0:
                 interest.watched.told(self.replica_id, data.high_watermark)
+                throttle = self.ctx.replicas.leader_throttle
+                if data.records and throttle.holds(interest.watched.topic, interest.watched.index):
+                    throttle.record(len(data.records))
         for interest in self.at_end:
             self.fetch.quiet(interest)
 
