@@ -115,7 +115,6 @@ class RaftNode:
         self._disk = trio.Lock()
         """Held while the log is synced: it is not cut meanwhile."""
         self.connector = connector
-        """Changes of the voters, while this node leads."""
         log.on_append = self._grew
 
     # What it is
