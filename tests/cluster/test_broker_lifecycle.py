@@ -50,7 +50,7 @@ class World:
         for listener in self._listeners:
             listener(SimpleNamespace(broker_ids=set() if broker is None else {broker.id}), self.image)
 
-    async def ask(self, request: Any, _response_class: type, *, timeout_s: float | None = None) -> Any:
+    async def ask(self, request: Any, _response_class: type, **_: float) -> Any:
         await trio.sleep(0.001)
         if self.refusals and (code := self.refusals.pop(0)):
             raise Refused(code)
