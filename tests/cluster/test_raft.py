@@ -6,6 +6,7 @@ from kpybroker.cluster.machines import raft_events as ev
 from kpybroker.cluster.machines.raft import Raft, Role
 from kpybroker.cluster.machines.raft_events import ElectionState, Entry, Key, Moment, Quorum, Voter
 from kpybroker.cluster.machines.raft_log import LogView
+from kpybroker.wire.codes import Code
 
 from .making import directory
 
@@ -85,3 +86,49 @@ def test_a_former_leader_neither_leads_nor_votes_in_its_epoch_again():
     assert {effect.to.id for effect in effects} == {2, 3}
     asked = ev.VoteRequested(Key(2, directory(2)), 3, 2, 9, False, None)
     assert not raft.step(asked, at())[-1].granted
+
+
+def vote_of(candidate, epoch, last_epoch=0, last_offset=0):
+    return ev.VoteRequested(Key(candidate, directory(candidate)), epoch, last_epoch, last_offset, False, None)
+
+
+def test_a_vote_is_written_down_before_it_is_told_and_outlives_a_restart():
+    raft = machine(1, 2, 3)
+    raft.step(ev.Started(ElectionState()), at())
+    effects = raft.step(vote_of(2, 1), at(0.1))
+    voted = ElectionState(epoch=1, voted_id=2, voted_directory_id=directory(2))
+    assert effects[-2:] == [ev.Persist(voted), ev.Reply(Code.NONE, granted=True)]
+    again = machine(1, 2, 3)
+    again.step(ev.Started(voted), at())
+    assert again.step(vote_of(3, 1), at(0.1)) == [ev.Reply(Code.NONE, granted=False)]
+    assert again.step(vote_of(2, 1), at(0.1)) == [ev.Reply(Code.NONE, granted=True)], "the same vote, asked for twice"
+
+
+def test_a_leader_commits_older_epochs_with_a_record_of_its_own():
+    raft = machine(1, 2, 3, log=[(0, 5, 1)])
+    raft.step(ev.Started(ElectionState(epoch=1)), at())
+    raft.step(ev.Tick(), at(5.0))
+    assert raft.role is Role.PROSPECTIVE
+    answer = ev.Answer(Code.NONE, raft.epoch, -1)
+    asked = ev.SendVote(Key(2, directory(2)), raft.epoch, 1, 5, True)
+    raft.step(ev.VoteAnswered(asked, answer, granted=True), at(5.1))
+    assert raft.role is Role.CANDIDATE
+    asked = asked._replace(epoch=raft.epoch, pre_vote=False)
+    raft.step(ev.VoteAnswered(asked, answer._replace(epoch=raft.epoch), granted=True), at(5.2))
+    assert raft.is_leader
+    append(raft)
+    fetched = ev.FetchRequested(Key(2, directory(2)), raft.epoch, 5, 1)
+    raft.step(fetched, at(5.3))
+    assert raft.high_watermark == 0, "a majority has offsets 0 to 4, but of epoch 1"
+    raft.step(fetched._replace(offset=6, last_epoch=raft.epoch), at(5.4))
+    assert raft.high_watermark == 6
+
+
+def test_a_follower_fetches_no_more_before_what_it_has_is_durable():
+    raft = machine(1, 2, 3)
+    raft.step(ev.Started(ElectionState(epoch=1, leader_id=2)), at())
+    assert raft.fetch == ev.Fetch(2, 1, 0, 0, 0)
+    raft.step(ev.Appended((Entry(0, 1, 1),)), at())
+    assert raft.fetch is None
+    raft.step(ev.Durable(1), at())
+    assert raft.fetch == ev.Fetch(2, 1, 1, 1, 0)
