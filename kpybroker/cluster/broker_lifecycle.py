@@ -43,6 +43,9 @@ REGISTRATION_VERSION = 4
 """The version of BrokerRegistration that this node's own broker speaks to a controller in its process."""
 REGISTER_AGAIN_S = 0.5
 """When a registration that was refused is tried again: mostly a former incarnation that is still believed alive."""
+NOBODY_ANSWERS_S = 3.0
+"""How long a broker that stops looks for a controller to hand over to: when a whole cluster stops, the last nodes have
+none. An election takes less."""
 SHUTTING_DOWN_S = 0.05
 """Between heartbeats of a broker that waits for what it leads to be handed over."""
 TELL_AGAIN_S = 5.0
@@ -212,7 +215,7 @@ class BrokerLifecycle:
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:
-            self._was_alone = waiting = not self._was_alone
+            self._was_alone, waiting = not self._was_alone, True
         if waiting:
             self._due.set()
 
@@ -295,7 +298,9 @@ class BrokerLifecycle:
         """
         self._stopping = True
         while self.registered is not None:
-            response = await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+            response = await self._heartbeats.ask(
+                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+            )
             if response.should_shut_down:
                 return
             if not self._alone:

@@ -21,7 +21,6 @@ import msgspec
 from kpybroker.cluster import quorum_state
 from kpybroker.cluster.batches import encode_batch, encode_control_batch
 from kpybroker.cluster.delta import Delta, everything
-from kpybroker.cluster.errors import NotAlone
 from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
 from kpybroker.cluster.machines import raft_events as ev
@@ -55,7 +54,6 @@ from kpybroker.storage.flush import Flush
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.errors import CorruptRecords
 from kpybroker.wire.internal.control_records import KRaftVersionRecord, LeaderChangeMessage, LeaderChangeVoter
-from kpybroker.wire.primitives import uuid_text
 from kpybroker.wire.records.control import QuorumRecord
 
 __all__ = ["FOLDER", "TOPIC_ID", "MetadataLog", "MetadataLogConfig"]
@@ -132,12 +130,12 @@ class MetadataLog:
             folder,
             me=me,
             static_voters=static_voters,
+            alone=alone,
             observes=observes,
             config=config.for_storage(),
             files=files,
             now_ms=now_ms,
         )
-        _check_membership(opened.view.quorum, me, alone=alone)
         return cls(opened, me, timing, config, files)
 
     # What it is
@@ -491,15 +489,3 @@ def _behind(batch: MetadataBatch, offset: int) -> MetadataBatch:
         return batch
     records = batch.records[offset + 1 - batch.base_offset :]
     return batch._replace(base_offset=offset + 1, records=records)
-
-
-def _check_membership(quorum: Quorum, me: Key, *, alone: bool) -> None:
-    """Raises: NotAlone for a node that could wait for ever."""
-    ids = [voter.id for voter in quorum.voters]
-    if alone and ids != [me.id]:
-        raise NotAlone(f"the metadata quorum of this folder is {ids}; node {me.id} can lead a quorum of itself only")
-    if ids == [me.id] and quorum.voter(me) is None:
-        raise NotAlone(
-            f"the quorum knows node {me.id} with directory {uuid_text(quorum.voters[0].directory_id)}, but "
-            f"meta.properties says {uuid_text(me.directory_id)}: files of two folders were mixed"
-        )

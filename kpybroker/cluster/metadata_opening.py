@@ -120,12 +120,13 @@ def open_folder(
     *,
     me: Key,
     static_voters: Sequence[Voter],
+    alone: bool,
     observes: bool,
     config: LogConfig,
     files: Files,
     now_ms: int,
 ) -> Opened:
-    """Read everything. `observes`: the node need not know who votes, it will be told.
+    """Read everything. `alone`: nobody else may vote. `observes`: the node need not know who votes, it will be told.
 
     Raises: NotAlone if nobody knows who votes; UnreplayableRecord, UnsupportedFeature; IncompleteSnapshot if the log
     does not reach back to a complete snapshot; StorageFailed.
@@ -143,12 +144,14 @@ def open_folder(
         quorum = Quorum(0, given)
     elif quorum.kraft_version == 0 and not observes and all(read.entry.quorum is None for read in reads):
         raise _unknown_voters(folder)
+    view = _view(log, snapshots, quorum, reads)
+    _check_membership(view.quorum, me, alone=alone)
     return Opened(
         log=log,
         snapshots=snapshots,
         image=EMPTY if loaded is None else image_of(loaded.snapshot, loaded.id),
         tail=reads,
-        view=_view(log, snapshots, quorum, reads),
+        view=view,
         quorum_state=state,
     )
 
@@ -261,3 +264,15 @@ def _unknown_voters(folder: str) -> NotAlone:
 def start_snapshot(snapshots: SnapshotFiles, log_start: int) -> SnapshotId:
     """The snapshot at which the log begins."""
     return next((id_ for id_ in snapshots.ids if id_.end_offset == log_start), BOOTSTRAP)
+
+
+def _check_membership(quorum: Quorum, me: Key, *, alone: bool) -> None:
+    """Raises: NotAlone for a node that could wait for ever."""
+    ids = [voter.id for voter in quorum.voters]
+    if alone and ids != [me.id]:
+        raise NotAlone(f"the metadata quorum of this folder is {ids}; node {me.id} can lead a quorum of itself only")
+    if ids == [me.id] and quorum.voter(me) is None:
+        raise NotAlone(
+            f"the quorum knows node {me.id} with directory {uuid_text(quorum.voters[0].directory_id)}, but "
+            f"meta.properties says {uuid_text(me.directory_id)}: files of two folders were mixed"
+        )

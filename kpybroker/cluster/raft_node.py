@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -24,13 +25,13 @@ from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.machines import raft_events as ev
 from kpybroker.cluster.machines.raft_events import Endpoints, Key, Moment, SnapshotId
 from kpybroker.cluster.metadata_log import MetadataLog
-from kpybroker.cluster.quorum_changes import QuorumChanges
 from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
 from kpybroker.ids import Ids
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.flush import Flush
 
 if TYPE_CHECKING:
+    from kpybroker.cluster.quorum_changes import QuorumChanges
     from kpybroker.peers.channel import Connector
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,6 @@ class RaftNode:
         self._disk = trio.Lock()
         """Held while the log is synced: it is not cut meanwhile."""
         self.connector = connector
-        self.changes = QuorumChanges(self)
         """Changes of the voters, while this node leads."""
         log.on_append = self._grew
 
@@ -172,6 +172,13 @@ class RaftNode:
     def moment(self) -> Moment:
         """Now, with luck."""
         return Moment(self.clock.monotonic_s(), self.clock.wall_ms(), self._ids.randrange(_LUCK) / _LUCK)
+
+    @cached_property
+    def changes(self) -> QuorumChanges:
+        """Changes of the voters; loaded with the first one."""
+        from kpybroker.cluster.quorum_changes import QuorumChanges
+
+        return QuorumChanges(self)
 
     # Steps
 

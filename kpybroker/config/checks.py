@@ -238,6 +238,12 @@ def _check_broker(reachable: Reachable) -> None:
 
 def _check_listeners(config: BrokerConfig, texts: Mapping[str, str]) -> None:
     reachable = config.reachable
+    early = config["early.start.listeners"]
+    known = {each.name for each in reachable.listening}
+    for name in map(str.upper, early if isinstance(early, tuple) else ()):
+        contains = f"early.start.listeners contains listener {name}, but this is not contained in listeners or"
+        if name not in known:
+            raise ConfigError(f"{contains} controller.listener.names")
     for each in (*reachable.advertised, *reachable.advertised_controllers):
         _as_kafka(
             each.host != "0.0.0.0",

@@ -221,7 +221,8 @@ class _Process:
 
     def __init__(self, node: NodeFolder) -> None:
         self._node = node
-        self._answers = threading.Event()
+        self._decided = threading.Event()
+        self._answers = False
         with (node.path / LOG_FILE).open("ab") as log:
             command = [*kpybroker_command(), "serve", "--config", str(node.properties_file)]
             self._process = subprocess.Popen(
@@ -235,8 +236,9 @@ class _Process:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for _ in lines:
-                self._answers.set()
-        self._answers.set()
+                self._answers = True
+                self._decided.set()
+        self._decided.set()
 
     @property
     def is_alive(self) -> bool:
@@ -244,8 +246,9 @@ class _Process:
 
     def wait_started(self) -> None:
         """Raises: RuntimeError."""
-        answered = self._answers.wait(STARTED_S)
-        if not answered or not self.is_alive:
+        self._decided.wait(STARTED_S)
+        if not self._answers:
+            self.kill()
             said = (self._node.path / LOG_FILE).read_text(errors="replace").splitlines()[-LAST_LINES:]
             raise RuntimeError("\n".join([f"node {self._node.id} has not started", *said]))
 

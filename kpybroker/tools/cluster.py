@@ -22,7 +22,7 @@ from kpybroker.ids import Ids
 from kpybroker.tools.cluster_folder import BASE_PORT, ClusterFolder, ClusterRefused, NodeFolder, controllers_of
 from kpybroker.tools.cluster_plan import Departure, Place, share_with, without
 from kpybroker.tools.cluster_processes import ClusterProcesses, format_nodes, running_as, running_here
-from kpybroker.tools.serve import fail, parse_log_levels, parse_settings
+from kpybroker.tools.serve import STOPPING, fail, parse_log_levels, parse_settings
 
 if TYPE_CHECKING:
     from kpybroker.tools.cluster_admin import ClusterAdmin
@@ -155,7 +155,7 @@ async def _obey_signals(
             elif stop.is_set():
                 processes.kill_all()
             else:
-                click.echo("stopping; the same again stops at once", err=True)
+                click.echo(STOPPING, err=True)
                 stop.set()
 
 
@@ -237,11 +237,11 @@ async def _remove(folder: ClusterFolder, node: NodeFolder, pid: int, fewer_repli
             raise ClusterRefused(f"node {node.id} is the only controller")
         departure = without(node.id, seen.partitions, seen.brokers)
         _check_departure(departure, fewer_replicas)
-        await admin.move(departure.moves, _progress)
         for voter in voters:
             if voter.id == node.id:
                 await admin.remove_voter(folder.id, voter)
                 folder.forget_controller(node)
+        await admin.move(departure.moves, _progress)
         node.leave()
         os.kill(pid, signal.SIGHUP)
         if not await admin.until(lambda seen: node.id not in seen.brokers, ANSWERS_S_MAX):

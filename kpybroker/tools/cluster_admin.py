@@ -74,7 +74,7 @@ class ClusterAdmin:
 
     async def see(self) -> Seen:
         """Which brokers are alive, and where all partitions are. Raises: AdminFailed."""
-        response = await self._ask(MetadataRequest(topics=None, allow_auto_topic_creation=False), MetadataResponse)
+        response = await self.ask(MetadataRequest(topics=None, allow_auto_topic_creation=False), MetadataResponse)
         return Seen(
             frozenset(broker.node_id for broker in response.brokers),
             {
@@ -107,7 +107,7 @@ class ClusterAdmin:
         left = -1
         while left:
             request = ListPartitionReassignmentsRequest(topics=None)
-            response = await self._ask(request, ListPartitionReassignmentsResponse)
+            response = await self.ask(request, ListPartitionReassignmentsResponse)
             _check(response.error_code, response.error_message)
             moving = {(topic.name, each.partition_index) for topic in response.topics for each in topic.partitions}
             now = len(moving & moves.keys())
@@ -124,7 +124,7 @@ class ClusterAdmin:
         request = AlterPartitionReassignmentsRequest(
             topics=[ReassignableTopic(name=name, partitions=topics[name]) for name in topics]
         )
-        response = await self._ask(request, AlterPartitionReassignmentsResponse)
+        response = await self.ask(request, AlterPartitionReassignmentsResponse)
         _check(response.error_code, response.error_message)
         for topic in response.responses:
             for each in topic.partitions:
@@ -135,7 +135,7 @@ class ClusterAdmin:
     async def voters(self) -> list[Voter]:
         """The members of the controller quorum. Raises: AdminFailed."""
         topic = RequestTopicData(topic_name=METADATA_TOPIC, partitions=[RequestPartitionData(partition_index=0)])
-        response = await self._ask(DescribeQuorumRequest(topics=[topic]), DescribeQuorumResponse)
+        response = await self.ask(DescribeQuorumRequest(topics=[topic]), DescribeQuorumResponse)
         _check(response.error_code, response.error_message)
         (described,) = response.topics[0].partitions
         _check(described.error_code, described.error_message)
@@ -146,22 +146,27 @@ class ClusterAdmin:
         request = RemoveRaftVoterRequest(
             cluster_id=cluster_id, voter_id=voter.id, voter_directory_id=voter.directory_id
         )
-        response = await self._ask(request, RemoveRaftVoterResponse)
+        response = await self.ask(request, RemoveRaftVoterResponse)
         _check(response.error_code, response.error_message)
 
     async def unregister(self, broker_id: int) -> None:
         """Forget a broker that does not run any more. Raises: AdminFailed."""
-        response = await self._ask(UnregisterBrokerRequest(broker_id=broker_id), UnregisterBrokerResponse)
+        response = await self.ask(UnregisterBrokerRequest(broker_id=broker_id), UnregisterBrokerResponse)
         _check(response.error_code, response.error_message)
 
-    async def _ask(self, request: Message, response_class: type[R]) -> R:
+    def turn(self) -> None:
+        """Ask the next node first from now on."""
+        self._channels.append(self._channels.pop(0))
+
+    async def ask(self, request: Message, response_class: type[R], *, version: int | None = None) -> R:
+        """The answer of the first node that gives one. Raises: AdminFailed."""
         why = "it has no nodes"
         for channel in list(self._channels):
             try:
-                return await channel.ask(request, response_class, timeout_s=ANSWER_S)
+                return await channel.ask(request, response_class, version=version, timeout_s=ANSWER_S)
             except (PeerGone, PeerTooOld) as error:
                 why = str(error)
-                self._channels.append(self._channels.pop(0))  # the next one is asked first from now on
+                self.turn()
         raise AdminFailed(f"the cluster does not answer: {why}")
 
 

@@ -20,6 +20,7 @@ from typing import IO, Final
 import trio
 
 from kpybroker.tools.cluster_folder import ClusterFolder, ClusterRefused, Controller, NodeFolder
+from kpybroker.tools.serve import STOPPING
 
 PID_FILE: Final = "cluster.pid"
 LINE_BYTES_MAX: Final = 64 * 1024
@@ -176,7 +177,7 @@ class ClusterProcesses:
         try:
             async with trio.open_nursery() as reading:
                 reading.start_soon(_each_line, process.stdout, lambda _: node.answers.set())
-                reading.start_soon(_each_line, process.stderr, lambda line: self._log(f"node {node_id} | {line}"))
+                reading.start_soon(_each_line, process.stderr, partial(self._logged, node_id))
                 code = await process.wait()
         finally:
             if process.returncode is None:
@@ -189,6 +190,10 @@ class ClusterProcesses:
                 all_ended.cancel()
         elif code:
             self._say(f"node {node_id} has not stopped well: {_ending(code)}")
+
+    def _logged(self, node_id: int, line: str) -> None:
+        if line != STOPPING:  # it was told to by us
+            self._log(f"node {node_id} | {line}")
 
     async def _welcome(self) -> None:
         """Say where clients come to, once the nodes that are there answer."""

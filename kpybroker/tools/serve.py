@@ -28,6 +28,9 @@ E = TypeVar("E", bound=BaseException)
 
 log = logging.getLogger("kpybroker")
 
+STOPPING = "stopping; the same again stops at once"
+"""Told to whoever has asked a node to stop."""
+
 LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -187,7 +190,7 @@ async def _obey_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = t
         async for number in signals:
             if stop.is_set():
                 os._exit(128 + number)
-            click.echo("stopping; the same again stops at once", err=True)
+            click.echo(STOPPING, err=True)
             stop.set()
 
 

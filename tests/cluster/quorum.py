@@ -9,17 +9,25 @@ from kpybroker.clock import Clock
 from kpybroker.cluster.raft_answers import Listener, must_answer
 from kpybroker.cluster.service import Cluster
 from kpybroker.ids import Ids
+from kpybroker.storage.data_dir import DataDir
 from kpybroker.storage.data_dirs import DataDirs
+from kpybroker.storage.meta_properties import MetaProperties
 from kpybroker.wire.api_keys import APIS, ApiKey
 from kpybroker.wire.codec import decode, decode_prefix, encode
 from kpybroker.wire.frames import FrameReader, frame_header
 from kpybroker.wire.headers import RequestHeader, ResponseHeader
-from kpybroker.wire.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from kpybroker.wire.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    SupportedFeatureKey,
+)
 from kpybroker.wire.messages.begin_quorum_epoch import BeginQuorumEpochRequest
 from kpybroker.wire.messages.end_quorum_epoch import EndQuorumEpochRequest
 from kpybroker.wire.messages.fetch import FetchRequest
 from kpybroker.wire.messages.fetch_snapshot import FetchSnapshotRequest
 from kpybroker.wire.messages.vote import VoteRequest
+from kpybroker.wire.primitives import uuid_text
 
 from .running import NOW, FaultyFiles, config, inline
 
@@ -32,6 +40,7 @@ REQUESTS = {
     ApiKey.FETCH_SNAPSHOT: FetchSnapshotRequest,
 }
 PORT = 9093
+CLUSTER_ID = "vPeOCWypqUOSepEvx0cbog"
 
 
 class Network:
@@ -71,7 +80,7 @@ class QuorumNode:
             ids=Ids(seed),
             files=disk,
             now_ms=NOW,
-            cluster_id="vPeOCWypqUOSepEvx0cbog",
+            cluster_id=CLUSTER_ID,
             in_worker=inline,
         )
         self.raft = self.cluster.raft
@@ -130,7 +139,8 @@ class QuorumNode:
                     ApiVersion(api_key=key, min_version=APIS[key].schema[0], max_version=APIS[key].schema[1])
                     for key in REQUESTS
                 ]
-                return ApiVersionsResponse(error_code=0, api_keys=keys, throttle_time_ms=0)
+                kraft = SupportedFeatureKey(name="kraft.version", min_version=0, max_version=1)
+                return ApiVersionsResponse(error_code=0, api_keys=keys, throttle_time_ms=0, supported_features=[kraft])
             case VoteRequest():
                 return listener.vote(request)
             case BeginQuorumEpochRequest():
@@ -148,7 +158,16 @@ class QuorumNode:
                 return response
 
 
-def settings_of(node_id, voters, **overrides):
+def prepare(disk, node_id):
+    """Format the folder of a node that is no voter yet."""
+    data_dir = DataDir("/data", disk)
+    data_dir.write_meta(
+        MetaProperties(cluster_id=CLUSTER_ID, node_id=node_id, directory_id=uuid_text(bytes([node_id]) * 16))
+    )
+    data_dir.close()
+
+
+def settings_of(node_id, voters, kraft_version=0, **overrides):
     return config(
         **{
             "node.id": node_id,
@@ -157,7 +176,7 @@ def settings_of(node_id, voters, **overrides):
             "advertised.listeners": f"PLAINTEXT://node{node_id}:9092,CONTROLLER://node{node_id}:{PORT}",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": ",".join(f"node{id_}:{PORT}" for id_ in voters),
-            "controller.quorum.voters": ",".join(f"{id_}@node{id_}:{PORT}" for id_ in voters),
+            "controller.quorum.voters": "" if kraft_version else ",".join(f"{id_}@node{id_}:{PORT}" for id_ in voters),
             **overrides,
         }
     )
@@ -166,16 +185,19 @@ def settings_of(node_id, voters, **overrides):
 class Quorum:
     """Nodes 1 to n."""
 
-    def __init__(self, nursery, count=3, **overrides):
+    def __init__(self, nursery, count=3, voters=None, kraft_version=0, **overrides):
         self.nursery, self.network, self.overrides = nursery, Network(), overrides
         self.ids = list(range(1, count + 1))
-        self.disks = {id_: FaultyFiles() for id_ in self.ids}
+        self.voters, self.kraft_version = voters or self.ids, kraft_version
+        self.disks = {id_: FaultyFiles() for id_ in (*self.ids, *range(count + 1, count + 3))}
         self.starts = 0
 
     async def start(self, *ids):
         for id_ in ids or self.ids:
             self.starts += 1
-            settings = settings_of(id_, self.ids, **self.overrides)
+            settings = settings_of(id_, self.voters, self.kraft_version, **self.overrides)
+            if self.kraft_version and id_ not in self.voters and not self.disks[id_].exists("/data/meta.properties"):
+                prepare(self.disks[id_], id_)
             node = QuorumNode(self.network, id_, self.disks[id_], settings, seed=1000 * id_ + self.starts)
             await self.nursery.start(node.run)
 

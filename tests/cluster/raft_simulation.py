@@ -1,4 +1,4 @@
-"""Raft machines alone, in a world that loses, delays, doubles and reorders, on disks that forget: all of it from a seed.
+"""Raft machines alone, in a world that loses, delays, doubles and reorders, on disks that forget; all from a seed.
 
     World(seed).run()
 
@@ -24,22 +24,10 @@ CALM_S = 15.0
 """How long at the end nothing goes wrong."""
 
 
-MISHAPS = [
-    "crash",
-    "crash",
-    "crash",
-    "power",
-    "cut",
-    "alone",
-    "heal",
-    "heal",
-    "snapshot",
-    "snapshot",
-    "voters",
-    "voters",
-    "resign",
-    "slow",
-]
+MISHAPS = (
+    *("crash", "crash", "crash", "power", "cut", "alone", "heal", "heal"),
+    *("snapshot", "snapshot", "voters", "voters", "resign", "slow"),
+)
 
 
 class Batch(NamedTuple):
@@ -201,6 +189,7 @@ class Node:
 
     def persist(self, election):
         self.disk.election = election
+        self.world.touched(self)
 
     def lead(self, lead):
         self.world.leads(self, lead.epoch)
@@ -379,6 +368,10 @@ class Node:
         rest = (high_watermark, reply.diverging, reply.snapshot, bool(records), records)
         reply_to((self.answer(reply.code), rest))
 
+    def serve_again(self, life, *arguments):
+        if life == self.life:
+            self.serve_fetch(*arguments)
+
     # What may happen to it
 
     def write(self):
@@ -412,11 +405,9 @@ class Node:
             return
         quorum = raft.quorum
         ids = {voter.id for voter in quorum.voters}
-        others = [
-            key
-            for key in raft.leadership.progress
-            if key.id not in ids and raft.leadership.caught_up(key, self.world.moment())
-        ]
+        now = self.world.moment()
+        others = [key for key in raft.leadership.progress if raft.leadership.caught_up(key, now)]
+        others = [key for key in others if key.id not in ids]
         if others and (len(ids) < 3 or rng.random() < 0.5):
             voters = (*quorum.voters, voter(rng.choice(others)))
         elif len(ids) > 1:
@@ -447,7 +438,7 @@ class World:
         """Which batch is at which offset, of those that any node took for committed."""
         self.written = {}
         self.leaders = {}
-        voters, observers = rng.randint(1, 5), rng.choice([0, 0, 1, 2])
+        voters, observers = rng.choice([1, 2, 3, 3, 3, 3, 4, 5]), rng.choice([0, 0, 1, 2])
         keys = [Key(id_, bytes([id_]) * 16) for id_ in range(1, voters + observers + 1)]
         quorum = Quorum(1, tuple(voter(key) for key in keys[:voters]))
         self.nodes = {key.id: self.node_class(self, key, quorum) for key in keys}
@@ -462,11 +453,20 @@ class World:
         self.fetch_records = rng.choice([1, 5])
         self.luck = rng.choice([1.0, 0.02])
         """How much timers differ: with little, candidates meet."""
-        self.away_s = rng.choice([0.05, 0.5, 2.0])
+        self.touchy = rng.choice([0.0, 0.3])
+        self.away_s = rng.choice([0.05, 0.5, 2.0, 5.0])
         """How long a node that crashed is away."""
         self.changes = rng.random() < 0.5
         self.snapshots = rng.random() < 0.5
         self.calm = False
+        if seed % 3 == 1:
+            self.many_elections()
+
+    def many_elections(self):
+        """Candidates that meet, and voters that die as they vote; records go over one by one."""
+        self.luck, self.touchy, self.fetch_records = 0.02, 0.5, 1
+        self.delay_s, self.loss = self.rng.choice([0.01, 0.03]), 0.02
+        self.mishap_s, self.away_s = 0.5, self.rng.choice([0.05, 2.0])
 
     # Time
 
@@ -533,7 +533,7 @@ class World:
         assert self.leaders.setdefault(epoch, node.key.id) == node.key.id, f"two leaders of epoch {epoch}"
         held = node.disk.all_batches()
         for offset, batch in self.committed.items():
-            assert offset < len(held) and held[offset].id == batch.id, f"the leader of {epoch} lacks what is committed"
+            assert held[offset : offset + 1] == [batch], f"the leader of {epoch} lacks what is committed"
 
     def check_written(self, node, offset, batch):
         """Logs that have a record of the same epoch at an offset are the same up to it."""
@@ -582,6 +582,16 @@ class World:
             case "slow":
                 self.slow[node.key.id] = rng.choice([1, 1, 20])
         self.later(rng.expovariate(1 / self.mishap_s), self.mishap)
+
+    def touched(self, node):
+        """A node has written down something: some die just then, and are back at once."""
+        if not self.calm and self.rng.random() < self.touchy:
+            self.later(self.rng.random() * 0.02, self.blink, node, node.life)
+
+    def blink(self, node, life):
+        if node.life == life and node.up:
+            node.crash()
+            self.later(self.rng.random() * 0.02, self.restart, node)
 
     def stop(self, node, life):
         if node.life == life and node.up:

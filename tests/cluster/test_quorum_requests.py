@@ -3,7 +3,7 @@
 import pytest
 
 from kpybroker.cluster.image import Endpoint
-from kpybroker.cluster.machines.quorum_requests import QuorumView, check_add, describe_quorum, check_remove
+from kpybroker.cluster.machines.quorum_requests import QuorumView, check_add, check_remove, describe_quorum
 from kpybroker.cluster.machines.raft_events import Voter
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages import describe_quorum as messages

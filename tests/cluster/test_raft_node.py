@@ -4,6 +4,10 @@ import pytest
 import trio
 
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ResourceType
+from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest
+from kpybroker.wire.messages.add_raft_voter import Listener as AddListener
+from kpybroker.wire.messages.remove_raft_voter import RemoveRaftVoterRequest
 
 from .quorum import quorum
 from .running import configure
@@ -47,3 +51,112 @@ async def test_the_others_go_on_without_a_leader_that_died():
         await write(second, 2)
         await nodes.start(leader.id)
         await nodes.until(lambda: written(nodes.nodes[leader.id]) == "2")
+
+
+async def test_a_leader_that_is_cut_off_resigns_and_drops_what_it_wrote():
+    async with quorum() as nodes:
+        await nodes.start()
+        leader = await nodes.leader()
+        await write(leader, 1)
+        others = [node for node in nodes.nodes.values() if node is not leader]
+        await nodes.until(lambda: all(written(node) == "1" for node in nodes.nodes.values()))
+        nodes.network.cut |= {(leader.id, other.id) for other in others}
+        lost = []
+
+        async def write_in_vain():
+            with pytest.raises(Refused) as refused:
+                await configure(leader.cluster, ResourceType.BROKER, "", KEY, "666")
+            lost.append(refused.value.code)
+
+        nodes.nursery.start_soon(write_in_vain)
+        second = await nodes.leader(other_than=leader.id)
+        await write(second, 2)
+        await nodes.until(lambda: not leader.raft.is_leader)
+        await nodes.until(lambda: lost)
+        assert lost == [Code.NOT_CONTROLLER]
+        assert written(leader) == "1"
+        assert leader.raft.log.image == leader.raft.image, "back to what is committed"
+        nodes.network.cut.clear()
+        await nodes.until(lambda: written(leader) == "2")
+        await nodes.until(lambda: len({node.raft.log.log_end_offset for node in nodes.nodes.values()}) == 1)
+        batches = [node.raft.log.read(0, 1 << 20) for node in nodes.nodes.values()]
+        assert batches[0] == batches[1] == batches[2], "byte for byte"
+
+
+async def test_a_leader_that_stops_hands_over_at_once():
+    async with quorum() as nodes:
+        await nodes.start()
+        leader = await nodes.leader()
+        await write(leader, 1)
+        await nodes.until(lambda: all(written(node) == "1" for node in nodes.nodes.values()))
+        started = trio.current_time()
+        await leader.raft.resign()
+        await nodes.leader(other_than=leader.id)
+        assert trio.current_time() - started < 0.5
+
+
+async def test_a_follower_that_was_away_for_long_reads_a_snapshot():
+    few = {
+        "metadata.log.max.record.bytes.between.snapshots": "2000",
+        "metadata.max.retention.bytes": "1",
+    }
+    async with quorum(**few) as nodes:
+        await nodes.start()
+        leader = await nodes.leader()
+        away = next(id_ for id_ in nodes.ids if id_ != leader.id)
+        nodes.kill(away)
+        for value in range(1, 80):
+            await write(leader, value)
+        await nodes.until(lambda: leader.raft.log.log_start_offset > 20)
+        await nodes.start(away)
+        back = nodes.nodes[away]
+        await nodes.until(lambda: written(back) == "79")
+        assert back.raft.log.log_start_offset > 20
+        assert back.raft.image == leader.raft.image
+        nodes.kill(away)
+        await nodes.start(away)
+        await nodes.until(lambda: written(nodes.nodes[away]) == "79")
+
+
+async def test_all_nodes_die_and_nothing_is_forgotten():
+    async with quorum() as nodes:
+        await nodes.start()
+        for value in range(1, 6):
+            leader = await nodes.leader()
+            await write(leader, value)
+            for id_ in nodes.ids:
+                nodes.kill(id_)
+            await nodes.start()
+            leader = await nodes.leader()
+            assert written(leader) == str(value)
+
+
+async def test_a_node_joins_the_quorum_and_leaves_it():
+    async with quorum(1, voters=[1], kraft_version=1) as nodes:
+        await nodes.start(1)
+        leader = await nodes.leader()
+        await write(leader, 1)
+        await nodes.start(2)
+        joined = nodes.nodes[2]
+        await nodes.until(lambda: written(joined) == "1")
+        assert not joined.raft.log.raft.is_voter
+        view = leader.cluster.controller.quorum
+        add = AddRaftVoterRequest(
+            cluster_id=None,
+            timeout_ms=1000,
+            voter_id=2,
+            voter_directory_id=joined.raft.who.me.directory_id,
+            listeners=[AddListener(name="CONTROLLER", host="node2", port=9093)],
+        )
+        await leader.raft.changes.add(view, add)
+        await nodes.until(lambda: joined.raft.log.raft.is_voter)
+        await write(leader, 2)
+        told = view()
+        assert [voter.id for voter in told.voters] == [1, 2]
+        assert [each.key.id for each in told.replicas] == [2]
+        gone = RemoveRaftVoterRequest(cluster_id=None, voter_id=1, voter_directory_id=leader.raft.who.me.directory_id)
+        await leader.raft.changes.remove(view, gone)
+        second = await nodes.leader(other_than=1)
+        await write(second, 3)
+        assert second.raft.is_lone_voter
+        await nodes.until(lambda: written(leader) == "3")

@@ -9,6 +9,7 @@ application carry the numbers into a second topic in transactions: there each mu
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import threading
 import time
@@ -259,6 +260,7 @@ class Copied:
         self.seen = [0] * PARTITIONS
         """How many have come out of each partition."""
         self.ends: Counter[int] = Counter()
+        self.stalls = 0
         command = [sys.executable, processor.__file__, address, source, target, f"copies-{source}"]
         self._copies = [
             Copy([*command, f"copy-{number}", str(SESSION_MS), str(BATCH)], chance, self.ends, folder / "copies.log")
@@ -289,6 +291,15 @@ class Copied:
             assert value != POISON, f"a record of an aborted transaction was shown, in partition {index}"
             assert int(value) == self.seen[index], f"copy {int(value)} of partition {index}, {self.seen[index]} was due"
             self.seen[index] += 1
+
+    def restart(self) -> None:
+        """kill -9 of all copies, which say first where they are; those that follow them go on from there."""
+        self.stalls += 1
+        for copy in self._copies:
+            copy.signal(signal.SIGUSR1)
+        time.sleep(0.2)  # until they have said it: nothing tells when
+        for copy in self._copies:
+            copy.signal(signal.SIGKILL)
 
     def stop(self) -> None:
         for copy in self._copies:

@@ -229,7 +229,8 @@ def heartbeat(
         stop, shutting_down = request.want_shut_down, False
         if stop:
             records = fence(state, broker.id)
-        elif not request.want_fence and caught_up:
+        elif not request.want_fence and caught_up and not _failed(broker, request):
+            # News of a folder first: nobody is to lead in it who comes into service (in Kafka one may, then).
             records, fenced = unfence(state, broker), False
     elif shutting_down:
         stop = not leads_any(state.image, broker.id) and _others_know(state, broker, sessions)
@@ -261,12 +262,17 @@ def _others_know(state: State, leaving: BrokerImage, sessions: Mapping[int, Brok
     return moved_at is not None and all(offset >= moved_at for offset in offsets)
 
 
+def _failed(broker: BrokerImage, request: BrokerHeartbeatRequest) -> list[bytes]:
+    """The folders that the heartbeat says are offline, and nobody knew."""
+    return [each for each in broker.directories if each in request.offline_log_dirs]
+
+
 def _directories(state: State, broker: BrokerImage, request: BrokerHeartbeatRequest) -> list[MetadataRecord]:
     """What the heartbeat says of the broker's folders, if it is news (KIP-858, KIP-1066)."""
     image = state.image
     version = image.features.metadata_version or 0
     records: list[MetadataRecord] = []
-    failed = [each for each in broker.directories if each in request.offline_log_dirs]
+    failed = _failed(broker, request)
     if failed and version >= DIRECTORIES_SINCE:
         for directory in failed:
             records += leader_changes(state, in_directory(image, broker.id, directory), gone=broker.id)

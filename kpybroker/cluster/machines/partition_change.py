@@ -169,6 +169,7 @@ def _elect(partition: PartitionImage, target: _Target, rules: Rules, *, preferre
         and not target.isr
         and not target.elr
         and len(last) == 1  # more than one: not the last leader, but members of an ELR that an older version kept here
+        and last[0] in target.replicas  # Kafka's controller does not look, and has a leader that a move took away
         and target.may_lead(last[0], rules)
     ):
         return _Election(last[0], True)

@@ -135,7 +135,7 @@ class Member:
         """What to fetch now; None: nothing, or not yet."""
         if self.role not in (Role.UNATTACHED, Role.FOLLOWER) or self.log.durable < self.log.end:
             return None
-        if self.loading is not None or self.stopping or self.alone:
+        if self.loading is not None or self.stopping:
             return None
         to = self.leader_id if self.role is Role.FOLLOWER and not self._leader_gone else None
         return ev.Fetch(to, self.epoch, self.log.end, self.log.last_epoch, self.high_watermark)
