@@ -208,6 +208,7 @@ CLIENTS: Final = {
             has=RECORDS
             | GROUPS
             | TOPICS
+            | TRANSACTIONS
             | {"list_groups", "describe_group", "delete_group", "group_offsets", "list_offsets", "delete_records"},
         ),
         StockClient(name="franz-go", command=_go("franz-go"), has=EVERYTHING - {"describe_quorum"}),

@@ -58,6 +58,42 @@ function recordOperations(kafka) {
   };
 }
 
+// Producers with an open transaction, by the test's names for them.
+function transactionOperations(kafka) {
+  const open = new Map();
+  return {
+    begin: async ({ producer: name, transactional_id: transactionalId, topic, ...request }) => {
+      const producer = kafka.producer({ kafkaJS: { transactionalId, acks: -1 } });
+      await producer.connect();
+      const transaction = await producer.transaction();
+      await transaction.send({ topic, messages: toMessages(request) });
+      open.set(name, { producer, transaction });
+    },
+    end: async ({ producer: name, committed, group, topic, offsets }) => {
+      const { producer, transaction } = open.get(name);
+      try {
+        if (offsets) {
+          await sendOffsets(kafka, transaction, group, [{ topic, partitions: toOffsets(offsets) }]);
+        }
+        await (committed ? transaction.commit() : transaction.abort());
+      } finally {
+        await producer.disconnect();
+      }
+    },
+  };
+}
+
+// It takes a group's name from a consumer only, which need not have joined.
+async function sendOffsets(kafka, transaction, group, topics) {
+  const consumer = kafka.consumer(consumerConfig(group));
+  await consumer.connect();
+  try {
+    await transaction.sendOffsets({ consumer, topics });
+  } finally {
+    await consumer.disconnect();
+  }
+}
+
 async function startMember(kafka, member, { topic, group }) {
   const consumer = kafka.consumer(consumerConfig(group));
   const share = () => {
@@ -119,5 +155,6 @@ module.exports = (address) => {
     },
   ]);
   const members = new Members((member, request) => startMember(kafka, member, request));
-  return { ...recordOperations(kafka), ...members.operations(), ...Object.fromEntries(afterConnecting) };
+  const records = { ...recordOperations(kafka), ...transactionOperations(kafka) };
+  return { ...records, ...members.operations(), ...Object.fromEntries(afterConnecting) };
 };

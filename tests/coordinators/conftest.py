@@ -63,6 +63,11 @@ class FakeLog:
         self.refuses = Code.NOT_LEADER_OR_FOLLOWER
         self._wake()
 
+    def truncate(self) -> None:
+        """What no follower has is gone: the next leader has never had it."""
+        kept = [each for each in self.batches if _end_of(each) <= self._high_watermark]
+        self.batches, self.end_offset = kept, self._high_watermark
+
     def _wake(self) -> None:
         self._moved.set()
         self._moved = trio.Event()
@@ -80,6 +85,11 @@ class FakeLog:
             ((_, header),) = iter_headers(batch)
             if header.next_offset > from_offset:
                 yield batch
+
+
+def _end_of(batch: bytes) -> int:
+    ((_, header),) = iter_headers(batch)
+    return header.next_offset
 
 
 @pytest.fixture

@@ -1,24 +1,19 @@
-"""The service around the machines: shards, waiting, time, failures. In simulated time, with a log in memory."""
+"""The service around the machines: shards, waiting, time. In simulated time, with a log in memory."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from kpybroker.clock import SimulatedClock
 from kpybroker.coordinators.coordinator import java_hash, partition_of
 from kpybroker.coordinators.machines.settings import GroupSettings
 from kpybroker.coordinators.service import Groups
-from kpybroker.coordinators.shards import ShardState
-from kpybroker.ids import Ids
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.heartbeat import HeartbeatRequest
-from kpybroker.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from kpybroker.wire.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from kpybroker.wire.messages.list_groups import ListGroupsRequest
 from kpybroker.wire.messages.offset_commit import (
@@ -28,72 +23,11 @@ from kpybroker.wire.messages.offset_commit import (
 )
 from kpybroker.wire.messages.offset_delete import OffsetDeleteRequest
 from kpybroker.wire.messages.offset_fetch import OffsetFetchRequestGroup
-from kpybroker.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from kpybroker.wire.records.batch import iter_headers
 
+from .asking import GROUP, WALL_MS, commit, join, joined, offset_of, running, stable_member, sync
+
 pytestmark = pytest.mark.simulated_time
-
-WALL_MS = 1_700_000_000_000
-GROUP = "g"
-
-
-@asynccontextmanager
-async def running(settings: GroupSettings) -> AsyncIterator[Groups]:
-    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(groups.run)
-        yield groups
-        nursery.cancel_scope.cancel()
-
-
-def join(member_id: str = "", **changes: Any) -> JoinGroupRequest:
-    request = JoinGroupRequest(
-        group_id=GROUP,
-        session_timeout_ms=10_000,
-        rebalance_timeout_ms=30_000,
-        member_id=member_id,
-        protocol_type="consumer",
-        protocols=[JoinGroupRequestProtocol(name="range", metadata=b"m")],
-    )
-    return msgspec.structs.replace(request, **changes)
-
-
-def sync(member_id: str, generation: int, **assignments: bytes) -> SyncGroupRequest:
-    return SyncGroupRequest(
-        group_id=GROUP,
-        generation_id=generation,
-        member_id=member_id,
-        protocol_type="consumer",
-        protocol_name="range",
-        assignments=[SyncGroupRequestAssignment(member_id=key, assignment=value) for key, value in assignments.items()],
-    )
-
-
-def commit(offset: int, group_id: str = GROUP, **changes: Any) -> OffsetCommitRequest:
-    partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset, committed_metadata="")
-    topics = [OffsetCommitRequestTopic(name="t", partitions=[partition])]
-    return OffsetCommitRequest(group_id=group_id, member_id="", topics=topics, **changes)
-
-
-async def joined(groups: Groups, member_id: str = "", *, version: int = 3) -> JoinGroupResponse:
-    return await groups.join_group(join(member_id), version=version, client_id="c", client_host="/host")
-
-
-async def stable_member(groups: Groups) -> str:
-    """The one member of a stable group."""
-    member_id = (await joined(groups)).member_id
-    request = sync(member_id, 1)
-    request = msgspec.structs.replace(
-        request, assignments=[SyncGroupRequestAssignment(member_id=member_id, assignment=b"all")]
-    )
-    assert (await groups.sync_group(request, version=5)).assignment == b"all"
-    return member_id
-
-
-async def offset_of(groups: Groups, group_id: str = GROUP) -> int:
-    response = await groups.fetch_offsets(OffsetFetchRequestGroup(group_id=group_id, topics=None), require_stable=False)
-    assert response.error_code == Code.NONE
-    return response.topics[0].partitions[0].committed_offset if response.topics else -1
 
 
 # -- where groups live
@@ -307,174 +241,6 @@ async def test_leadership_lost_while_waiting(settings: GroupSettings, make_log: 
             log.lose()
             groups.resign(groups.partition_for(GROUP))
         assert codes == [Code.NOT_COORDINATOR]
-
-
-# -- failures of the log
-
-
-async def test_a_refused_append_keeps_the_shard(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    log = make_log()
-    async with running(settings) as groups:
-        groups.lead(groups.partition_for(GROUP), log)
-        member_id = await stable_member(groups)
-        log.refuses = Code.NOT_ENOUGH_REPLICAS
-        response = await groups.commit_offsets(commit(1, generation_id_or_member_epoch=1), version=9)
-        assert response.topics[0].partitions[0].error_code == Code.UNKNOWN_MEMBER_ID
-        mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
-        response = await groups.commit_offsets(mine, version=9)
-        assert response.topics[0].partitions[0].error_code == Code.COORDINATOR_NOT_AVAILABLE
-        log.refuses = None
-        heartbeat = HeartbeatRequest(group_id=GROUP, generation_id=1, member_id=member_id)
-        assert (await groups.heartbeat(heartbeat)).error_code == Code.NONE
-
-
-async def test_after_a_failed_append_the_shard_is_what_the_log_says(
-    settings: GroupSettings, make_log: Callable[..., Any]
-) -> None:
-    log = make_log()
-    index_of = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50).partition_for
-    codes: list[int] = []
-
-    async def join_and_note(groups: Groups) -> None:
-        codes.append((await joined(groups)).error_code)
-
-    async with running(settings) as groups:
-        groups.lead(index_of(GROUP), log)
-        member_id = await stable_member(groups)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(join_and_note, groups)  # waits for the member to rejoin
-            await trio.sleep(1)
-            log.refuses, log.failed = Code.KAFKA_STORAGE_ERROR, True
-            mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
-            response = await groups.commit_offsets(mine, version=9)
-            assert response.topics[0].partitions[0].error_code == Code.NOT_COORDINATOR
-            with pytest.raises(Refused) as refusal:
-                groups.local(GROUP)
-            assert refusal.value.code is Code.COORDINATOR_LOAD_IN_PROGRESS
-        assert codes == [Code.NOT_COORDINATOR]
-        log.refuses, log.failed = None, False
-        await trio.sleep(0.1)
-        described = (await groups.describe_groups([GROUP], version=6))[0]
-        assert described.group_state == "Stable"
-        assert [member.member_id for member in described.members] == [member_id]
-
-
-async def test_a_log_that_can_not_be_read(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    log = make_log()
-    async with running(settings) as groups:
-        index = groups.partition_for(GROUP)
-        groups.lead(index, log)
-        await groups.commit_offsets(commit(1), version=9)
-        log.unreadable, log.failed = Code.KAFKA_STORAGE_ERROR, True
-        groups.lead(index, log)
-        await trio.sleep(0.1)
-        with pytest.raises(Refused) as refusal:
-            groups.local(GROUP)
-        assert refusal.value.code is Code.NOT_COORDINATOR
-        log.unreadable, log.failed = None, False
-        groups.lead(index, log)
-        await trio.sleep(0.1)
-        assert await offset_of(groups) == 1
-
-
-async def test_a_full_disk_keeps_the_shard(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    """The client is told to look again, and finds the group as it was."""
-    log = make_log()
-    async with running(settings) as groups:
-        groups.lead(groups.partition_for(GROUP), log)
-        member_id = await stable_member(groups)
-        log.refuses = Code.KAFKA_STORAGE_ERROR
-        mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
-        response = await groups.commit_offsets(mine, version=9)
-        assert response.topics[0].partitions[0].error_code == Code.NOT_COORDINATOR
-        await trio.sleep(60)  # what the machine wants to write by itself is refused too, and does not keep it busy
-        log.refuses = None
-        response = await groups.commit_offsets(commit(2), version=9)
-        assert response.topics[0].partitions[0].error_code in (Code.NONE, Code.UNKNOWN_MEMBER_ID)
-        assert (await groups.describe_groups([GROUP], version=6))[0].error_code == Code.NONE
-
-
-async def test_a_log_for_which_there_was_no_room_is_loaded_later(
-    settings: GroupSettings, make_log: Callable[..., Any]
-) -> None:
-    log = make_log()
-    async with running(settings) as groups:
-        index = groups.partition_for(GROUP)
-        groups.lead(index, log)
-        await groups.commit_offsets(commit(1), version=9)
-        log.unreadable = Code.KAFKA_STORAGE_ERROR
-        groups.lead(index, log)
-        await trio.sleep(12)
-        with pytest.raises(Refused) as refusal:
-            groups.local(GROUP)
-        assert refusal.value.code is Code.COORDINATOR_LOAD_IN_PROGRESS
-        log.unreadable = None
-        await trio.sleep(5)
-        assert await offset_of(groups) == 1
-
-
-# -- loading
-
-
-async def test_while_a_shard_loads(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    log = make_log()
-    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)  # not running: nothing is loaded
-    index = groups.partition_for(GROUP)
-    groups.lead(index, log)
-    await groups.commit_offsets(commit(9), version=9)
-    groups.lead(index, log)
-    response = await groups.commit_offsets(commit(10), version=9)
-    assert response.topics[0].partitions[0].error_code == Code.COORDINATOR_LOAD_IN_PROGRESS
-    heartbeat = HeartbeatRequest(group_id=GROUP, generation_id=1, member_id="m")
-    assert (await groups.heartbeat(heartbeat)).error_code == Code.NONE
-    assert (await groups.list_groups(ListGroupsRequest())).error_code == Code.COORDINATOR_LOAD_IN_PROGRESS
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(groups.run)
-        await trio.sleep(0.1)
-        assert await offset_of(groups) == 9
-        nursery.cancel_scope.cancel()
-
-
-async def test_resigning_while_loading(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    log = make_log()
-    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)
-    index = groups.partition_for(GROUP)
-    groups.lead(index, log)
-    for offset in range(2000):
-        await groups.commit_offsets(commit(offset), version=9)
-    groups.lead(index, log)
-    shard = groups._shards[index]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(groups.run)
-        while not shard.machine.classic:  # until the first turn of the load is over
-            await trio.lowlevel.checkpoint()
-        assert shard.state is ShardState.LOADING
-        groups.resign(index)
-        await trio.sleep(0.1)
-        nursery.cancel_scope.cancel()
-    assert shard.state is ShardState.LOST
-    assert (await joined(groups)).error_code == Code.NOT_COORDINATOR
-
-
-async def test_resigning_before_the_load_has_begun(settings: GroupSettings, make_log: Callable[..., Any]) -> None:
-    """What waits to be loaded may be led anew, or by others, before its turn comes."""
-    log = make_log()
-    groups = Groups(settings, SimulatedClock(WALL_MS), Ids(1), partitions=50)  # not running: nothing is loaded
-    index = groups.partition_for(GROUP)
-    groups.lead(index, log)
-    await groups.commit_offsets(commit(9), version=9)
-    groups.lead(index, log)
-    overtaken = groups._shards[index]
-    groups.lead(index, log)
-    groups.lead(index + 1, log)
-    given_up = groups._shards[index + 1]
-    groups.resign(index + 1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(groups.run)
-        await trio.sleep(0.1)
-        assert await offset_of(groups) == 9
-        nursery.cancel_scope.cancel()
-    assert overtaken.state is given_up.state is ShardState.LOST
 
 
 # -- batches

@@ -10,6 +10,7 @@ from harness.versions import (
     admin_cases,
     config_cases,
     consumer_cases,
+    consumer_view_cases,
     group_cases,
     log_cases,
     migration_cases,
@@ -20,6 +21,8 @@ from harness.versions import (
     topic_cases,
     txn_cases,
     txn_coordinator_cases,
+    txn_offset_cases,
+    txn_view_cases,
 )
 from harness.versions.world import Answer, World
 from kpybroker.wire.api_keys import APIS, ApiKey
@@ -126,12 +129,12 @@ CASES: Final = {
     "markers-of-version-2": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_of_version_2),
     "markers-together": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_together),
     "markers-of-an-unknown-producer": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_unknown_producer),
-    "markers-of-offsets": Case(ApiKey.WRITE_TXN_MARKERS, txn_cases.markers_of_offsets),
-    "txn-offset-commit": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offset_commit),
-    "txn-offsets-refused": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_refused),
-    "txn-offsets-of-members": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_of_members),
-    "txn-offsets-of-consumers": Case(ApiKey.TXN_OFFSET_COMMIT, txn_cases.txn_offsets_of_consumers, since=3),
-    "pending-and-administration": Case(ApiKey.DELETE_GROUPS, txn_cases.pending_and_administration),
+    "markers-of-offsets": Case(ApiKey.WRITE_TXN_MARKERS, txn_offset_cases.markers_of_offsets),
+    "txn-offset-commit": Case(ApiKey.TXN_OFFSET_COMMIT, txn_offset_cases.txn_offset_commit),
+    "txn-offsets-refused": Case(ApiKey.TXN_OFFSET_COMMIT, txn_offset_cases.txn_offsets_refused),
+    "txn-offsets-of-members": Case(ApiKey.TXN_OFFSET_COMMIT, txn_offset_cases.txn_offsets_of_members),
+    "txn-offsets-of-consumers": Case(ApiKey.TXN_OFFSET_COMMIT, txn_offset_cases.txn_offsets_of_consumers, since=3),
+    "pending-and-administration": Case(ApiKey.DELETE_GROUPS, txn_offset_cases.pending_and_administration),
     "fetch-committed": Case(ApiKey.FETCH, txn_cases.fetch_committed),
     "fetch-committed-in-a-session": Case(ApiKey.FETCH, txn_cases.fetch_committed_in_a_session, since=7),
     "list-committed": Case(ApiKey.LIST_OFFSETS, txn_cases.list_committed, since=2),
@@ -158,11 +161,9 @@ CASES: Final = {
     "txn-fenced-again-and-again": Case(ApiKey.END_TXN, txn_coordinator_cases.fenced_again_and_again),
     "txn-what-is-written-of-transactions": Case(ApiKey.END_TXN, txn_coordinator_cases.what_is_written_of_transactions),
     "txn-adding-for-many": Case(ApiKey.ADD_PARTITIONS_TO_TXN, txn_coordinator_cases.adding_for_many, since=4),
-    "txn-describing": Case(ApiKey.DESCRIBE_TRANSACTIONS, txn_coordinator_cases.describing),
-    "txn-listing": Case(ApiKey.LIST_TRANSACTIONS, txn_coordinator_cases.listing),
-    "txn-finding-the-coordinator": Case(
-        ApiKey.FIND_COORDINATOR, txn_coordinator_cases.finding_the_coordinator, since=1
-    ),
+    "txn-describing": Case(ApiKey.DESCRIBE_TRANSACTIONS, txn_view_cases.describing),
+    "txn-listing": Case(ApiKey.LIST_TRANSACTIONS, txn_view_cases.listing),
+    "txn-finding-the-coordinator": Case(ApiKey.FIND_COORDINATOR, txn_view_cases.finding_the_coordinator, since=1),
     "consumers-refused": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.joining_refused),
     "consumers-named": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.named_by_the_broker),
     "two-consumers": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.two_consumers),
@@ -179,15 +180,18 @@ CASES: Final = {
     "consumers-batched": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.batched),
     "consumers-revoked-too-late": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.revoked_too_late),
     "consumers-group-times": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.group_times),
-    "consumers-commit": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.consumers_commit),
-    "consumers-offsets-and-deletion": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.offsets_and_deletion),
+    "consumers-commit": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_view_cases.consumers_commit),
+    "consumers-offsets-and-deletion": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_view_cases.offsets_and_deletion),
     "what-consumers-write": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.what_consumers_write),
     "consumers-in-a-transaction": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.in_a_transaction, since=1),
     "consumers-patterns": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.patterns, since=1),
     "consumers-new-topics-match": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_cases.new_topics_match, since=1),
-    "consumers-described": Case(ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_cases.described),
+    "consumers-described": Case(ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_view_cases.described),
     "migration-upgrade": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade, since=1),
     "migration-upgrade-refused": Case(ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_refused, since=1),
+    "migration-upgrade-refused-after-all": Case(
+        ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_refused_after_all, since=1
+    ),
     "migration-upgrade-while-rebalancing": Case(
         ApiKey.CONSUMER_GROUP_HEARTBEAT, migration_cases.upgrade_while_rebalancing, since=1
     ),

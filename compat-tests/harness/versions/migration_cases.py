@@ -73,6 +73,29 @@ def upgrade(world: World, version: int) -> Answer:
     return answers
 
 
+def upgrade_refused_after_all(world: World, version: int) -> Answer:
+    """A pattern that is none is found out when the classic group is on its way already: who waits is told to join."""
+    party = ConsumerParty(world, version, "up-for-nothing")
+    topic = world.topic(f"up-for-nothing-{version}", partitions=2)
+    first = _stable_classic(party, topic, [0, 1])
+    second = party.classic_member("second")
+    offered = protocols("range", metadata=subscription(topic))
+    second.post_join(protocols=offered)
+    party.classic.until("PreparingRebalance")
+    answers = {
+        "a consumer joins": party.consumer("new", topic).join(subscribed_topic_regex="["),
+        "who waited": second.taken(),
+        "described": party.describe(),
+        "the state is still": party.classic.describe()["groupState"],
+        "first hears": first.heartbeat(),
+    }
+    second.post_join(protocols=offered)
+    answers["first joins"] = first.join(protocols=offered)["errorCode"]
+    answers["second has joined"] = second.taken()["errorCode"]
+    party.end()
+    return answers
+
+
 def _described(party: ConsumerParty) -> Answer:
     """Members of the classic protocol have ids of the run, which decide who gets what: only counts are told."""
     group = party.describe()

@@ -133,7 +133,7 @@ class GroupShard:
         told = coordinator_code(code)
         out = Effects()
         out.replies = [(token, instead_of(response, told)) for token, response in effects.replies]
-        self.consumers.downgrades_refused(now)
+        self.consumers.refused(now)
         group = None if effects.group_id is None else self.classic.get(effects.group_id)
         if group is not None:
             if not group.in_log:

@@ -122,7 +122,9 @@ class _Answer:
         if self.replica:
             session = fetch.session
             self.heard = session.heard if session is not None else Heard(ctx.clock.monotonic_s())
-        self.rack = request.rack_id if ctx.config.replica_selector_class == RACK_AWARE else ""
+        self.rack = request.rack_id
+        if self.rack and ctx.config.replica_selector_class != RACK_AWARE:
+            self.rack = ""
         self.committed = request.isolation_level == READ_COMMITTED
         self.bytes_max = min(request.max_bytes, ctx.config.fetch_max_bytes)
         if ctx.account is not None:

@@ -163,8 +163,10 @@ class ConsumerGroupsState:
             self._unrevoked_epochs.pop((group_id, member.member_id), None)
             self.stop_watching(REBALANCE, group_id, member.member_id)
 
-    def downgrades_refused(self, now: Now) -> None:
-        """The log took no record of what was to be: consumer groups go on as such."""
+    def refused(self, now: Now) -> None:
+        """The log took no record of what was to be: consumer groups go on as such, new ones have never been."""
+        for group_id in self._refresh.keys() - self.groups.keys():
+            del self._refresh[group_id]
         for group_id in self.downgrades:
             for member_id in self.groups[group_id].members:
                 self.watch(SESSION, group_id, member_id, self.times(group_id).session_timeout_ms, now)
