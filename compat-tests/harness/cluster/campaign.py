@@ -25,8 +25,8 @@ SOURCE, TARGET = "source", "target"
 FAULT_S: Final = 15.0
 """How long a fault lasts if the load is not served again before: who hears and is not heard misleads clients."""
 STALLED_S: Final = 15.0
-"""When copies that have not caught up are killed and started again, which is counted as a stall. They were seen to wait in
-send_offsets_to_transaction and in commit_transaction after a fault, with Apache Kafka too; what for is not known."""
+"""When copies that have not caught up are killed and started again, which is counted as a stall. They were seen to wait
+in send_offsets_to_transaction and in commit_transaction after a fault, with Apache Kafka too; what for is not known."""
 ACKNOWLEDGED_AFTER: Final = 20
 """Records of each partition after which it counts as being served again."""
 
