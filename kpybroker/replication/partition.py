@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 HIGH_WATERMARK = -1
 """In DeleteRecords: the offset up to which everything is deleted that can be."""
 
+HIDDEN_MAX = 1000
+"""How many appends above the high watermark are remembered one by one; with more the last ones count as one."""
+
 
 class Partition(ReplicaLog):
     """One replica on this node."""
@@ -77,6 +80,7 @@ class Partition(ReplicaLog):
 
     def mended(self) -> None:
         """The log, which had failed, was read again."""
+        self.log.producers.replicated_to(self._high_watermark)
         if self.is_leader:
             if self._leading is None:
                 self._begin_epoch()
@@ -160,9 +164,7 @@ class Partition(ReplicaLog):
         """Raises: Refused unless this node leads, in the epoch that the client believes in (-1: it does not say)."""
         if not self.is_leader:
             raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
-        if current_leader_epoch >= 0 and current_leader_epoch != self.leader_epoch:
-            older = current_leader_epoch < self.leader_epoch
-            raise Refused(Code.FENCED_LEADER_EPOCH if older else Code.UNKNOWN_LEADER_EPOCH)
+        self.check_epoch(current_leader_epoch)
 
     def begin_verification(
         self, producer_id: int, producer_epoch: int, sequence: int, *, bumps_epoch: bool, now_ms: int
@@ -194,8 +196,9 @@ class Partition(ReplicaLog):
         `transaction_version` is that of a marker. Raises: Refused; RecordsRefused for what is wrong with the records.
         """
         self.check_leader()
-        if acks_all and self._leading is not None and self._leading.under_min_isr:
-            raise self._not_enough(self._leading)
+        leading = self.leading  # opens the log, if need be
+        if acks_all and leading is not None and leading.under_min_isr:
+            raise self._not_enough(leading)
         try:
             appended = self.log.append_as_leader(
                 records,
@@ -211,8 +214,6 @@ class Partition(ReplicaLog):
             if self._log is not None and self._log.owes_flush:
                 self._held_back_bytes += len(records)
                 self._around.flush(self)
-            elif self._leading is None:
-                self._reached(self.log.log_end_offset, len(records))
             else:
                 self._flushed_to(None, len(records))
         return appended
@@ -249,7 +250,7 @@ class Partition(ReplicaLog):
         if leading is None:
             self._reached(end_offset, more_bytes)
             return
-        self._hidden.append((end_offset, more_bytes))
+        self._hide(end_offset, more_bytes)
         moved = leading.appended(end_offset, self._around.now_s())
         for watch, key in self._follower_watches.items():
             watch.readable(key, more_bytes)
@@ -261,6 +262,12 @@ class Partition(ReplicaLog):
             self._reached(self._leading.high_watermark, self._uncover(self._leading.high_watermark))
             for watch, key in self._follower_watches.items():  # they pass it on to their readers
                 watch.upset(key)
+
+    def _hide(self, end_offset: int, more_bytes: int) -> None:
+        """So many bytes more, up to that offset, are in the log and above the high watermark."""
+        if len(self._hidden) == HIDDEN_MAX:
+            more_bytes += self._hidden.pop()[1]
+        self._hidden.append((end_offset, more_bytes))
 
     def _uncover(self, high_watermark: int) -> int:
         """How many bytes come to light when the high watermark gets there."""
@@ -378,7 +385,7 @@ class Partition(ReplicaLog):
         try:
             if len(records):
                 appended = log.append_as_follower(records, now_ms=now_ms)
-                self._hidden.append((appended.last_offset + 1, len(records)))
+                self._hide(appended.last_offset + 1, len(records))
             moved = followed_high_watermark(self._high_watermark, high_watermark, log.log_end_offset)
             if moved > self._high_watermark:
                 self._reached(moved, self._uncover(moved))
@@ -412,6 +419,7 @@ class Partition(ReplicaLog):
             raise self.failed("truncate", failure) from failure
         end_offset = log.log_end_offset
         self._high_watermark = max(min(self._high_watermark, end_offset), log.log_start_offset)
+        log.producers.replicated_to(self._high_watermark)  # they were read again, as if nobody had the markers yet
         while self._hidden and self._hidden[-1][0] > end_offset:
             self._hidden.pop()
         self._upset()
