@@ -123,6 +123,23 @@ def test_answer_and_metadata_may_come_in_either_order() -> None:
     assert leader.isr == (1, 2, 3), "what is no longer asked is not heard"
 
 
+def test_metadata_that_an_answer_has_told_already_does_not_take_back_what_was_proposed_since() -> None:
+    leader = leading(isr=(1,), lag_s_max=5.0)
+    fetch(leader, 2, 10)
+    first = leader.propose_joining(1.0, 2)
+    fetch(leader, 3, 10)
+    assert first is not None
+    leader.answered(first, Code.NONE, Decided(EPOCH, 8, (1, 2)), 1.0)
+    second = leader.propose_joining(1.0)
+    assert ids(second) == [1, 2, 3]
+    leader.updated(Decided(EPOCH, 8, (1, 2)), (1, 2, 3), 2.0)
+    assert leader.pending is second
+    assert leader.maximal_isr == {1, 2, 3}, "the controller may be taking it in at this moment"
+    leader.appended(11, 2.0)
+    fetch(leader, 2, 11, now_s=20.0)
+    assert leader.high_watermark == 10
+
+
 @pytest.mark.parametrize(
     ("given", "offset", "epoch"),
     [

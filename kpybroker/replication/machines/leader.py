@@ -142,12 +142,14 @@ class Leader:
         """The metadata has the partition so, and led by this node still. Returns whether the high watermark moved."""
         if decided.partition_epoch < self.partition_epoch:
             return False  # the controller's answer came first
+        news = (decided.leader_epoch, decided.partition_epoch) != (self.leader_epoch, self.partition_epoch)
         if decided.leader_epoch > self.leader_epoch:
             self.leader_epoch = decided.leader_epoch
             self.epoch_start = self.log_end
             for replica, follower in self.followers.items():
                 follower.caught_up_s = now_s if replica in decided.isr else float("-inf")
-        self._committed(decided.partition_epoch, decided.isr)
+        if news:  # else it was in the controller's answer, and what was proposed since may yet be carried out
+            self._committed(decided.partition_epoch, decided.isr)
         self._assign(replicas, decided.isr, now_s)
         return self._advance(now_s)
 
