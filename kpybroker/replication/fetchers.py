@@ -206,8 +206,6 @@ class _Fetcher:
             if code not in (Code.FETCH_SESSION_ID_NOT_FOUND, Code.INVALID_FETCH_SESSION_EPOCH):
                 await self._rest(self._all.clock.monotonic_s() + self._all.live.current.replica_fetch_backoff_ms / 1000)
             return
-        if response.throttle_time_ms > 0:
-            await trio.sleep(response.throttle_time_ms / 1000)
         for topic in response.responses:
             for data in topic.partitions:
                 key = topic.topic_id, data.partition_index
@@ -277,7 +275,7 @@ class _Fetcher:
         epoch = partition.leader_epoch
         leader_end = await self._leaders(partition, LATEST)
         leader_start = await self._leaders(partition, EARLIEST)
-        if partition.leader_epoch != epoch:
+        if partition.leader_epoch != epoch or partition.follows is None:  # it has another leader, or is gone
             return
         now_ms = self._all.clock.wall_ms()
         restart = after_out_of_range(partition.log.log_end_offset, leader_start, leader_end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -304,3 +305,30 @@ async def test_a_start_trusts_the_checkpointed_high_watermark_only(tmp_path: Pat
         one.reopen()
         assert one.partition.log.log_end_offset == 2
         assert one.partition.high_watermark == 1
+
+
+async def test_a_replica_that_is_deleted_while_its_start_is_looked_for_is_left_alone(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1,), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        one.produce(b"a", b"b")
+        one.produce(b"c")
+        one.partition.delete_records(2)
+        answered, asked, deleted = two.ask, trio.Event(), trio.Event()
+
+        async def ask(broker_id: int, request: Any, response_class: Any, **how: Any) -> Any:
+            if isinstance(request, ListOffsetsRequest):
+                asked.set()
+                await deleted.wait()
+            return await answered(broker_id, request, response_class, **how)
+
+        two.ask = ask  # type: ignore[method-assign]
+        cluster.say(replicas=(1, 2), isr=(1,))
+        with trio.fail_after(20):
+            await asked.wait()
+        partition = two.partition
+        generation = partition.log.generation
+        two.replicas._drop(cluster.image.topics.by_id[TOPIC_ID], 0)
+        deleted.set()
+        await until(lambda: not two.fetchers._fetchers)
+        assert partition.log.generation == generation
