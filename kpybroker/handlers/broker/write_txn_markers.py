@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.write_txn_markers import (
+    WritableTxnMarker,
     WritableTxnMarkerPartitionResult,
     WritableTxnMarkerResult,
     WritableTxnMarkerTopicResult,
@@ -24,15 +27,25 @@ Codes = dict[tuple[str, int], Code]
 
 
 async def handle(ctx: Context, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse:
-    """Write one marker after the other; what is said of one producer stands together."""
+    """Write one marker of a producer after the other, and those of several producers side by side.
+
+    Each is on all in-sync replicas before it is answered: the transactions of others don't wait for that.
+    """
     if not ctx.allows(Operation.ALTER):
         ctx.require(Operation.CLUSTER_ACTION)
-    by_producer: dict[int, Codes] = {}
+    markers: dict[int, list[WritableTxnMarker]] = {}
     for marker in request.markers:
-        codes = await ctx.services.of_broker.txn_markers.write(marker)
-        if codes:
-            by_producer.setdefault(marker.producer_id, {}).update(codes)
-    return _response(by_producer)
+        markers.setdefault(marker.producer_id, []).append(marker)
+    by_producer: dict[int, Codes] = {producer_id: {} for producer_id in markers}
+
+    async def write(producer_id: int) -> None:
+        for marker in markers[producer_id]:
+            by_producer[producer_id].update(await ctx.services.of_broker.txn_markers.write(marker))
+
+    async with trio.open_nursery() as nursery:
+        for producer_id in markers:
+            nursery.start_soon(write, producer_id)
+    return _response({producer_id: codes for producer_id, codes in by_producer.items() if codes})
 
 
 def refuse(request: WriteTxnMarkersRequest, version: int, refused: Refused) -> WriteTxnMarkersResponse:  # noqa: ARG001
