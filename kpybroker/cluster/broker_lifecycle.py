@@ -99,6 +99,7 @@ class BrokerLifecycle:
         self._in_service = False
         self._stopping = False
         self._was_alone = False
+        self._beating = trio.CancelScope()
         self._due = trio.Event()
         self._changed = trio.Event()
         raft.on_change(self._follow)
@@ -197,7 +198,8 @@ class BrokerLifecycle:
                 await trio.sleep(TELL_AGAIN_S)
                 self._tell_directories()
             else:
-                await self._beat()
+                with trio.CancelScope() as self._beating:
+                    await self._beat()
 
     async def _beat(self) -> None:
         try:
@@ -297,6 +299,7 @@ class BrokerLifecycle:
         Raises: Refused.
         """
         self._stopping = True
+        self._beating.cancel()  # one that is sent again afterwards would ask to be taken back into service
         while self.registered is not None:
             response = await self._heartbeats.ask(
                 self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S

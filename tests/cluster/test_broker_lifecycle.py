@@ -36,6 +36,9 @@ class World:
         self.refusals: list[Code] = []
         self.epochs = iter(range(100, 200))
         self.leads = 2
+        self.found = trio.Event()
+        """Set: there is a controller. A broker that is not told to stop waits for one."""
+        self.found.set()
         self._listeners: list[Callable[[Any, ClusterImage], None]] = []
 
     def on_change(self, listener: Callable[[Any, ClusterImage], None]) -> None:
@@ -52,6 +55,8 @@ class World:
 
     async def ask(self, request: Any, _response_class: type, **_: float) -> Any:
         await trio.sleep(0.001)
+        if isinstance(request, BrokerHeartbeatRequest) and not request.want_shut_down:
+            await self.found.wait()
         if self.refusals and (code := self.refusals.pop(0)):
             raise Refused(code)
         if isinstance(request, BrokerRegistrationRequest):
@@ -208,4 +213,17 @@ async def test_one_that_was_unregistered_has_nothing_to_hand_over() -> None:
         count = len(world.heard)
         await broker.shut_down()
         assert len(world.heard) == count
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_heartbeat_that_waits_for_a_controller_is_not_sent_once_the_broker_stops() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        broker = await joined(world, nursery)
+        world.found = trio.Event()
+        await trio.sleep(3)
+        await broker.shut_down()
+        world.found.set()
+        await trio.sleep(5)
+        assert [each.want_shut_down for each in world.heard][-1]
         nursery.cancel_scope.cancel()
