@@ -116,8 +116,8 @@ class Fetch:
         self.watch.changed[interest.key] = None
 
     def close(self) -> None:
-        """The request is answered. A session goes on watching; a fetch without one stops."""
-        if self.session is None:
+        """The request is answered. A session goes on watching; a fetch without one, or whose session is over, stops."""
+        if self.session is None or self.session.closed:
             unwatch(self._interests.values(), self.watch)
 
 
@@ -153,6 +153,8 @@ class FetchSession:
         self.epoch = 1  # the epoch that the next request must have
         self.watch: Watch[Key] = Watch()
         self.watch.changed.update(dict.fromkeys(interests))
+        self.closed = False
+        """A request of it that was waiting just then may go on watching: `Fetch.close` ends that."""
 
     def update(self, interests: Iterable[Interest], forgotten: Iterable[Key]) -> None:
         """Carry out what an incremental request changes. What it names is looked at, in its order."""
@@ -175,6 +177,7 @@ class FetchSession:
 
     def close(self) -> None:
         """The session is over."""
+        self.closed = True
         unwatch(self.interests.values(), self.watch)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from kpybroker.ids import Ids
@@ -114,6 +117,18 @@ def test_a_new_full_fetch_ends_the_old_session(fetcher: Fetcher) -> None:
     second = fetcher.fetch(first.session_id, 0, ("a", 1))
     assert second.session_id != first.session_id
     assert len(fetcher.sessions) == 1
+
+
+def test_a_request_whose_session_ends_while_it_waits_leaves_no_watch(fetcher: Fetcher) -> None:
+    watching: set[object] = set()
+    partition: Any = SimpleNamespace(unwatch=watching.discard)
+    first = fetcher.fetch(0, 0, ("a", 1))
+    fetcher.fetch(first.session_id, 0, ("a", 1))
+    (interest,) = first.ready()  # it looks once more
+    watching.add(first.watch)
+    interest.watched = partition
+    first.close()
+    assert not watching
 
 
 def test_a_full_cache_keeps_what_is_used(fetcher: Fetcher) -> None:
