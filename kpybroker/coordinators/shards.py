@@ -190,7 +190,8 @@ class Shard(Generic[M]):
             try:
                 self._append(effects, now.wall_ms)
             except Refused as refusal:
-                if refusal.code is not Code.KAFKA_STORAGE_ERROR:  # that is told where it came up, and seldom
+                told = refusal.code is Code.KAFKA_STORAGE_ERROR  # where it came up, and seldom
+                if not told and now.monotonic_s >= self.not_before_s:
                     # For want of replicas it happens again and again, to all shards, and comes to an end by itself.
                     level = logging.INFO if refusal.code is Code.NOT_ENOUGH_REPLICAS else logging.WARNING
                     logger.log(level, "The log of %s refused a decision: %s", self, refusal)

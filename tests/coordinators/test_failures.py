@@ -216,3 +216,21 @@ async def test_resigning_before_the_load_has_begun(settings: GroupSettings, make
         assert await offset_of(groups) == 9
         nursery.cancel_scope.cancel()
     assert overtaken.state is given_up.state is ShardState.LOST
+
+
+async def test_a_log_that_refuses_again_and_again_is_told_of_once_in_a_while(
+    settings: GroupSettings, make_log: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = make_log()
+    async with running(settings) as groups:
+        groups.lead(groups.partition_for(GROUP), log)
+        member_id = await stable_member(groups)
+        log.refuses = Code.NOT_ENOUGH_REPLICAS
+        mine = msgspec.structs.replace(commit(1, generation_id_or_member_epoch=1), member_id=member_id)
+        caplog.set_level("INFO")
+        for _ in range(10):
+            await groups.commit_offsets(mine, version=9)
+        assert sum("refused a decision" in line for line in caplog.messages) == 1
+        await trio.sleep(2)
+        await groups.commit_offsets(mine, version=9)
+        assert sum("refused a decision" in line for line in caplog.messages) == 2
