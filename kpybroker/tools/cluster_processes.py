@@ -19,6 +19,7 @@ from typing import IO, Final
 
 import trio
 
+from kpybroker.config import ConfigError
 from kpybroker.tools.cluster_folder import ClusterFolder, ClusterRefused, Controller, NodeFolder
 from kpybroker.tools.serve import STOPPING
 
@@ -90,14 +91,14 @@ def kpybroker_command() -> list[str]:
 class RunningNode:
     """The process of one node."""
 
-    def __init__(self, folder: NodeFolder, process: trio.Process) -> None:
+    def __init__(self, folder: NodeFolder, process: trio.Process, *, is_controller: bool) -> None:
         self.folder = folder
         self.process = process
         self.answers = trio.Event()
         """It serves clients."""
         self.ended = trio.Event()
         self.told_to_stop = False
-        self.is_controller = folder.is_controller
+        self.is_controller = is_controller
 
     def stop(self) -> None:
         """Ask it to hand over what it leads, and to end."""
@@ -150,11 +151,14 @@ class ClusterProcesses:
 
     async def _look_again(self, look_again: trio.MemoryReceiveChannel[None], nursery: trio.Nursery) -> None:
         async for _ in look_again:
-            members = {node.id for node in self._folder.nodes()}
-            for node_id, node in self._nodes.items():
-                if node_id not in members:
-                    node.stop()
-            await self._start_missing(nursery)
+            try:
+                members = {node.id for node in self._folder.nodes()}
+                for node_id, node in self._nodes.items():
+                    if node_id not in members:
+                        node.stop()
+                await self._start_missing(nursery)
+            except (ConfigError, OSError) as failure:  # of one node: those that run are not to end for it
+                self._say(f"not every node could be started: {failure}")
 
     async def _start_missing(self, nursery: trio.Nursery) -> None:
         for node in self._folder.nodes():
@@ -163,11 +167,12 @@ class ClusterProcesses:
                 nursery.start_soon(partial(self._watch, running, nursery.cancel_scope))
 
     async def _open(self, node: NodeFolder) -> RunningNode:
+        is_controller = node.is_controller  # before there is a process: the file may be one that can't be read
         command = [*kpybroker_command(), "serve", "--config", str(node.properties_file), *self._serve_options]
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
-        return RunningNode(node, process)
+        return RunningNode(node, process, is_controller=is_controller)
 
     async def _watch(self, node: RunningNode, all_ended: trio.CancelScope) -> None:
         """Until the node's process has ended."""
@@ -207,7 +212,10 @@ class ClusterProcesses:
         nodes = list(self._nodes.values())
         controllers = [node for node in nodes if node.is_controller]
         brokers = [node for node in nodes if not node.is_controller]
-        voters = sum(node.is_controller for node in self._folder.nodes())
+        try:
+            voters = sum(node.is_controller for node in self._folder.nodes())
+        except ConfigError:  # edited, and not to be read: no reason to end them any other way
+            voters = len(controllers)
         spare = max(0, len(controllers) - (voters // 2 + 1))
         await _stop_at_once(brokers)
         for node in list(reversed(controllers))[:spare]:

@@ -193,3 +193,17 @@ running_here(folder).__enter__()
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert other.stdout == f"{os.getpid()}\n"
     assert other.stderr.endswith(f"is running already, as process {os.getpid()}\n")
+
+
+async def test_a_file_that_cannot_be_read_ends_no_node(folder: ClusterFolder) -> None:
+    async with running(folder) as run:
+        await run.hears("a cluster of")
+        os.kill(run.pid(3), signal.SIGKILL)
+        await run.hears("node 3 has ended")
+        folder.node(3).properties_file.write_text("log.dirs=C:\\users\n")
+        await run.tell.send(None)
+        assert "node-3" in await run.hears("not every node could be started")
+        assert run.processes.running == [1, 2]
+        run.stop.set()
+        await run.ended.wait()
+    assert (folder.path / "stopped").read_text().split() == ["node-2", "node-1"]
