@@ -20,7 +20,7 @@ import trio
 
 from kpybroker.cluster.errors import MetadataError
 from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, DIRECTORIES_SINCE, SUPPORTED
-from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.codes import Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.broker_registration import (
@@ -50,9 +50,6 @@ SHUTTING_DOWN_S = 0.05
 """Between heartbeats of a broker that waits for what it leads to be handed over."""
 TELL_AGAIN_S = 5.0
 """When a controller in this process, which can't write now, is told again of this node's data folders."""
-
-FORGOTTEN = (Code.STALE_BROKER_EPOCH, Code.BROKER_ID_NOT_REGISTERED)
-"""What a controller says to the heartbeat of a broker whose registration it does not have (any more)."""
 
 
 class RegistrationFailed(MetadataError):
@@ -96,6 +93,8 @@ class BrokerLifecycle:
         self._requests = requests
         self._offline: list[bytes] = []
         self._registration: BrokerRegistrationRequest | None = None
+        self._amended = False
+        """The registration was written anew, with the data folders; the metadata may not say so yet."""
         self._in_service = False
         self._stopping = False
         self._was_alone = False
@@ -185,7 +184,7 @@ class BrokerLifecycle:
     # Being there
 
     async def run(self) -> None:
-        """Send heartbeats until cancelled; register again if the controller has forgotten this broker."""
+        """Send heartbeats until cancelled; register anew what the metadata could not hold before."""
         next_s = self._settings.heartbeat_s
         while True:
             with trio.move_on_after(float("inf") if self._alone else next_s):
@@ -193,7 +192,11 @@ class BrokerLifecycle:
             self._due = trio.Event()
             if self.epoch < 0 or self._stopping:
                 continue
-            if self._alone:
+            if self._outdated and self._registration is not None:
+                await self._register(self._registration)
+                self._amended = True
+                self._tell_directories()
+            elif self._alone:
                 await trio.sleep(TELL_AGAIN_S)
                 self._tell_directories()
             else:
@@ -203,10 +206,8 @@ class BrokerLifecycle:
         try:
             await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
         except Refused as refused:
+            # Also when it was unregistered, or another has come under its id: it stays out until it starts anew.
             log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
-            if refused.code in FORGOTTEN and self._registration is not None:
-                await self._register(self._registration)
-                self._due.set()
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
@@ -216,8 +217,18 @@ class BrokerLifecycle:
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:
             self._was_alone, waiting = not self._was_alone, True
-        if waiting:
+        if waiting or self._outdated:
             self._due.set()
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the registration has no data folders, though metadata.version has been raised to one that has them.
+
+        As in Kafka's broker, that registers again under the same incarnation then (KIP-858).
+        """
+        broker = self.registered
+        version = self._raft.image.features.metadata_version or 0
+        return broker is not None and not broker.directories and version >= DIRECTORIES_SINCE and not self._amended
 
     @property
     def _alone(self) -> bool:

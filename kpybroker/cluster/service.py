@@ -177,6 +177,11 @@ class Cluster:
         """The finalized feature levels, as of the last committed record."""
         return FinalizedFeatures(dict(self.controller.finalized_levels(self.image)), self.image.offset)
 
+    @property
+    def controller_versions(self) -> Mapping[int, tuple[int, int]] | None:
+        """What the active controller serves, by API, as far as that may differ from what this node does; else None."""
+        return self.link.versions
+
     def on_change(self, listener: Change) -> None:
         """Call `listener` after each commit from now on. What is there already it finds in `image`."""
         self.raft.on_change(listener)

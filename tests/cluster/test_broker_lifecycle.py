@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings, RegistrationFailed
-from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage
+from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, FeaturesImage
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
@@ -36,6 +36,7 @@ class World:
         self.refusals: list[Code] = []
         self.epochs = iter(range(100, 200))
         self.leads = 2
+        self.without_directories = False
         self._listeners: list[Callable[[Any, ClusterImage], None]] = []
 
     def on_change(self, listener: Callable[[Any, ClusterImage], None]) -> None:
@@ -50,6 +51,10 @@ class World:
         for listener in self._listeners:
             listener(SimpleNamespace(broker_ids=set() if broker is None else {broker.id}), self.image)
 
+    def raise_to(self, metadata_version: int) -> None:
+        """metadata.version is this with the next commit."""
+        self.image = msgspec.structs.replace(self.image, features=FeaturesImage({"metadata.version": metadata_version}))
+
     async def ask(self, request: Any, _response_class: type, **_: float) -> Any:
         await trio.sleep(0.001)
         if self.refusals and (code := self.refusals.pop(0)):
@@ -60,8 +65,12 @@ class World:
 
     def _register(self, request: BrokerRegistrationRequest) -> BrokerRegistrationResponse:
         self.registrations.append(request)
-        epoch = next(self.epochs)
-        self.commit(registered(request.broker_id, epoch, fenced=True), offset=epoch)
+        known = self.image.brokers.get(request.broker_id)
+        epoch = next(self.epochs) if known is None else known.epoch
+        broker = registered(request.broker_id, epoch, fenced=known is None or known.fenced)
+        if self.without_directories:
+            broker = msgspec.structs.replace(broker, directories=())
+        self.commit(broker, offset=max(epoch, self.image.offset))
         return BrokerRegistrationResponse(throttle_time_ms=0, error_code=0, broker_epoch=epoch)
 
     def _heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
@@ -70,7 +79,7 @@ class World:
         caught_up = request.current_metadata_offset >= request.broker_epoch
         broker = self.image.brokers[request.broker_id]
         if caught_up and not request.want_fence and broker.fenced:
-            broker = registered(request.broker_id, request.broker_epoch, fenced=False)
+            broker = msgspec.structs.replace(broker, fenced=False)
             self.commit(broker)
         if request.want_shut_down:
             self.leads -= 1
@@ -152,13 +161,39 @@ async def test_a_broker_that_may_not_register_gives_up() -> None:
 
 @pytest.mark.parametrize("code", [Code.STALE_BROKER_EPOCH, Code.BROKER_ID_NOT_REGISTERED])
 async def test_a_controller_that_has_forgotten_it(code: Code) -> None:
+    """As Kafka's broker: it stays out until it is started anew, and still says that it is there."""
     world = World()
     async with trio.open_nursery() as nursery:
         broker = await joined(world, nursery)
-        world.refusals = [code]
-        await trio.sleep(3)
-        assert (broker.epoch, world.image.brokers[ME].epoch, world.image.brokers[ME].fenced) == (101, 101, False)
-        assert world.registrations[1].incarnation_id == world.registrations[0].incarnation_id
+        world.refusals = [code] * 3
+        heard = len(world.heard)
+        await trio.sleep(9)
+        assert (broker.epoch, len(world.registrations)) == (100, 1)
+        assert len(world.heard) > heard
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_registration_without_folders_is_written_anew_when_the_metadata_can_hold_them() -> None:
+    """KIP-858: metadata.version is raised past 3.7-IV2 while the broker runs."""
+    world = World()
+    world.without_directories = True
+    world.raise_to(16)
+    async with trio.open_nursery() as nursery:
+        broker = await joined(world, nursery)
+        world.commit()
+        await trio.sleep(5)
+        assert len(world.registrations) == 1
+        world.without_directories = False
+        broker.cordon(["/two"])
+        world.raise_to(30)
+        world.commit()
+        await trio.sleep(0.5)
+        assert [each.incarnation_id for each in world.registrations] == [bytes(16)] * 2
+        assert (broker.epoch, world.image.brokers[ME].directories) == (100, (ONE, TWO))
+        assert world.heard[-1].cordoned_log_dirs == [TWO], "the new record has none"
+        world.commit()
+        await trio.sleep(5)
+        assert len(world.registrations) == 2
         nursery.cancel_scope.cancel()
 
 
