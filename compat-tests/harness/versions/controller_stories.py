@@ -5,6 +5,7 @@ Each is a sequence of requests, as a cluster of brokers would send them; told is
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from harness.versions.controller_cases import BROKER, TOPIC, assign
@@ -291,6 +292,51 @@ def _partitions(world: ControllerWorld, what: str, count: int, places: list[list
     asked = None if places is None else [{"broker_ids": each} for each in places]
     topics = [{"name": world.name(what), "count": count, "assignments": asked}]
     return world.done(world.ask(ApiKey.CREATE_PARTITIONS, 3, topics=topics, timeout_ms=30_000, validate_only=False))
+
+
+def racks(world: ControllerWorld) -> Answer:
+    """In how many racks a partition is, and what fenced brokers get; which broker it is is chance."""
+    rack_of: dict[int, str | None] = {}
+    away: set[int] = set()
+
+    def serve(rack: str | None, *broker_ids: int) -> None:
+        rack_of.update(dict.fromkeys(broker_ids, rack))
+        world.serve(*broker_ids, rack=rack)
+
+    def spread(what: str, partitions: int, factor: int) -> Answer:
+        name = world.name(what)
+        asked = {"name": name, "num_partitions": partitions, "replication_factor": factor}
+        (made,) = world.raw(ApiKey.CREATE_TOPICS, 7, topics=[asked], timeout_ms=30_000).topics
+        places = [record["replicas"] for kind, record in world.written() if kind.startswith("PartitionRecord")]
+        world.created(name, made.topic_id)
+        told: dict[str, Answer] = {
+            "racks of a partition": sorted({len({rack_of[each] for each in replicas}) for replicas in places}),
+            "fenced, and leads": sorted({replicas[0] for replicas in places} & away),
+            "fenced, and has replicas": sorted({each for replicas in places for each in replicas} & away),
+        }
+        if len(set(Counter(rack_of.values()).values())) == 1:  # of racks that are not alike, how many is chance too
+            told["leaders in racks"] = dict(sorted(Counter(rack_of[each[0]] or "-" for each in places).items()))
+            in_racks = Counter(rack_of[broker_id] or "-" for replicas in places for broker_id in replicas)
+            told["replicas in racks"] = dict(sorted(in_racks.items()))
+        return told
+
+    answers: dict[str, Answer] = {}
+    serve("a", 1, 2)
+    serve("b", 3, 4)
+    answers["two and two"] = [spread(f"even-{factor}", 16, factor) for factor in (1, 2, 3, 4)]
+    serve("c", 5, 6)
+    answers["three of two"] = [spread(f"three-{factor}", 24, factor) for factor in (1, 2, 3, 6)]
+    serve("c", 7, 8)
+    answers["one of four"] = [spread(f"uneven-{factor}", 24, factor) for factor in (1, 3)]
+    serve(None, 9)
+    answers["one without a rack"] = [spread(f"none-{factor}", 36, factor) for factor in (1, 4)]
+    world.fence(1, 5)
+    away |= {1, 5}
+    answers["fenced ones"] = [spread(f"fenced-{factor}", 28, factor) for factor in (1, 3)]
+    world.fence(3, 4)
+    away |= {3, 4}
+    answers["a rack fenced"] = [spread(f"away-{factor}", 20, factor) for factor in (1, 3)]
+    return answers
 
 
 def features_of_all(world: ControllerWorld, version: int) -> Answer:

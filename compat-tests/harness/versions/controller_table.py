@@ -57,6 +57,7 @@ CASES: Final = {
     "reassignments": _story(controller_stories.reassignments),
     "folders-fail": _story(controller_stories.folders_fail),
     "placement": _story(controller_stories.placement),
+    "racks": _story(controller_stories.racks),
     "over-the-controllers-listener": _story(controller_stories.over_the_controllers_listener),
     "features-of-all": ControllerCase(ApiKey.UPDATE_FEATURES, controller_stories.features_of_all, since=1),
     "elr-is-disabled": ControllerCase(ApiKey.UPDATE_FEATURES, controller_stories.elr_is_disabled, since=2),
