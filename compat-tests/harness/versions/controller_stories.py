@@ -480,3 +480,47 @@ def other_controllers(world: ControllerWorld, version: int) -> Answer:
         "one that supports less": ask(7, features=features(group_version=(1, 1))),
         "features at last": update("group.version", 0, 2),
     }
+
+
+def upgrades(world: ControllerWorld) -> Answer:
+    """metadata.version is raised from 3.9-IV0 level by level; what a level brings is written from then on."""
+
+    def update(name: str, level: int, kind: int = 1) -> Answer:
+        asked = {"feature": name, "max_version_level": level, "upgrade_type": kind}
+        return world.done(world.ask(ApiKey.UPDATE_FEATURES, 2, feature_updates=[asked], timeout_ms=30_000))
+
+    elr, metadata = "eligible.leader.replicas.version", "metadata.version"
+    world.register(1, log_dirs=[world.directory(1), world.directory(1, 1)])
+    world.heartbeat(1, cordoned_log_dirs=[world.directory(1)])
+    world.serve(2, 3)
+    topic = world.place("grown-up", [1, 2, 3], min_insync_replicas="2")
+    answers: dict[str, Answer] = {
+        "down": [update(metadata, level, kind) for level, kind in ((20, 2), (17, 2), (16, 3), (21, 1), (31, 1))],
+        "ELR too early": update(elr, 1),
+        "other features": [update("group.version", 1), update("transaction.version", 2), update("share.version", 1)],
+        "cordoned too early": world.heartbeat(1, cordoned_log_dirs=[world.directory(1)]),
+        "one goes": world.fence(3),
+        "a new topic": _created(world, "at-21", [1, 2]),
+    }
+    for level in range(22, 31):
+        answers[f"to {level}"] = update(metadata, level)
+        if level in (23, 24):
+            answers[f"ELR at {level}"] = update(elr, 1)
+            answers[f"two go at {level}"] = [world.fence(2), world.unfence(2)]
+        if level in (22, 23, 29, 30):
+            answers[f"a new topic at {level}"] = _created(world, f"at-{level}", [1, 2])
+            answers[f"registered at {level}"] = world.register(4)
+    answers["cordoned at last"] = world.heartbeat(1, cordoned_log_dirs=[world.directory(1)])
+    answers["all come and go"] = [world.unfence(3), world.fence(1, 2, 3), world.unfence(3), world.elect(topic, 1)]
+    answers["down again"] = [update(metadata, level, kind) for level, kind in ((29, 2), (29, 3), (22, 2))]
+    return answers
+
+
+def _created(world: ControllerWorld, what: str, replicas: list[int]) -> Answer:
+    name = world.name(what)
+    asked = {"name": name, "num_partitions": -1, "replication_factor": -1, "assignments": [_at(0, *replicas)]}
+    (made,) = world.raw(ApiKey.CREATE_TOPICS, 7, topics=[asked], timeout_ms=30_000).topics
+    world.know(name, made.topic_id)
+    written = world.written()
+    world.created(name, made.topic_id)
+    return [made.error_code, written]

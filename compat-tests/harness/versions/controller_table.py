@@ -64,3 +64,24 @@ CASES: Final = {
     "other-controllers": ControllerCase(ApiKey.CONTROLLER_REGISTRATION, controller_stories.other_controllers),
 }
 """The last one leaves controllers behind that nobody can unregister."""
+
+OLD_RELEASE: Final = "3.9-IV0"
+"""The oldest metadata.version that a quorum with kraft.version 1 may have."""
+
+OLD: Final = {
+    **{
+        name: CASES[name]
+        for name in (
+            "former-incarnations",
+            "alter-partition",
+            "elect-leaders",
+            "eligible-leaders",
+            "unclean-elections",
+            "controlled-shutdown",
+            "reassignments",
+            "folders-fail",
+        )
+    },
+    "upgrades": _story(controller_stories.upgrades),
+}
+"""What is asked of a cluster with that metadata.version, at the last version of each API; the last one raises it."""
