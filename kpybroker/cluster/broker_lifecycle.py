@@ -20,7 +20,7 @@ import trio
 
 from kpybroker.cluster.errors import MetadataError
 from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, DIRECTORIES_SINCE, SUPPORTED
-from kpybroker.wire.codes import Refused
+from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.broker_registration import (
@@ -50,6 +50,9 @@ SHUTTING_DOWN_S = 0.05
 """Between heartbeats of a broker that waits for what it leads to be handed over."""
 TELL_AGAIN_S = 5.0
 """When a controller in this process, which can't write now, is told again of this node's data folders."""
+
+FORGOTTEN = (Code.STALE_BROKER_EPOCH, Code.BROKER_ID_NOT_REGISTERED)
+"""What a controller says to the heartbeat of a broker whose registration it does not have (any more)."""
 
 
 class RegistrationFailed(MetadataError):
@@ -309,9 +312,14 @@ class BrokerLifecycle:
         """
         self._stopping = True
         while self.registered is not None:
-            response = await self._heartbeats.ask(
-                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
-            )
+            try:
+                response = await self._heartbeats.ask(
+                    self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+                )
+            except Refused as refused:
+                if refused.code in FORGOTTEN:  # this node is not told yet
+                    return
+                raise
             if response.should_shut_down:
                 return
             if not self._alone:
