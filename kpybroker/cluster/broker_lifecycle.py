@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.errors import FolderUntold, MetadataError
 from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, DIRECTORIES_SINCE, SUPPORTED
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
@@ -64,6 +64,8 @@ class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: float
     registration_timeout_s: float
+    folder_failure_s: float
+    """How long the controller may not be told of a data folder that has failed, before the node stops."""
 
 
 class BrokerLifecycle:
@@ -95,6 +97,8 @@ class BrokerLifecycle:
         self._heartbeats = heartbeats
         self._requests = requests
         self._offline: list[bytes] = []
+        self._untold: dict[bytes, float] = {}
+        """Of those, what the controller does not know, and until when it must."""
         self._registration: BrokerRegistrationRequest | None = None
         self._amended = False
         """The registration was written anew, with the data folders; the metadata may not say so yet."""
@@ -187,7 +191,10 @@ class BrokerLifecycle:
     # Being there
 
     async def run(self) -> None:
-        """Send heartbeats until cancelled; register anew what the metadata could not hold before."""
+        """Send heartbeats until cancelled; register anew what the metadata could not hold before.
+
+        Raises: FolderUntold.
+        """
         next_s = self._settings.heartbeat_s
         while True:
             with trio.move_on_after(float("inf") if self._alone else next_s):
@@ -206,11 +213,23 @@ class BrokerLifecycle:
                 await self._beat()
 
     async def _beat(self) -> None:
-        try:
-            await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
-        except Refused as refused:
-            # Also when it was unregistered, or another has come under its id: it stays out until it starts anew.
-            log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
+        """Raises: FolderUntold."""
+        told = list(self._offline)
+        with trio.move_on_at(min(self._untold.values(), default=float("inf"))):
+            try:
+                await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+            except Refused as refused:
+                # Also when it was unregistered, or another has come under its id: it stays out until it starts anew.
+                log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
+            else:
+                for directory in told:
+                    self._untold.pop(directory, None)
+        for directory, deadline_s in self._untold.items():
+            if trio.current_time() >= deadline_s:
+                path = next(path for path, id_ in self._directories.items() if id_ == directory)
+                raise FolderUntold(
+                    f"Shutting down because couldn't communicate offline log dir {path} with controllers"
+                )
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
@@ -269,6 +288,8 @@ class BrokerLifecycle:
     def directory_failed(self, path: str) -> None:
         """A data folder is offline from now on: the controller takes leadership of what is in it away (KIP-858)."""
         self._offline.append(self._directories[path])
+        if not self._alone:
+            self._untold[self._directories[path]] = trio.current_time() + self._settings.folder_failure_s
         self._tell_directories()
 
     def _tell_directories(self) -> None:

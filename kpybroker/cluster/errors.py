@@ -37,5 +37,9 @@ class WrongDataFolder(MetadataError):
     """The data folder belongs to another node or cluster, or lacks what a formatted folder has."""
 
 
+class FolderUntold(MetadataError):
+    """A data folder has failed, and the controller could not be told within log.dir.failure.timeout.ms."""
+
+
 class BatchTooLarge(Exception):
     """Records that are to be one batch are more bytes than a batch may have; nothing was written."""

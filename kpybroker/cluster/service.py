@@ -347,6 +347,7 @@ def _broker(
         settings=LifecycleSettings(
             heartbeat_s=config.broker_heartbeat_interval_ms / 1000,
             registration_timeout_s=config.initial_broker_registration_timeout_ms / 1000,
+            folder_failure_s=config.log_dir_failure_timeout_ms / 1000,
         ),
         heartbeats=link(),
         requests=link(),

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings, RegistrationFailed
+from kpybroker.cluster.errors import FolderUntold
 from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, FeaturesImage
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
@@ -37,6 +38,7 @@ class World:
         self.epochs = iter(range(100, 200))
         self.leads = 2
         self.without_directories = False
+        self.silent = False
         self._listeners: list[Callable[[Any, ClusterImage], None]] = []
 
     def on_change(self, listener: Callable[[Any, ClusterImage], None]) -> None:
@@ -56,7 +58,7 @@ class World:
         self.image = msgspec.structs.replace(self.image, features=FeaturesImage({"metadata.version": metadata_version}))
 
     async def ask(self, request: Any, _response_class: type, **_: float) -> Any:
-        await trio.sleep(0.001)
+        await trio.sleep(float("inf") if self.silent else 0.001)
         if self.refusals and (code := self.refusals.pop(0)):
             raise Refused(code)
         if isinstance(request, BrokerRegistrationRequest):
@@ -99,7 +101,7 @@ class World:
             incarnation_id=bytes(16),
             directories={"/one": ONE, "/two": TWO},
             cordoned=frozenset(),
-            settings=LifecycleSettings(heartbeat_s=2.0, registration_timeout_s=60.0),
+            settings=LifecycleSettings(heartbeat_s=2.0, registration_timeout_s=60.0, folder_failure_s=30.0),
             heartbeats=self,  # type: ignore[arg-type]
             requests=self,  # type: ignore[arg-type]
         )
@@ -219,6 +221,31 @@ async def test_what_happens_to_folders_is_told_at_once() -> None:
         count = len(world.heard)
         await trio.sleep(0.1)
         assert (len(world.heard), world.heard[-1].cordoned_log_dirs) == (count + 1, [ONE])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_folder_that_failed_and_of_which_nobody_can_be_told_ends_the_node() -> None:
+    """log.dir.failure.timeout.ms: others would go on believing in the replicas there."""
+    world = World()
+    with pytest.RaisesGroup(FolderUntold):
+        async with trio.open_nursery() as nursery:
+            broker = await joined(world, nursery)
+            world.silent = True
+            failed_s = trio.current_time()
+            broker.directory_failed("/two")
+            await trio.sleep_forever()
+    assert trio.current_time() - failed_s == 30
+
+
+async def test_a_folder_that_failed_and_was_told_of_is_no_reason_to_end() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        broker = await joined(world, nursery)
+        world.refusals = [Code.NOT_CONTROLLER] * 10
+        broker.directory_failed("/two")
+        await trio.sleep(25)
+        world.silent = True
+        await trio.sleep(100)
         nursery.cancel_scope.cancel()
 
 
