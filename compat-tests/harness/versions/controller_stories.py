@@ -187,6 +187,49 @@ def reassignments(world: ControllerWorld) -> Answer:
     return answers
 
 
+def alterations(world: ControllerWorld) -> Answer:
+    """AlterPartition below min.insync.replicas, in a controlled shutdown, during a move, and twice at once."""
+    world.serve(1, 2, 3, 4)
+    topic, moving = world.place("altered", [1, 2, 3]), world.place("on-its-way", [1, 2])
+
+    def alter(isr: list[int], at: tuple[int, int], leader: int = 1, of: str = topic, **request: Any) -> Answer:
+        return world.alter(of, leader, isr, leader_epoch=at[0], partition_epoch=at[1], **request)
+
+    def twice(*changes: tuple[list[int], int]) -> Answer:
+        partitions = [
+            {
+                "partition_index": 0,
+                "leader_epoch": 0,
+                "partition_epoch": partition_epoch,
+                "new_isr_with_epochs": [{"broker_id": each, "broker_epoch": world.epochs[each]} for each in isr],
+            }
+            for isr, partition_epoch in changes
+        ]
+        topics = [{"topic_id": world.ids[topic], "partitions": partitions}]
+        asked = {"broker_id": 1, "broker_epoch": world.epochs[1], "topics": topics}
+        return world.done(world.ask(ApiKey.ALTER_PARTITION, 3, **asked))
+
+    answers: dict[str, Answer] = {
+        "below": [alter([1], (0, 0)), alter([1, 3], (0, 1)), alter([1], (0, 2)), alter([1, 2, 3], (0, 3))],
+        "twice at once": [twice(([1, 2], 4), ([1, 3], 4)), twice(([1, 2, 3], 6), ([1, 2], 7))],
+        "as it is now": [alter([1, 2, 3], (0, each)) for each in (5, 6, 7)],
+    }
+    world.heartbeat(4, current_metadata_offset=1)
+    answers["one leaves"] = world.heartbeat(2, want_shut_down=True)
+    answers["who leaves"] = [alter([1, 2, 3], (0, each)) for each in (7, 8, 9)]
+    answers["the leader leaves"] = world.heartbeat(1, want_shut_down=True)
+    answers["and asks"] = [alter([1], (0, 9)), alter([1, 3], (1, 9)), alter([1, 3], (1, 10), leader=3)]
+    answers["a move"] = world.move(moving, [3, 4])
+    answers["all are in sync but one"] = [
+        alter(isr, at, leader, moving)
+        for isr in ([3, 4], [1, 3, 4])
+        for leader, at in ((1, (0, 1)), (1, (1, 2)), (1, (1, 3)), (3, (1, 3)))
+    ]
+    answers["fenced"] = world.fence(3)
+    answers["with one that is fenced"] = [alter([1, 3, 4], (each, each + 1), 1, moving) for each in range(4)]
+    return answers
+
+
 def folders_fail(world: ControllerWorld) -> Answer:
     """KIP-858: the leaders in a folder that fails move, those elsewhere stay; a folder that is back changes nothing."""
     for broker_id in (1, 2):

@@ -55,6 +55,7 @@ CASES: Final = {
     "unclean-elections": _story(controller_stories.unclean_elections),
     "controlled-shutdown": _story(controller_stories.controlled_shutdown),
     "reassignments": _story(controller_stories.reassignments),
+    "alterations": _story(controller_stories.alterations),
     "folders-fail": _story(controller_stories.folders_fail),
     "placement": _story(controller_stories.placement),
     "racks": _story(controller_stories.racks),
@@ -79,6 +80,7 @@ OLD: Final = {
             "unclean-elections",
             "controlled-shutdown",
             "reassignments",
+            "alterations",
             "folders-fail",
         )
     },
