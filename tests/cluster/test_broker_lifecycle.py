@@ -29,6 +29,7 @@ class World:
 
     def __init__(self) -> None:
         self.image: ClusterImage = EMPTY
+        self.without_directories = False
         self.is_lone_voter = False
         self.local = None
         self.heard: list[BrokerHeartbeatRequest] = []
@@ -37,12 +38,14 @@ class World:
         self.refusals: list[Code] = []
         self.epochs = iter(range(100, 200))
         self.leads = 2
-        self.without_directories = False
-        self.silent = False
         self._listeners: list[Callable[[Any, ClusterImage], None]] = []
 
     def on_change(self, listener: Callable[[Any, ClusterImage], None]) -> None:
         self._listeners.append(listener)
+
+    def raise_to(self, metadata_version: int) -> None:
+        """metadata.version is this with the next commit."""
+        self.image = msgspec.structs.replace(self.image, features=FeaturesImage({"metadata.version": metadata_version}))
 
     def commit(self, broker: BrokerImage | None = None, *, offset: int | None = None) -> None:
         """The metadata says this of the broker now, and reaches `offset`."""
@@ -53,12 +56,8 @@ class World:
         for listener in self._listeners:
             listener(SimpleNamespace(broker_ids=set() if broker is None else {broker.id}), self.image)
 
-    def raise_to(self, metadata_version: int) -> None:
-        """metadata.version is this with the next commit."""
-        self.image = msgspec.structs.replace(self.image, features=FeaturesImage({"metadata.version": metadata_version}))
-
     async def ask(self, request: Any, _response_class: type, **_: float) -> Any:
-        await trio.sleep(float("inf") if self.silent else 0.001)
+        await trio.sleep(0.001)
         if self.refusals and (code := self.refusals.pop(0)):
             raise Refused(code)
         if isinstance(request, BrokerRegistrationRequest):
@@ -120,6 +119,11 @@ def registered(broker_id: int, epoch: int, *, fenced: bool) -> BrokerImage:
         directories=(ONE, TWO),
         cordoned_directories=None,
     )
+
+
+async def silence(*_: Any, **__: Any) -> Any:
+    """Instead of a controller that answers."""
+    await trio.sleep_forever()
 
 
 async def joined(world: World, nursery: trio.Nursery) -> BrokerLifecycle:
@@ -230,7 +234,7 @@ async def test_a_folder_that_failed_and_of_which_nobody_can_be_told_ends_the_nod
     with pytest.RaisesGroup(FolderUntold):
         async with trio.open_nursery() as nursery:
             broker = await joined(world, nursery)
-            world.silent = True
+            world.ask = silence
             failed_s = trio.current_time()
             broker.directory_failed("/two")
             await trio.sleep_forever()
@@ -244,7 +248,7 @@ async def test_a_folder_that_failed_and_was_told_of_is_no_reason_to_end() -> Non
         world.refusals = [Code.NOT_CONTROLLER] * 10
         broker.directory_failed("/two")
         await trio.sleep(25)
-        world.silent = True
+        world.ask = silence
         await trio.sleep(100)
         nursery.cancel_scope.cancel()
 
