@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.errors import FolderUntold, MetadataError
 from kpybroker.replication.folder_failures import NoFolderLeft
 from kpybroker.storage.errors import DataDirRefused, StorageFailed
 from kpybroker.wire.codes import Refused
@@ -36,18 +36,19 @@ def last_line() -> Iterator[None]:
     """What ends a node that was running is told in one line; if it was still starting, that is no other reason."""
     try:
         yield
-    except (NoFolderLeft, StorageFailed) as why:
+    except (NoFolderLeft, FolderUntold, StorageFailed) as why:
         raise _failed(why) from why
     except BaseExceptionGroup as group:
         leaves = list(_leaves(group))
-        reasons = [each for each in leaves if isinstance(each, NoFolderLeft | StorageFailed)]
-        if not reasons or any(not isinstance(each, NoFolderLeft | StorageFailed | StartupFailed) for each in leaves):
+        reasons = [each for each in leaves if isinstance(each, NoFolderLeft | FolderUntold | StorageFailed)]
+        expected = (NoFolderLeft, FolderUntold, StorageFailed, StartupFailed)
+        if not reasons or any(not isinstance(each, expected) for each in leaves):
             raise
         raise _failed(reasons[0]) from reasons[0]
 
 
-def _failed(why: NoFolderLeft | StorageFailed) -> NodeFailed:
-    return NodeFailed(str(why) if isinstance(why, NoFolderLeft) else f"the node can't go on: {why}")
+def _failed(why: NoFolderLeft | FolderUntold | StorageFailed) -> NodeFailed:
+    return NodeFailed(f"the node can't go on: {why}" if isinstance(why, StorageFailed) else str(why))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

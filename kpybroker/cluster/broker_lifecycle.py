@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from kpybroker.cluster.errors import MetadataError
+from kpybroker.cluster.errors import FolderUntold, MetadataError
 from kpybroker.cluster.features import CORDONED_DIRECTORIES_SINCE, DIRECTORIES_SINCE, SUPPORTED
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
@@ -64,6 +64,8 @@ class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: float
     registration_timeout_s: float
+    folder_failure_s: float
+    """How long the controller may not be told of a data folder that has failed, before the node stops."""
 
 
 class BrokerLifecycle:
@@ -95,7 +97,11 @@ class BrokerLifecycle:
         self._heartbeats = heartbeats
         self._requests = requests
         self._offline: list[bytes] = []
+        self._untold: dict[bytes, float] = {}
+        """Of those, what the controller does not know, and until when it must."""
         self._registration: BrokerRegistrationRequest | None = None
+        self._amended = False
+        """The registration was written anew, with the data folders; the metadata may not say so yet."""
         self._in_service = False
         self._stopping = False
         self._was_alone = False
@@ -186,7 +192,10 @@ class BrokerLifecycle:
     # Being there
 
     async def run(self) -> None:
-        """Send heartbeats until cancelled; register again if the controller has forgotten this broker."""
+        """Send heartbeats until cancelled; register anew what the metadata could not hold before.
+
+        Raises: FolderUntold.
+        """
         next_s = self._settings.heartbeat_s
         while True:
             with trio.move_on_after(float("inf") if self._alone else next_s):
@@ -194,7 +203,11 @@ class BrokerLifecycle:
             self._due = trio.Event()
             if self.epoch < 0 or self._stopping:
                 continue
-            if self._alone:
+            if self._outdated and self._registration is not None:
+                await self._register(self._registration)
+                self._amended = True
+                self._tell_directories()
+            elif self._alone:
                 await trio.sleep(TELL_AGAIN_S)
                 self._tell_directories()
             else:
@@ -202,13 +215,23 @@ class BrokerLifecycle:
                     await self._beat()
 
     async def _beat(self) -> None:
-        try:
-            await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
-        except Refused as refused:
-            log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
-            if refused.code in FORGOTTEN and self._registration is not None:
-                await self._register(self._registration)
-                self._due.set()
+        """Raises: FolderUntold."""
+        told = list(self._offline)
+        with trio.move_on_at(min(self._untold.values(), default=float("inf"))):
+            try:
+                await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+            except Refused as refused:
+                # Also when it was unregistered, or another has come under its id: it stays out until it starts anew.
+                log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
+            else:
+                for directory in told:
+                    self._untold.pop(directory, None)
+        for directory, deadline_s in self._untold.items():
+            if trio.current_time() >= deadline_s:
+                path = next(path for path, id_ in self._directories.items() if id_ == directory)
+                raise FolderUntold(
+                    f"Shutting down because couldn't communicate offline log dir {path} with controllers"
+                )
 
     def _follow(self, delta: Delta, image: ClusterImage) -> None:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
@@ -218,8 +241,18 @@ class BrokerLifecycle:
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:
             self._was_alone, waiting = not self._was_alone, True
-        if waiting:
+        if waiting or self._outdated:
             self._due.set()
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the registration has no data folders, though metadata.version has been raised to one that has them.
+
+        As in Kafka's broker, that registers again under the same incarnation then (KIP-858).
+        """
+        broker = self.registered
+        version = self._raft.image.features.metadata_version or 0
+        return broker is not None and not broker.directories and version >= DIRECTORIES_SINCE and not self._amended
 
     @property
     def _alone(self) -> bool:
@@ -257,6 +290,8 @@ class BrokerLifecycle:
     def directory_failed(self, path: str) -> None:
         """A data folder is offline from now on: the controller takes leadership of what is in it away (KIP-858)."""
         self._offline.append(self._directories[path])
+        if not self._alone:
+            self._untold[self._directories[path]] = trio.current_time() + self._settings.folder_failure_s
         self._tell_directories()
 
     def _tell_directories(self) -> None:
@@ -301,9 +336,14 @@ class BrokerLifecycle:
         self._stopping = True
         self._beating.cancel()  # one that is sent again afterwards would ask to be taken back into service
         while self.registered is not None:
-            response = await self._heartbeats.ask(
-                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
-            )
+            try:
+                response = await self._heartbeats.ask(
+                    self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+                )
+            except Refused as refused:
+                if refused.code in FORGOTTEN:  # this node is not told yet
+                    return
+                raise
             if response.should_shut_down:
                 return
             if not self._alone:

@@ -19,6 +19,7 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.addresses import Resolver
 from kpybroker.cluster.duties import Duties, Ending
+from kpybroker.cluster.errors import BatchTooLarge
 from kpybroker.cluster.features import KRAFT_VERSION
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.activation import activation_records, registration_of_controller
@@ -380,6 +381,10 @@ class Controller:
         end = self._log.log_end_offset
         try:
             write(self._clock.wall_ms())
+        except BatchTooLarge as error:
+            # Kafka's controller resigns over it; here whoever asks for so much is refused.
+            self._say(logging.WARNING, 0, "not written: %s", error)
+            raise Refused(Code.UNKNOWN_SERVER_ERROR) from error
         except StorageFailed as error:
             if error.temporary and self._log.log_end_offset == end:
                 self._say(logging.ERROR, error.error.errno, "the metadata log cannot be written: %s", error)

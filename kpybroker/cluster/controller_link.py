@@ -10,7 +10,7 @@ takes the end of their connection for a sign that this broker may be dead.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -30,12 +30,13 @@ R = TypeVar("R", bound="Message")
 
 AGAIN_S = 0.05
 """Until the next attempt: what Apache Kafka's nodes wait too."""
-NOTICED_S = 0.1
-"""Within this time it is noticed that another node leads now: who waits for the old leader asks the new one."""
 
 
 class Quorum(Protocol):
     """Who leads the metadata quorum, as far as this node knows."""
+
+    news: trio.Event
+    """Set, and replaced, when another leads or another epoch has begun; and with other things that happen."""
 
     @property
     def leader_id(self) -> int | None:
@@ -100,8 +101,19 @@ class ControllerLink:
                     if refused.code != Code.NOT_CONTROLLER or failed:
                         raise
                     log.debug("%s is asked again: %s", type(request).__name__, refused.message)
-                await trio.sleep(AGAIN_S)
+                await self.worth_another_try()
         raise Refused(Code.REQUEST_TIMED_OUT)
+
+    async def worth_another_try(self) -> None:
+        """Return when there is a leader to ask, but not at once: one that has refused may soon be ready, or gone."""
+        await trio.sleep(AGAIN_S)
+        while self._quorum.leader_id is None:
+            await self._quorum.news.wait()
+
+    @property
+    def versions(self) -> Mapping[int, tuple[int, int]]:
+        """What the controller at the other end serves, by API; empty while there is no connection."""
+        return {} if self._channel is None else self._channel.versions
 
     def close(self) -> None:
         """Close the connection, if there is one; the next request makes another."""
@@ -154,7 +166,7 @@ class ControllerLink:
 
     async def _cancel_when_led_by_another(self, led: tuple[int | None, int], scope: trio.CancelScope) -> None:
         while self._leadership() == led:
-            await trio.sleep(NOTICED_S)
+            await self._quorum.news.wait()
         scope.cancel()
 
 
@@ -179,12 +191,20 @@ class ControllerLinks:
             request_timeout_s=request_timeout_s,
             connector=connector,
         )
+        self._quorum = quorum
         self._made: list[ControllerLink] = []
 
     def __call__(self) -> ControllerLink:
         """A new one."""
         self._made.append(self._make())
         return self._made[-1]
+
+    @property
+    def versions(self) -> Mapping[int, tuple[int, int]] | None:
+        """What the active controller serves, by API; None: it is in this process, or there is no connection to it."""
+        if self._quorum.is_leader:
+            return None
+        return next((link.versions for link in self._made if link.versions), None)
 
     def close(self) -> None:
         """Close their connections: the node stops."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a node's cluster metadata. Each ends the node: going on would be guessing."""
+"""What can be wrong with a node's cluster metadata. A MetadataError ends the node: going on would be guessing."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ class NotAlone(MetadataError):
 
 class WrongDataFolder(MetadataError):
     """The data folder belongs to another node or cluster, or lacks what a formatted folder has."""
+
+
+class FolderUntold(MetadataError):
+    """A data folder has failed, and the controller could not be told within log.dir.failure.timeout.ms."""
+
+
+class BatchTooLarge(Exception):
+    """Records that are to be one batch are more bytes than a batch may have; nothing was written."""

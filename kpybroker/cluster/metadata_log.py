@@ -21,6 +21,7 @@ import msgspec
 from kpybroker.cluster import quorum_state
 from kpybroker.cluster.batches import encode_batch, encode_control_batch
 from kpybroker.cluster.delta import Delta, everything
+from kpybroker.cluster.errors import BatchTooLarge
 from kpybroker.cluster.image import ClusterImage
 from kpybroker.cluster.loader import Loader, MetadataBatch
 from kpybroker.cluster.machines import raft_events as ev
@@ -64,6 +65,9 @@ FOLDER = "__cluster_metadata-0"
 
 BATCH_RECORDS_MAX = 10_000
 """Records in one batch; more are written as several. What a user asked for never is."""
+
+BATCH_BYTES_MAX = 8 << 20
+"""Bytes in one batch, as in Kafka's raft, whose nodes have buffers of that size."""
 
 
 class Pending(msgspec.Struct, gc=False):
@@ -297,15 +301,17 @@ class MetadataLog:
     def append(self, records: Sequence[MetadataRecord], now_ms: int) -> int:
         """Write records and apply them to `image`; returns the offset of the last one. Committed later.
 
-        Raises: StorageFailed, and if that is but temporary and `log_end_offset` still the same, nothing has happened;
-        UnreplayableRecord, a bug of whoever decided on the record. Anything else ends the node: the log and the image
-        may no longer agree.
+        Raises: BatchTooLarge; StorageFailed, and if that is but temporary and `log_end_offset` still the same, nothing
+        has happened; UnreplayableRecord, a bug of whoever decided on the record. Anything else ends the node: the log
+        and the image may no longer agree.
         """
         assert self.raft.is_leader, "only a leader appends"
         for start in range(0, len(records), BATCH_RECORDS_MAX):
             chunk = records[start : start + BATCH_RECORDS_MAX]
             version = self.image.features.metadata_version
             data = encode_batch(chunk, timestamp_ms=now_ms, metadata_version=version)
+            if len(data) > BATCH_BYTES_MAX and len(records) <= BATCH_RECORDS_MAX:
+                raise BatchTooLarge(f"a batch of {len(records)} records has {len(data)} bytes, of {BATCH_BYTES_MAX}")
             self._write(data, chunk, len(chunk), now_ms)
         return self._log.log_end_offset - 1
 

@@ -32,7 +32,7 @@ from kpybroker.cluster.format import (
 )
 from kpybroker.cluster.image import ClusterImage, Endpoint
 from kpybroker.cluster.machines.decision import Settings
-from kpybroker.cluster.machines.raft_events import NO_DIRECTORY, Timing, Voter
+from kpybroker.cluster.machines.raft_events import NO_DIRECTORY, Endpoints, Timing, Voter
 from kpybroker.cluster.metadata_log import FOLDER, MetadataLog, MetadataLogConfig
 from kpybroker.cluster.raft_node import Change, Identity, QuorumSettings, RaftNode, Worker
 from kpybroker.cluster.replay import MetadataRecord
@@ -68,7 +68,7 @@ class Cluster:
         cluster_id: str,
         directories: Mapping[str, bytes],
         bootstrap: list[MetadataRecord],
-        controller_endpoint: tuple[str, str, int],
+        controller_endpoints: Sequence[tuple[str, str, int]],
         has_controller: bool,
         broker: BrokerLifecycle,
         link: ControllerLinks,
@@ -81,8 +81,7 @@ class Cluster:
         self.directories = directories
         """The ids, 16 bytes each, of the data folders that this node could use when it started, by their paths."""
         self._bootstrap = bootstrap
-        name, host, port = controller_endpoint
-        self._endpoints = (Endpoint(name, host, port, PLAINTEXT),)
+        self._endpoints = tuple(Endpoint(name, host, port, PLAINTEXT) for name, host, port in controller_endpoints)
         self._has_controller = has_controller
         self._ids = ids
         self.broker = broker
@@ -113,12 +112,12 @@ class Cluster:
         """
         data_dir = dirs.metadata
         voters = _static_voters(config)
-        endpoint = _controller_endpoint(config, controller_ports or {})
+        endpoints = _controller_endpoints(config, controller_ports or {})
         meta = ensure_formatted(
             data_dir,
             node_id=config.node_id,
             adopt=adopt,
-            controller=endpoint,
+            controller=endpoints[0],
             stands_alone=adopt or _stands_alone(config),
             static=bool(voters),
             files=files,
@@ -134,7 +133,7 @@ class Cluster:
         raft = RaftNode(
             log,
             controller,
-            who=_identity(config, meta, log, endpoint),
+            who=_identity(config, meta, log, endpoints),
             settings=_quorum_settings(config),
             policy=policy,
             clock=clock,
@@ -153,7 +152,7 @@ class Cluster:
             cluster_id=meta.cluster_id,
             directories=directories,
             bootstrap=bootstrap_records(data_dir.path, files),
-            controller_endpoint=endpoint,
+            controller_endpoints=endpoints,
             has_controller=bool(config.reachable.advertised_controllers),
             broker=_broker(config, meta, raft, link, directories, ids),
             link=link,
@@ -176,6 +175,11 @@ class Cluster:
     def finalized_features(self) -> FinalizedFeatures:
         """The finalized feature levels, as of the last committed record."""
         return FinalizedFeatures(dict(self.controller.finalized_levels(self.image)), self.image.offset)
+
+    @property
+    def controller_versions(self) -> Mapping[int, tuple[int, int]] | None:
+        """What the active controller serves, by API, as far as that may differ from what this node does; else None."""
+        return self.link.versions
 
     def on_change(self, listener: Change) -> None:
         """Call `listener` after each commit from now on. What is there already it finds in `image`."""
@@ -233,23 +237,24 @@ class Cluster:
         self.raft.close(clean=clean)
 
 
-def _controller_endpoint(config: BrokerConfig, bound: Mapping[str, int]) -> tuple[str, str, int]:
-    """What others are told to connect to for the controller; a lone node, which binds none, says where it would."""
+def _controller_endpoints(config: BrokerConfig, bound: Mapping[str, int]) -> Endpoints:
+    """What others are told to connect to for the controller, the listener that controllers talk by first.
+
+    A lone node, which binds none, says where it would.
+    """
     told = config.reachable.advertised_controllers
     if not told:
-        return LONE_CONTROLLER
-    first = told[0]
-    return (
-        first.name,
-        "localhost" if first.wildcard else first.host,
-        first.port or bound.get(first.name, LONE_CONTROLLER[2]),
+        return (LONE_CONTROLLER,)
+    return tuple(
+        (each.name, "localhost" if each.wildcard else each.host, each.port or bound.get(each.name, LONE_CONTROLLER[2]))
+        for each in told
     )
 
 
-def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoint: tuple[str, str, int]) -> Identity:
+def _identity(config: BrokerConfig, meta: MetaProperties, log: MetadataLog, endpoints: Endpoints) -> Identity:
     names = config.reachable.controller_names
-    endpoints = (endpoint,) if "controller" in config.roles else ()
-    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoint[0], endpoints)
+    own = endpoints if "controller" in config.roles else ()
+    return Identity(meta.cluster_id, log.raft.me, names[0] if names else endpoints[0][0], own)
 
 
 def _stands_alone(config: BrokerConfig) -> bool:
@@ -342,6 +347,7 @@ def _broker(
         settings=LifecycleSettings(
             heartbeat_s=config.broker_heartbeat_interval_ms / 1000,
             registration_timeout_s=config.initial_broker_registration_timeout_ms / 1000,
+            folder_failure_s=config.log_dir_failure_timeout_ms / 1000,
         ),
         heartbeats=link(),
         requests=link(),

@@ -88,6 +88,7 @@ class BrokerConfig:
     kpybroker_prometheus_listener = text()
     leader_imbalance_check_interval_seconds = integer()
     log_cleaner_backoff_ms = integer()
+    log_dir_failure_timeout_ms = integer()
     log_cleaner_dedupe_buffer_size = integer()
     log_cleaner_enable = boolean()
     log_cleaner_io_buffer_load_factor = number()

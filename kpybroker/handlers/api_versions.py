@@ -22,6 +22,7 @@ from kpybroker.wire.messages.api_versions import (
 
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
+    from kpybroker.wire.api_keys import Api
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 """What a client may call itself and its version (KIP-511)."""
@@ -42,7 +43,7 @@ async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsRespon
         error_code=Code.NONE,
         api_keys=[
             ApiVersion(api_key=api.key, min_version=least, max_version=greatest)
-            for api, least, greatest in ctx.advertised()
+            for api, least, greatest in _narrowed(ctx)
             if api.key not in _TELEMETRY or ctx.services.telemetry.receiver is not None
         ],
         supported_features=[
@@ -57,3 +58,20 @@ async def handle(ctx: Context, request: ApiVersionsRequest) -> ApiVersionsRespon
             for name, level in finalized.levels.items()
         ],
     )
+
+
+def _narrowed(ctx: Context) -> list[tuple[Api, int, int]]:
+    """What this listener serves; of what a broker forwards, what the active controller serves too (KIP-590)."""
+    served = ctx.services.cluster.controller_versions
+    if served is None or ctx.client.listener in ctx.config.reachable.controller_names:
+        return ctx.advertised()
+    found = []
+    for api, least, greatest in ctx.advertised():
+        if not api.forwardable:
+            found.append((api, least, greatest))
+            continue
+        theirs = served.get(api.key, (1, 0))
+        least, greatest = max(least, theirs[0]), min(greatest, theirs[1])
+        if least <= greatest:
+            found.append((api, least, greatest))
+    return found

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from kpybroker.cluster.controller_link import AGAIN_S
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.refusal import refusal
 from kpybroker.wire.api_keys import APIS
@@ -81,7 +80,8 @@ class Forwarder:
                     return self._handlers.refusal(ctx, request, refused)
             if ctx.clock.monotonic_s() >= deadline_s:
                 return self._handlers.refusal(ctx, request, Refused(Code.REQUEST_TIMED_OUT))
-            await trio.sleep(AGAIN_S)
+            with trio.move_on_at(deadline_s):
+                await self._link.worth_another_try()
 
     async def _in_envelope(self, ctx: Context, request: Message) -> Message:
         """Raises: Refused(NOT_CONTROLLER), CloseConnection."""

@@ -109,6 +109,11 @@ class Channel:
         """Whether there is a connection, as far as we have heard."""
         return self._connection is not None
 
+    @property
+    def versions(self) -> Mapping[int, tuple[int, int]]:
+        """What the peer serves, least and greatest version by API; empty while there is no connection."""
+        return {} if self._connection is None else self._versions
+
     async def ask(
         self, request: Message, response_class: type[R], *, version: int | None = None, timeout_s: float
     ) -> R:
@@ -202,6 +207,7 @@ class Channel:
             raise kind(f"{_text(address)}: {failure.strerror or failure}") from failure
         connection = self._connection = _Connection(address, stream, FrameReader(self._frame_bytes_max))
         if self._negotiate:
+            self._versions = {}
             self._versions = await self._ask_versions(connection)
         return connection
 

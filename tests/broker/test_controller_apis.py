@@ -11,7 +11,7 @@ from kpybroker.testing import Broker
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages import broker_registration as reg
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
-from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
+from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse, RequestTopicData
 from kpybroker.wire.messages.assign_replicas_to_dirs import AssignReplicasToDirsRequest, AssignReplicasToDirsResponse
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.controller_registration import (
@@ -98,7 +98,11 @@ def test_a_broker_comes_and_is_gone(controller: Client, connect_to: Callable[[in
 def test_who_is_not_registered_is_refused(controller: Client) -> None:
     ids = AllocateProducerIdsRequest(broker_id=99, broker_epoch=1)
     assert controller.ask(ids, AllocateProducerIdsResponse, 0).error_code == Code.STALE_BROKER_EPOCH
-    alter = AlterPartitionRequest(broker_id=99, broker_epoch=1, topics=[])
+    nothing = AlterPartitionRequest(broker_id=99, broker_epoch=1, topics=[])
+    assert controller.ask(nothing, AlterPartitionResponse, 3).error_code == Code.NONE, "as Kafka, which does not look"
+    alter = AlterPartitionRequest(
+        broker_id=99, broker_epoch=1, topics=[RequestTopicData(topic_id=bytes(16), partitions=[])]
+    )
     assert controller.ask(alter, AlterPartitionResponse, 3).error_code == Code.STALE_BROKER_EPOCH
     assign = AssignReplicasToDirsRequest(broker_id=99, broker_epoch=1, directories=[])
     assert controller.ask(assign, AssignReplicasToDirsResponse, 0).error_code == Code.STALE_BROKER_EPOCH

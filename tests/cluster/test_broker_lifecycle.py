@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from kpybroker.cluster.broker_lifecycle import BrokerLifecycle, LifecycleSettings, RegistrationFailed
-from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage
+from kpybroker.cluster.errors import FolderUntold
+from kpybroker.cluster.image import EMPTY, BrokerImage, ClusterImage, FeaturesImage
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from kpybroker.wire.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
@@ -28,6 +29,7 @@ class World:
 
     def __init__(self) -> None:
         self.image: ClusterImage = EMPTY
+        self.without_directories = False
         self.is_lone_voter = False
         self.local = None
         self.heard: list[BrokerHeartbeatRequest] = []
@@ -43,6 +45,10 @@ class World:
 
     def on_change(self, listener: Callable[[Any, ClusterImage], None]) -> None:
         self._listeners.append(listener)
+
+    def raise_to(self, metadata_version: int) -> None:
+        """metadata.version is this with the next commit."""
+        self.image = msgspec.structs.replace(self.image, features=FeaturesImage({"metadata.version": metadata_version}))
 
     def commit(self, broker: BrokerImage | None = None, *, offset: int | None = None) -> None:
         """The metadata says this of the broker now, and reaches `offset`."""
@@ -65,8 +71,12 @@ class World:
 
     def _register(self, request: BrokerRegistrationRequest) -> BrokerRegistrationResponse:
         self.registrations.append(request)
-        epoch = next(self.epochs)
-        self.commit(registered(request.broker_id, epoch, fenced=True), offset=epoch)
+        known = self.image.brokers.get(request.broker_id)
+        epoch = next(self.epochs) if known is None else known.epoch
+        broker = registered(request.broker_id, epoch, fenced=known is None or known.fenced)
+        if self.without_directories:
+            broker = msgspec.structs.replace(broker, directories=())
+        self.commit(broker, offset=max(epoch, self.image.offset))
         return BrokerRegistrationResponse(throttle_time_ms=0, error_code=0, broker_epoch=epoch)
 
     def _heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
@@ -75,7 +85,7 @@ class World:
         caught_up = request.current_metadata_offset >= request.broker_epoch
         broker = self.image.brokers[request.broker_id]
         if caught_up and not request.want_fence and broker.fenced:
-            broker = registered(request.broker_id, request.broker_epoch, fenced=False)
+            broker = msgspec.structs.replace(broker, fenced=False)
             self.commit(broker)
         if request.want_shut_down:
             self.leads -= 1
@@ -95,7 +105,7 @@ class World:
             incarnation_id=bytes(16),
             directories={"/one": ONE, "/two": TWO},
             cordoned=frozenset(),
-            settings=LifecycleSettings(heartbeat_s=2.0, registration_timeout_s=60.0),
+            settings=LifecycleSettings(heartbeat_s=2.0, registration_timeout_s=60.0, folder_failure_s=30.0),
             heartbeats=self,  # type: ignore[arg-type]
             requests=self,  # type: ignore[arg-type]
         )
@@ -114,6 +124,11 @@ def registered(broker_id: int, epoch: int, *, fenced: bool) -> BrokerImage:
         directories=(ONE, TWO),
         cordoned_directories=None,
     )
+
+
+async def silence(*_: Any, **__: Any) -> Any:
+    """Instead of a controller that answers."""
+    await trio.sleep_forever()
 
 
 async def joined(world: World, nursery: trio.Nursery) -> BrokerLifecycle:
@@ -157,13 +172,39 @@ async def test_a_broker_that_may_not_register_gives_up() -> None:
 
 @pytest.mark.parametrize("code", [Code.STALE_BROKER_EPOCH, Code.BROKER_ID_NOT_REGISTERED])
 async def test_a_controller_that_has_forgotten_it(code: Code) -> None:
+    """As Kafka's broker: it stays out until it is started anew, and still says that it is there."""
     world = World()
     async with trio.open_nursery() as nursery:
         broker = await joined(world, nursery)
-        world.refusals = [code]
-        await trio.sleep(3)
-        assert (broker.epoch, world.image.brokers[ME].epoch, world.image.brokers[ME].fenced) == (101, 101, False)
-        assert world.registrations[1].incarnation_id == world.registrations[0].incarnation_id
+        world.refusals = [code] * 3
+        heard = len(world.heard)
+        await trio.sleep(9)
+        assert (broker.epoch, len(world.registrations)) == (100, 1)
+        assert len(world.heard) > heard
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_registration_without_folders_is_written_anew_when_the_metadata_can_hold_them() -> None:
+    """KIP-858: metadata.version is raised past 3.7-IV2 while the broker runs."""
+    world = World()
+    world.without_directories = True
+    world.raise_to(16)
+    async with trio.open_nursery() as nursery:
+        broker = await joined(world, nursery)
+        world.commit()
+        await trio.sleep(5)
+        assert len(world.registrations) == 1
+        world.without_directories = False
+        broker.cordon(["/two"])
+        world.raise_to(30)
+        world.commit()
+        await trio.sleep(0.5)
+        assert [each.incarnation_id for each in world.registrations] == [bytes(16)] * 2
+        assert (broker.epoch, world.image.brokers[ME].directories) == (100, (ONE, TWO))
+        assert world.heard[-1].cordoned_log_dirs == [TWO], "the new record has none"
+        world.commit()
+        await trio.sleep(5)
+        assert len(world.registrations) == 2
         nursery.cancel_scope.cancel()
 
 
@@ -189,6 +230,31 @@ async def test_what_happens_to_folders_is_told_at_once() -> None:
         count = len(world.heard)
         await trio.sleep(0.1)
         assert (len(world.heard), world.heard[-1].cordoned_log_dirs) == (count + 1, [ONE])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_folder_that_failed_and_of_which_nobody_can_be_told_ends_the_node() -> None:
+    """log.dir.failure.timeout.ms: others would go on believing in the replicas there."""
+    world = World()
+    with pytest.RaisesGroup(FolderUntold):
+        async with trio.open_nursery() as nursery:
+            broker = await joined(world, nursery)
+            world.ask = silence
+            failed_s = trio.current_time()
+            broker.directory_failed("/two")
+            await trio.sleep_forever()
+    assert trio.current_time() - failed_s == 30
+
+
+async def test_a_folder_that_failed_and_was_told_of_is_no_reason_to_end() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        broker = await joined(world, nursery)
+        world.refusals = [Code.NOT_CONTROLLER] * 10
+        broker.directory_failed("/two")
+        await trio.sleep(25)
+        world.ask = silence
+        await trio.sleep(100)
         nursery.cancel_scope.cancel()
 
 

@@ -173,6 +173,24 @@ def test_registrations_that_are_refused(image, fields, code, why):
     assert why is None or raised.value.why == why
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", ""), ("host", ""), ("host", " "), ("port", 0), ("security_protocol", 4), ("security_protocol", -1)],
+)
+def test_what_would_halt_kafkas_nodes_is_not_written(field, value):
+    listener = {"name": "A", "host": "h", "port": 1, "security_protocol": 0, field: value}
+    with pytest.raises(Refused) as raised:
+        register(cluster(broker(1, fenced=True)), listeners=[Listener(**listener)])
+    assert raised.value.code is Code.UNKNOWN_SERVER_ERROR
+
+
+def test_of_listeners_of_one_name_the_last_counts():
+    given = [("A", "first"), ("B", "other"), ("A", "last")]
+    listeners = [Listener(name=name, host=host, port=1, security_protocol=0) for name, host in given]
+    record = register(cluster(broker(1, fenced=True)), listeners=listeners).records[-1]
+    assert [(point.name, point.host) for point in record.end_points] == [("A", "last"), ("B", "other")]
+
+
 def test_fencing_and_unfencing_moves_leaders():
     image = apply(cluster(broker(1), broker(2)), *topic(1, "t", [1, 2], [2, 1]), *topic(2, "alone", [1]))
     fenced = apply(image, *fence(state(image), 1))

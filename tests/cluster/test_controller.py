@@ -12,8 +12,9 @@ from kpybroker.wire.messages import broker_registration
 from kpybroker.wire.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kpybroker.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
 from kpybroker.wire.messages.controller_registration import ControllerRegistrationRequest, Feature, Listener
+from kpybroker.wire.messages.create_topics import CreateTopicsRequest
 
-from .making import directory
+from .making import CALLER, directory, wanted
 from .running import FaultyFiles, create, inline, running
 from .test_brokers import registration
 from .test_service import kinds, metadata_log
@@ -235,3 +236,17 @@ def test_two_brokers_hand_over_to_each_other():
         assert all(topic.partitions[0].leader in (1, -1) for topic in cluster.image.topics.by_name.values())
 
     simulated(story)
+
+
+async def test_a_request_for_more_than_fits_into_a_batch_is_refused():
+    """Kafka's controller resigns; its nodes have buffers of 8 MiB."""
+    value = ",".join(f"{number}:1" for number in range(4500))
+    topics = [
+        wanted(f"t{number}", 1, 1, configs=[("leader.replication.throttled.replicas", value)]) for number in range(300)
+    ]
+    async with running(FaultyFiles()) as cluster:
+        end = cluster.raft.log.log_end_offset
+        with pytest.raises(Refused) as refused:
+            await cluster.controller.create_topics(CreateTopicsRequest(topics=topics), CALLER)
+        assert (refused.value.code, cluster.raft.log.log_end_offset) == (Code.UNKNOWN_SERVER_ERROR, end)
+        assert await create(cluster, "small") == [0]

@@ -39,12 +39,15 @@ class World:
         self.leader_epoch = 1
         self.leader_address: tuple[str, int] | None = None
         self.is_leader = False
+        self.news = trio.Event()
         self._nursery = nursery
 
     def led_by(self, name: str | None, epoch: int) -> None:
         self.leader_id, self.leader_epoch = None if name is None else hash(name), epoch
         self.leader_address = None if name is None else (name, 9093)
         self.is_leader = name == "here"
+        self.news.set()
+        self.news = trio.Event()
 
     async def connect(self, host: str, _port: int) -> trio.abc.Stream:
         if host not in self.answers:
@@ -150,6 +153,41 @@ async def test_whoever_leads_next_is_asked() -> None:
         assert await ask(to) == 1000
         assert trio.current_time() - began < 4.5, "a frozen leader is not waited for"
         assert list(dict.fromkeys(world.asked)) == ["a", "frozen", "here"]
+
+    await in_world(story)
+
+
+async def test_a_new_leader_is_asked_as_soon_as_it_is_known() -> None:
+    async def story(nursery: trio.Nursery) -> None:
+        world = World(nursery, frozen=[None], a=[GRANTED])
+        world.led_by("frozen", 1)
+        to = link(world)
+
+        async def history() -> None:
+            await trio.sleep(1)
+            world.led_by(None, 2)
+            await trio.sleep(1)
+            world.led_by("a", 3)
+
+        nursery.start_soon(history)
+        began = trio.current_time()
+        assert await ask(to) == 1000
+        assert trio.current_time() - began == 2
+
+    await in_world(story)
+
+
+async def test_what_the_controller_elsewhere_serves() -> None:
+    async def story(nursery: trio.Nursery) -> None:
+        world = World(nursery, a=[GRANTED])
+        world.led_by("a", 1)
+        links = ControllerLinks(world, controller(world), client_id="1", request_timeout_s=5, connector=world.connect)
+        to, _ = links(), links()
+        assert links.versions is None, "nobody was asked yet"
+        await ask(to)
+        assert links.versions == {ApiKey.ALLOCATE_PRODUCER_IDS: (0, 0)}
+        world.led_by("here", 2)
+        assert links.versions is None, "it is the node's own"
 
     await in_world(story)
 

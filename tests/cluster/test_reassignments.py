@@ -101,10 +101,11 @@ def test_a_move_whose_old_replicas_are_gone_is_cancelled_uncleanly_or_not_at_all
     assert (record.replicas, record.isr, record.leader) == ([1, 2, 3], [1], 1)
 
 
-def test_of_a_partition_that_is_named_twice_the_last_wish_counts():
+def test_of_a_partition_that_is_named_twice_each_wish_is_written_and_the_last_counts():
     begun = change(0, replicas=[0, 1, 2, 3], adding_replicas=[0], removing_replicas=[2, 3])
-    assert alter([(0, [3, 2, 1]), (0, [0, 1])]) == ([begun], [WELL, WELL])
-    assert alter([(0, [0, 1]), (0, [1, 2, 3])]) == ([], [WELL, WELL])
+    (turned, last), results = alter([(0, [3, 2, 1]), (0, [0, 1])])
+    assert (turned.replicas, last, results) == ([3, 2, 1], begun, [WELL, WELL])
+    assert alter([(0, [0, 1]), (0, [1, 2, 3])]) == ([begun], [WELL, WELL])
 
 
 @pytest.mark.parametrize(

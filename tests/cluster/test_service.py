@@ -109,6 +109,26 @@ async def test_every_start_takes_a_new_epoch():
         assert cluster.image.epoch == 4
 
 
+async def test_a_controller_with_several_listeners_tells_of_all():
+    several = config(
+        process_roles="broker,controller",
+        node_id=1,
+        controller_quorum_bootstrap_servers="localhost:9093",
+        listeners="PLAINTEXT://localhost:9092,INSIDE://localhost:9093,OUTSIDE://localhost:9094",
+        advertised_listeners="PLAINTEXT://localhost:9092,OUTSIDE://elsewhere:9095",
+        controller_listener_names="INSIDE,OUTSIDE",
+        listener_security_protocol_map="PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+    )
+    told = [("INSIDE", "localhost", 9093), ("OUTSIDE", "elsewhere", 9095)]
+    async with running(FaultyFiles(), of=several) as cluster:
+        registered = cluster.image.controllers[cluster.node_id].endpoints
+        assert [(each.name, each.host, each.port) for each in registered] == told
+        assert list(cluster.raft.who.endpoints) == told, "what voters are told"
+        assert cluster.raft.leader_address == ("localhost", 9093), "controllers talk by the first"
+        (voter,) = cluster.raft.log.raft.voters
+        assert list(voter.endpoints) == told[:1], "as kafka-storage formats it"
+
+
 async def test_listeners_hear_of_every_change_in_order():
     heard = []
     disk = FaultyFiles()

@@ -50,7 +50,10 @@ def activation_records(
     )
     whole = level >= TRANSACTIONS_SINCE
     records += [BeginTransactionRecord(name="Bootstrap records"), *bootstrap] if whole else bootstrap
-    if any(isinstance(record, FeatureLevelRecord) and record.name == ELR_VERSION for record in bootstrap):
+    if any(
+        isinstance(record, FeatureLevelRecord) and record.name == ELR_VERSION and record.feature_level > 0
+        for record in bootstrap
+    ):
         # ELR rests on one min.insync.replicas for all brokers (KIP-966): the static value becomes the cluster's.
         records.append(
             ConfigRecord(

@@ -1,7 +1,8 @@
 """AssignReplicasToDirs: a broker says in which of its folders its replicas are (KIP-858).
 
-Where the folder is one that the broker has reported offline, the replica leaves ISR and leadership in the same record;
-a partition without a leader gets one if its replica turns out to be in a folder that is online.
+Where the folder is not one that the broker has online, the replica leaves ISR and leadership, in a record of its own
+after those of the places. A partition without a leader gets one if its replica turns out to be in a folder that is
+online (Kafka's controller leaves that to the next election).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from kpybroker.cluster.features import DIRECTORIES_SINCE
 from kpybroker.cluster.image import BrokerImage
 from kpybroker.cluster.machines.brokers import broker_at_epoch
 from kpybroker.cluster.machines.decision import Decision, State
-from kpybroker.cluster.machines.leadership import rules_of
+from kpybroker.cluster.machines.leadership import Place, leader_changes, rules_of
 from kpybroker.cluster.machines.partition_change import change_partition
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.internal.metadata_records import PartitionChangeRecord
 from kpybroker.wire.messages.assign_replicas_to_dirs import (
     AssignReplicasToDirsRequest,
     AssignReplicasToDirsResponse,
@@ -76,7 +78,7 @@ def assign_replicas_to_dirs(
         for directory in request.directories
     ]
     response = AssignReplicasToDirsResponse(throttle_time_ms=0, error_code=Code.NONE, directories=directories)
-    return Decision(assignments.records, response)
+    return Decision([*assignments.records, *assignments.gone], response)
 
 
 class _Assignments:
@@ -87,6 +89,8 @@ class _Assignments:
         self._broker = broker
         self._configs = state.configs
         self.records: list[MetadataRecord] = []
+        self.gone: list[MetadataRecord] = []
+        """Of replicas that are in a folder that is offline."""
 
     def assign(self, topic_id: bytes, index: int, directory: bytes) -> Code:
         """Record where one replica is; the error code of that."""
@@ -101,15 +105,16 @@ class _Assignments:
             return Code.NOT_LEADER_OR_FOLLOWER
         directories = dict(zip(partition.replicas, partition.directories, strict=True))
         directories[broker.id] = directory
-        online = broker.has_online_directory(directory)
-        record = change_partition(
-            partition,
-            rules_of(self._state, self._configs, topic, self._state.image.is_active),
-            topic_id=topic_id,
-            index=index,
-            isr=partition.isr if online else [replica for replica in partition.isr if replica != broker.id],
-            directories=directories,
-        )
+        record: PartitionChangeRecord | None
+        if broker.has_online_directory(directory):
+            rules = rules_of(self._state, self._configs, topic, self._state.image.is_active)
+            record = change_partition(partition, rules, topic_id=topic_id, index=index, directories=directories)
+        else:
+            places = [directories[replica] for replica in partition.replicas]
+            record = PartitionChangeRecord(partition_id=index, topic_id=topic_id, directories=places)
+            if tuple(places) == partition.directories:
+                record = None
+            self.gone += leader_changes(self._state, [Place(topic, index, partition)], gone=broker.id)
         if record is not None:
             self.records.append(record)
         return Code.NONE

@@ -43,11 +43,6 @@ def check_assignment(image: ClusterImage, replicas: Sequence[int], replication_f
         broker = image.brokers.get(broker_id)
         if broker is None:
             _refuse(f"The manual partition assignment includes broker {broker_id}, but no such broker is registered.")
-        elif not broker.takes_new_partitions:
-            _refuse(
-                f"The manual partition assignment includes broker {broker_id}, but all its log directories are "
-                "cordoned."
-            )
         if broker_id == previous:
             _refuse(f"The manual partition assignment includes the broker {broker_id} more than once.")
         previous = broker_id

@@ -26,6 +26,7 @@ from kpybroker.cluster.machines.leadership import (
     leaderless,
     leads_any,
 )
+from kpybroker.cluster.machines.listeners import checked
 from kpybroker.cluster.replay import MetadataRecord
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.metadata_records import (
@@ -130,7 +131,7 @@ def register_broker(
         broker_epoch=same.epoch if same is not None else next_offset,
         end_points=[
             BrokerEndpoint(name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol)
-            for point in request.listeners
+            for point in checked(request.listeners)
         ],
         features=[
             BrokerFeature(

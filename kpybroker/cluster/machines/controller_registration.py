@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kpybroker.cluster.features import CONTROLLER_REGISTRATION_SINCE
 from kpybroker.cluster.machines.decision import Decision, State
+from kpybroker.cluster.machines.listeners import checked
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.internal.metadata_records import (
     ControllerEndpoint,
@@ -32,7 +33,7 @@ def register_controller(
             ControllerEndpoint(
                 name=point.name, host=point.host, port=point.port, security_protocol=point.security_protocol
             )
-            for point in request.listeners
+            for point in checked(request.listeners)
         ],
         features=[
             ControllerFeature(
@@ -43,5 +44,5 @@ def register_controller(
             for feature in request.features
         ],
     )
-    response = ControllerRegistrationResponse(throttle_time_ms=0, error_code=Code.NONE, error_message=None)
+    response = ControllerRegistrationResponse(throttle_time_ms=0, error_code=Code.NONE, error_message="")
     return Decision([record], response)

@@ -48,8 +48,7 @@ def alter_partition_reassignments(
         )
         for topic in request.topics
     ]
-    records = list(moves.changes.values())
-    check_batch(records)
+    check_batch(moves.records)
     response = AlterPartitionReassignmentsResponse(
         throttle_time_ms=0,
         allow_replication_factor_change=request.allow_replication_factor_change,
@@ -57,15 +56,15 @@ def alter_partition_reassignments(
         error_message=None,
         responses=responses,
     )
-    return Decision(records, response)
+    return Decision(moves.records, response)
 
 
 class _Moves:
     """The reassignments of one request."""
 
     def __init__(self, state: State, *, change_factor: bool) -> None:
-        self.changes: dict[tuple[bytes, int], PartitionChangeRecord] = {}
-        """By topic and partition: of a partition that is named twice the last wish counts."""
+        self.records: list[PartitionChangeRecord] = []
+        """Of a partition that is named twice each wish is decided on what the partition was before."""
         self._state = state
         self._configs = state.configs
         self._change_factor = change_factor
@@ -101,10 +100,8 @@ class _Moves:
             move = _reassignment(partition, wanted.replicas)
             rules = msgspec.structs.replace(rules, unclean_election=False)
         record = change_partition(partition, rules, topic_id=topic.id, index=index, isr=isr, reassignment=move)
-        if record is None:
-            self.changes.pop((topic.id, index), None)
-        else:
-            self.changes[topic.id, index] = record
+        if record is not None:
+            self.records.append(record)
 
     def _rules_of(self, topic: TopicImage) -> Rules:
         if topic.id not in self._rules:

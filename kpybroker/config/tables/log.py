@@ -38,7 +38,7 @@ LOG: Final[tuple[Setting, ...]] = (
             "The folders of the data; each partition lives in one of them."),
     Setting("cordoned.log.dirs", LIST, (), items(), PER_BROKER, USED,
             "Data folders in which no new partition is placed; * stands for all of them (KIP-1066)."),
-    Setting("log.dir.failure.timeout.ms", LONG, 30_000, at_least(1), STATIC, INERT,
+    Setting("log.dir.failure.timeout.ms", LONG, 30_000, at_least(1), STATIC, USED,
             "A node that cannot report a failed data folder to the controller for so long stops."),
     Setting("num.partitions", INT, 1, at_least(1), STATIC, USED,
             "The partitions of a topic whose creator does not say how many."),

@@ -40,7 +40,8 @@ async def handle(ctx: Context, request: DescribeClusterRequest) -> DescribeClust
     ctx.require(Operation.ALTER)
     if request.endpoint_type == BROKERS:
         raise Refused(
-            Code.MISMATCHED_ENDPOINT_TYPE,
+            # Version 0, which has no endpoint types, is told in a code that it knows.
+            Code.MISMATCHED_ENDPOINT_TYPE if ctx.version >= 1 else Code.INVALID_REQUEST,
             "The request was sent to an endpoint of type CONTROLLER, but we wanted an endpoint of type BROKER",
         )
     if request.endpoint_type != CONTROLLERS:

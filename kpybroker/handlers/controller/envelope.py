@@ -12,7 +12,7 @@ from kpybroker.handlers.context import Client, Context
 from kpybroker.security.operations import Operation
 from kpybroker.security.principal import Principal
 from kpybroker.wire.api_keys import APIS
-from kpybroker.wire.codec import decode, encode
+from kpybroker.wire.codec import decode, decode_prefix, encode
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import WireError
 from kpybroker.wire.headers import ResponseHeader, parse_request_header
@@ -38,7 +38,7 @@ async def handle(ctx: Context, request: EnvelopeRequest) -> EnvelopeResponse:
     start = _header(ctx, data)
     api = APIS[start.api_key]
     try:
-        embedded = decode(api.request_class(), start.api_version, data[start.body_offset :])
+        embedded, _ = decode_prefix(api.request_class(), start.api_version, data[start.body_offset :])
     except WireError as malformed:
         raise Refused(Code.UNSUPPORTED_VERSION, str(malformed)) from malformed
     response = await _carry_out(ctx, client, start, embedded)

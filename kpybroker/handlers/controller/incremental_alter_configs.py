@@ -1,10 +1,19 @@
-"""IncrementalAlterConfigs (API 44), as the active controller carries it out: change single settings (KIP-339)."""
+"""IncrementalAlterConfigs (API 44), as the active controller carries it out: change single settings (KIP-339).
+
+The levels of its own node's loggers are set here.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.cluster.image import ResourceType
+from kpybroker.cluster.machines.decision import error_of
+from kpybroker.handlers.levels import alter_loggers
+from kpybroker.security.operations import Operation
+from kpybroker.wire.codes import Refused
 from kpybroker.wire.messages.incremental_alter_configs import (
+    AlterConfigsResource,
     AlterConfigsResourceResponse,
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
@@ -12,12 +21,35 @@ from kpybroker.wire.messages.incremental_alter_configs import (
 
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
-    from kpybroker.wire.codes import Refused
 
 
 async def handle(ctx: Context, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse:
     """Have it decided and written to the metadata log; answered when that is committed."""
-    return await ctx.services.active_controller.incremental_alter_configs(request, ctx.caller())
+    levels = [each for each in request.resources if each.resource_type == ResourceType.BROKER_LOGGER]
+    if not levels:
+        return await ctx.services.active_controller.incremental_alter_configs(request, ctx.caller())
+    responses = [_set_levels(ctx, each, validate_only=request.validate_only) for each in levels]
+    rest = [each for each in request.resources if each.resource_type != ResourceType.BROKER_LOGGER]
+    if rest:
+        left = IncrementalAlterConfigsRequest(resources=rest, validate_only=request.validate_only)
+        response = await ctx.services.active_controller.incremental_alter_configs(left, ctx.caller())
+        responses += response.responses
+    return IncrementalAlterConfigsResponse(throttle_time_ms=0, responses=responses)
+
+
+def _set_levels(ctx: Context, resource: AlterConfigsResource, *, validate_only: bool) -> AlterConfigsResourceResponse:
+    code, why = 0, None
+    try:
+        ctx.require(Operation.CLUSTER_ACTION)
+        alter_loggers(ctx, resource.resource_name, resource.configs, validate_only=validate_only)
+    except Refused as refused:
+        code, why = error_of(refused)
+    return AlterConfigsResourceResponse(
+        error_code=code,
+        error_message=why,
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
+    )
 
 
 def refuse(request: IncrementalAlterConfigsRequest, version: int, refused: Refused) -> IncrementalAlterConfigsResponse:  # noqa: ARG001

@@ -24,8 +24,6 @@ async def handle(ctx: Context, request: UpdateRaftVoterRequest) -> UpdateRaftVot
         await raft.changes.update(ctx.services.active_controller.quorum, request)
     except Refused as refused:
         code, _ = error_of(refused)
-    if code == Code.INCONSISTENT_CLUSTER_ID:
-        return UpdateRaftVoterResponse(throttle_time_ms=0, error_code=code)
     leader_id = -1 if raft.leader_id is None else raft.leader_id
     places = [(host, port) for name, host, port in raft.leader_endpoints if name == ctx.client.listener]
     host, port = places[0] if places and leader_id >= 0 else ("", 0)
