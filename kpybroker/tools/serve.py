@@ -23,6 +23,7 @@ from kpybroker import __version__
 from kpybroker.config import BrokerConfig, ConfigError, EndPoint
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.sources import listening_on
+from kpybroker.tools.cli import importing
 
 E = TypeVar("E", bound=BaseException)
 
@@ -169,7 +170,8 @@ def _leaves(group: BaseExceptionGroup[E]) -> list[E]:
 
 
 async def _serve(config: BrokerConfig, cluster_id: str | None) -> None:
-    from kpybroker import node
+    with importing():
+        from kpybroker import node
 
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
