@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 REAL = frozenset({"broker", "peers", "server", "test_start.py", "tools"})
-"""Tests with real processes, real sockets and real time: one after the other, with nothing but calculations beside them."""
+"""Tests with real processes, real sockets and real time: one by one, with nothing but calculations beside them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes (`-n 2 --dist loadgroup`) whatever has processes or ports of its own stays in one of them."""
+    """In several processes (`-n 2 --dist loadgroup`) whatever has processes or ports of its own stays in one."""
     root = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(root) and item.path.relative_to(root).parts[0] in REAL:

@@ -44,7 +44,7 @@ EMBEDDED_PROFILE: Final = {
 
 
 SOON_FENCED: Final = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
-"""For an Apache Kafka that starts where a node was killed: it waits until its own predecessor is fenced, 9 s by default."""
+"""For an Apache Kafka that starts where a node was killed: it waits until its predecessor is fenced, 9 s by default."""
 
 
 class BrokerFailed(Exception):
