@@ -298,9 +298,14 @@ class BrokerLifecycle:
         """
         self._stopping = True
         while self.registered is not None:
-            response = await self._heartbeats.ask(
-                self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
-            )
+            try:
+                response = await self._heartbeats.ask(
+                    self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
+                )
+            except Refused as refused:
+                if refused.code in FORGOTTEN:  # this node is not told yet
+                    return
+                raise
             if response.should_shut_down:
                 return
             if not self._alone:

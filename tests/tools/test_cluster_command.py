@@ -185,7 +185,9 @@ def test_a_cluster_from_its_first_start_to_its_end(tmp_path: Path) -> None:
         for index in range(4):
             client.produce("t", index)
         cluster.process.send_signal(signal.SIGINT)
-        assert "not stopped well" not in cluster.end()
+        said = cluster.end()
+        assert "not stopped well" not in said
+        assert "could not be handed over" not in said
 
     with running(*data) as cluster:  # what its folder says
         cluster.says("a cluster of 3 nodes, controllers: 1, 2")
