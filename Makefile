@@ -22,8 +22,9 @@ lint: .venv/.test
 	$(BIN)/mypy --strict -p kpybroker
 	$(BIN)/lint-imports
 
+# In two processes: what has processes, sockets and deadlines of its own in one of them, the rest beside it.
 unit: .venv/.test
-	$(BIN)/pytest tests $(ARGS)
+	$(BIN)/pytest tests -n 2 --dist loadgroup $(ARGS)
 
 # Random tests at full size; as tests they run at token size. For example
 # make campaign ARGS='tests/storage/test_damage.py --campaign-size 20000 --campaign-seed 7'

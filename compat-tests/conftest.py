@@ -22,11 +22,13 @@ from harness.java_clients import Admin, JavaClients
 from harness.java_tools import ToolHost, Tools
 from harness.kafka_jars import JavaMissing, classpath
 from harness.record import Recorder
-from harness.stock_clients import ClientMissing
+from harness.stock_clients import ClientMissing, begin
 from harness.written import Written
 
 LAST = ("test_text_in_and_out.py", "test_kafka_opens_our_directory.py")
 """Run at the end, in this order: the second reads what the first has written."""
+FIRST, AFTER_BUILDS = -2, -1
+"""Before them those that take stock clients, most of which have to be built: that is done behind all other tests."""
 
 RECORDER = pytest.StashKey[Recorder]()
 
@@ -64,13 +66,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+    built = {item.path.name for item in items if "drivers" in getattr(item, "fixturenames", ())}
+
+    def turn(item: pytest.Item) -> int:
+        name = item.path.name
+        return LAST.index(name) if name in LAST else AFTER_BUILDS if name in built else FIRST
+
+    items.sort(key=turn)
     kind = broker_kind(config)
     for item in items:
         for mark in item.iter_markers("needs"):
             for capability in missing_on(kind, mark.args):
                 reason = f"{kind} has no {capability} yet (harness/capabilities.py)"
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.getoption("collectonly"):
+        params = (getattr(item, "callspec", None) for item in session.items)
+        begin(dict.fromkeys(each.params["driver"] for each in params if each is not None and "driver" in each.params))
 
 
 def broker_kind(config: pytest.Config) -> str:

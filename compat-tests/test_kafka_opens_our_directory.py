@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness.admin import committed, create_topic, end_offsets, topic_id
-from harness.brokers import ApacheKafka, ChildBroker
+from harness.brokers import SOON_FENCED, ApacheKafka, ChildBroker
 from harness.clients import CODECS, PARTITIONS
 from harness.clients.confluent import Confluent
 from harness.dump_log import flaws
 from harness.java_tools import ToolHost
 from harness.written import Written, WrittenTopic
+
+GROUPS_AT_ONCE = 4
+"""Most of a group's time is spent on its members' coming and going."""
 
 pytestmark = pytest.mark.usefixtures("java")
 
@@ -58,13 +62,11 @@ def test_kafka_serves_our_directory_and_we_serve_its(
     before = {made.topic: _state(ours.address, made) for made in written.topics}
     _end(ours, end)
 
-    kafka = ApacheKafka(folder / f"kafka-on-ours-{end}", data_dir=ours.data_dir)
+    kafka = ApacheKafka(folder / f"kafka-on-ours-{end}", data_dir=ours.data_dir, settings=SOON_FENCED)
     kafka.start()
     try:
         assert {made.topic: _state(kafka.address, made) for made in written.topics} == before
-        for made in written.topics:
-            unique = f"read-by-kafka-{end}-{made.topic}"
-            assert _read(kafka.address, made, unique, written, read_limit_s) == "", made.topic
+        _read_all(kafka.address, f"read-by-kafka-{end}", written.topics, written, read_limit_s)
         new_topic = _go_on(kafka.address, f"written-by-kafka-{end}", written, read_limit_s)
         between = {made.topic: _state(kafka.address, made) for made in [*written.topics, new_topic]}
         _end(kafka, end)
@@ -73,9 +75,7 @@ def test_kafka_serves_our_directory_and_we_serve_its(
 
     ours.start()
     assert {made.topic: _state(ours.address, made) for made in [*written.topics, new_topic]} == between
-    for made in [*written.topics, new_topic]:
-        unique = f"read-again-{end}-{made.topic}"
-        assert _read(ours.address, made, unique, written, read_limit_s) == "", made.topic
+    _read_all(ours.address, f"read-again-{end}", [*written.topics, new_topic], written, read_limit_s)
     written.topics.append(new_topic)
     _go_on(ours.address, f"written-again-{end}", written, read_limit_s)
 
@@ -96,6 +96,13 @@ def _read(address: str, made: WrittenTopic, group_id: str, written: Written, lim
     group = Confluent().group(address, made.topic, group_id)
     group.wait_for(written.count(made), limit_s)
     return written.difference(made, group.close())
+
+
+def _read_all(address: str, label: str, topics: list[WrittenTopic], written: Written, limit_s: float) -> None:
+    """Read all topics, several at a time, each by a group of three; they must hold what was written."""
+    with ThreadPoolExecutor(GROUPS_AT_ONCE) as readers:
+        found = readers.map(lambda made: _read(address, made, f"{label}-{made.topic}", written, limit_s), topics)
+        assert dict(zip((made.topic for made in topics), found, strict=True)) == {made.topic: "" for made in topics}
 
 
 def _go_on(address: str, label: str, written: Written, limit_s: float) -> WrittenTopic:

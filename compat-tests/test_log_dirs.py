@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.brokers import ApacheKafka, BrokerUnderTest, ChildBroker, Kpybroker, read_properties
+from harness.brokers import SOON_FENCED, ApacheKafka, BrokerUnderTest, ChildBroker, Kpybroker, read_properties
 from harness.java_clients import eventually
 from harness.java_tools import LOG_DIRS, REASSIGN_PARTITIONS, ToolHost, Tools
 from harness.versions.log_cases import batch, fetch, produce
@@ -31,7 +31,7 @@ OFTEN = {"log.flush.offset.checkpoint.interval.ms": "500"}
 def make(kind: str, folder: Path, root: Path, names: tuple[str, ...] = NAMES) -> ChildBroker:
     """A broker whose data folders have these names; the metadata log is in the first."""
     dirs = ",".join(str(root / name) for name in names)
-    return KINDS[kind](folder, data_dir=root / names[0], settings={"log.dirs": dirs, **OFTEN})
+    return KINDS[kind](folder, data_dir=root / names[0], settings={"log.dirs": dirs, **OFTEN, **SOON_FENCED})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from harness.brokers import ApacheKafka, ChildBroker, Kpybroker
+from harness.brokers import SOON_FENCED, ApacheKafka, ChildBroker, Kpybroker
 from harness.clients import CODECS
 from harness.dump_log import flaws
 from harness.foreign import TOLD, Foreign, broker_settings
@@ -93,6 +93,7 @@ class Directory:
             "offsets.topic.num.partitions": "1",
             "log.cleaner.backoff.ms": "100",
             "log.initial.task.delay.ms": "600000",  # no retention
+            **SOON_FENCED,
             **broker_settings(broker.address, sasl_address, broker.controller_port),
         }
         with self._running(broker, end) as world:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -20,6 +21,7 @@ import trio
 from kpybroker.clock import Clock
 from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_VERSION
 from kpybroker.cluster.image import Endpoint
+from kpybroker.cluster.leaving import while_there_is_a_quorum
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.cluster.service import Cluster
 from kpybroker.endings import StartupFailed, last_line, one_line
@@ -141,7 +143,7 @@ class Node:
                 else:
                     task_status.started(self.listening)
                     await stop.wait()
-                await cluster.raft.resign()
+                await while_there_is_a_quorum(cluster.raft, cluster.raft.resign)
                 duties.cancel_scope.cancel()
             closed_well = [] if self._broker is None else await self._broker.close()
             clean = self._broker is None or bool(closed_well)
@@ -196,11 +198,7 @@ class Node:
             task_status.started(self.listening)
             await stop.wait()
             accepting.cancel_scope.cancel()
-        with trio.move_on_after(HAND_OVER_S):
-            try:
-                await broker.cluster.broker.shut_down()
-            except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
-                log.warning("what this node leads could not be handed over: %s", refused.message)
+        await while_there_is_a_quorum(broker.cluster.raft, partial(_hand_over, broker.cluster))
         connections.cancel_scope.deadline = trio.current_time() + DRAIN_S
         door.idle.close_all()
 
@@ -269,6 +267,15 @@ class Node:
         (result,) = (await self._cluster.controller.create_topics(request, caller)).topics
         if result.error_code:
             raise Refused(code_of(result.error_code), result.error_message)
+
+
+async def _hand_over(cluster: Cluster) -> None:
+    """Have others lead what this node's broker leads."""
+    with trio.move_on_after(HAND_OVER_S):
+        try:
+            await cluster.broker.shut_down()
+        except Refused as refused:  # a full disk, or a controller that has failed: the node stops all the same
+            log.warning("what this node leads could not be handed over: %s", refused.message)
 
 
 async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -67,14 +67,15 @@ class Common:
             Window(config.quota_window_num, config.quota_window_size_seconds * 1000),
             Window(config.controller_quota_window_num, config.controller_quota_window_size_seconds * 1000),
         )
+        controller_handlers = ControllerHandlers()
         self.services = Services(
             live=self.live,
             clock=clock,
             ids=ids,
             cluster=cluster,
             active_controller=cluster.controller,
-            controller=Forwarder(cluster.link()),
-            controller_handlers=ControllerHandlers(),
+            controller=Forwarder(cluster.link(), controller_handlers),
+            controller_handlers=controller_handlers,
             telemetry=self.telemetry,
             authorizer=AllowAll(),
             quotas=self.quotas,

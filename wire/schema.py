@@ -26,6 +26,7 @@ keywords cost about 10 ns more a field where they are not in the order of the fi
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -266,6 +267,7 @@ def replace(struct: StructT, /, **changes: Any) -> StructT:
 # ---- reading declarations ----
 
 
+@cache
 def fields_of(cls: type[Struct]) -> tuple[Field, ...]:
     """The fields of a declaration in the order of the wire."""
     return tuple(_fields(cls))

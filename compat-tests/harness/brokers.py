@@ -43,6 +43,10 @@ EMBEDDED_PROFILE: Final = {
 """What Apache Kafka ships for a single node, and no delay for groups: kpybroker's settings without a file."""
 
 
+SOON_FENCED: Final = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
+"""For an Apache Kafka that starts where a node was killed: it waits until its predecessor is fenced, 9 s by default."""
+
+
 class BrokerFailed(Exception):
     """The broker did not start, or did not stop, within its time; the message has the end of its log."""
 

@@ -12,7 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -93,15 +95,26 @@ def _build_rust() -> str:
     return str(folder / "target" / "release" / "kpybroker-compat")
 
 
-_done: Final[dict[tuple[str, Path], ClientMissing | None]] = {}
+_lock: Final = threading.Lock()
+_begun: Final[dict[tuple[str, Path], Future[ClientMissing | None]]] = {}
+_builders: Final = ThreadPoolExecutor(thread_name_prefix="builds a client")
+
+
+def begin(names: Iterable[str]) -> None:
+    """Begin to fetch and build these clients, behind the tests that do without them."""
+    for name in names:
+        _builders.submit(CLIENTS[name].command)  # whoever wants the client hears what has come of it
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
     """Run a command, once: the next time it comes to the same. Raises: ClientMissing, saying what could not be done."""
-    tried = (command[0], folder)
-    if tried not in _done:
-        _done[tried] = _failure_of(command, folder, environment)
-    failure = _done[tried]
+    key = (command[0], folder)
+    with _lock:
+        first = key not in _begun
+        future = _begun.setdefault(key, Future())
+    if first:
+        future.set_result(_failure_of(command, folder, environment))
+    failure = future.result()
     if failure is not None:
         raise failure
 
@@ -111,7 +124,7 @@ def _failure_of(command: list[str], folder: Path, environment: dict[str, str] | 
         return ClientMissing(f"no {command[0]} on the path")
     try:
         result = subprocess.run(
-            command,
+            ["nice", *command],  # tests may be running
             cwd=folder,
             env=os.environ | (environment or {}),
             stdin=subprocess.DEVNULL,

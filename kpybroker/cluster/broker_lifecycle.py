@@ -3,6 +3,7 @@
     join             registers, fenced; returns once this node's image of the metadata holds the registration
     serve            heartbeats that no longer want the broker fenced; returns once it is in service
     run              heartbeats: every broker.heartbeat.interval.ms, and at once when there is something to say
+                     or another broker shuts down
     shut_down        a controlled shutdown: what this broker leads is handed over, and it is fenced
 
 A broker that has the controller in its own process and no other broker beside it sends none: nobody would miss it. Its
@@ -57,6 +58,12 @@ FORGOTTEN = (Code.STALE_BROKER_EPOCH, Code.BROKER_ID_NOT_REGISTERED)
 
 class RegistrationFailed(MetadataError):
     """The controller did not let this broker register within initial.broker.registration.timeout.ms."""
+
+
+def _one_leaves(delta: Delta, image: ClusterImage) -> bool:
+    """Whether a broker shuts down, and waits until the controller has heard from all others that they know."""
+    brokers = (image.brokers.get(broker_id) for broker_id in delta.broker_ids)
+    return any(broker is not None and broker.in_controlled_shutdown for broker in brokers)
 
 
 class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +244,8 @@ class BrokerLifecycle:
         """The metadata has changed: who waits for that looks again, and so does the controller at a fenced broker."""
         self._changed.set()
         self._changed = trio.Event()
+        if _one_leaves(delta, image):
+            self._due.set()
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:

@@ -77,9 +77,7 @@ def gather(file: Path | None, overrides: Mapping[str, str], environment: Mapping
     The environment is looked at only if it is given. By the rule of the apache/kafka image, one setting in it is enough
     for the profile not to be used. Raises: ConfigError for an override that is not known and an unreadable file.
     """
-    for name in overrides:
-        if broker_setting(name) is None:
-            raise ConfigError(unknown(name, BROKER_SETTINGS))
+    check_names(overrides)
     from_file = {} if file is None else read_properties(file)
     from_environment = {} if environment is None else settings_from(environment)
     embedded = file is None and not from_environment
@@ -91,6 +89,13 @@ def gather(file: Path | None, overrides: Mapping[str, str], environment: Mapping
         *_java_reporters(given),
     )
     return Given(static={**EMBEDDED, **overrides} if embedded else given, embedded=embedded, warnings=warnings)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises: ConfigError for a name that no setting has, with the nearest that there is."""
+    for name in names:
+        if broker_setting(name) is None:
+            raise ConfigError(unknown(name, BROKER_SETTINGS))
 
 
 def read_properties(file: Path) -> dict[str, str]:

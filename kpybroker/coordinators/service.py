@@ -8,7 +8,7 @@ want the Refused instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -31,7 +31,6 @@ from kpybroker.coordinators.machines.replies import (
     txn_commit_error,
 )
 from kpybroker.coordinators.machines.settings import GroupSettings
-from kpybroker.coordinators.machines.shard import GroupShard
 from kpybroker.coordinators.shards import Shard, ShardState, ShardTerms, Wait, Waiter, wait_however_long
 from kpybroker.ids import Ids
 from kpybroker.replication.txn_markers import marker_batch
@@ -58,6 +57,9 @@ from kpybroker.wire.messages.write_txn_markers import WritableTxnMarker
 from kpybroker.wire.records.batch import Codec
 from kpybroker.wire.schema import replace
 
+if TYPE_CHECKING:
+    from kpybroker.coordinators.machines.shard import GroupShard
+
 PROTOCOL_NULLABLE_SINCE = 7
 """The version of JoinGroup whose response may say that there is no protocol."""
 PROTOCOL_NAMED_SINCE = 5
@@ -66,7 +68,7 @@ LEAVE_BATCHED_SINCE = 3
 """The version of LeaveGroup that names several members (KIP-345)."""
 
 
-class Groups(Coordinator[GroupShard]):
+class Groups(Coordinator["GroupShard"]):
     """All that this node coordinates of groups. One per node; `run` must be running."""
 
     def __init__(
@@ -89,6 +91,8 @@ class Groups(Coordinator[GroupShard]):
         return self.shard(group_id)
 
     def _new_machine(self) -> GroupShard:
+        from kpybroker.coordinators.machines.shard import GroupShard  # much, and not before there is a shard
+
         machine = GroupShard(self.settings)
         machine.consumers.follow(self._topics, frozenset(), created=False)
         return machine

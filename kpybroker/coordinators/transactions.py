@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -21,7 +21,6 @@ from kpybroker.coordinators.machines import transaction_events as events
 from kpybroker.coordinators.machines.patterns import compile_pattern
 from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.machines.transaction_events import PRODUCER_ID_NEEDED, Outcome, Response
-from kpybroker.coordinators.machines.transaction_shard import Markers, TransactionShard
 from kpybroker.coordinators.machines.transaction_state import NONE, Ending, Expected, TopicPartition
 from kpybroker.coordinators.machines.transaction_views import described_error, listed_error, unknown_states
 from kpybroker.coordinators.shards import Shard, ShardState, ShardTerms, Waiter
@@ -32,6 +31,9 @@ from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest
 from kpybroker.wire.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse
 from kpybroker.wire.messages.list_transactions import TransactionState as ListedTransaction
 from kpybroker.wire.messages.write_txn_markers import WritableTxnMarker, WritableTxnMarkerTopic
+
+if TYPE_CHECKING:
+    from kpybroker.coordinators.machines.transaction_shard import Markers, TransactionShard
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class MarkerSender(Protocol):
         ...
 
 
-class Transactions(Coordinator[TransactionShard]):
+class Transactions(Coordinator["TransactionShard"]):
     """All that this node coordinates of transactions. One per node; `run` must be running."""
 
     def __init__(
@@ -71,13 +73,18 @@ class Transactions(Coordinator[TransactionShard]):
     ) -> None:
         """`partitions`: how many `__transaction_state` has, or will have; `is_known`: whether there is a partition."""
         terms = ShardTerms(name="transaction", commit_timeout_s=COMMIT_TIMEOUT_S)
-        super().__init__(lambda: TransactionShard(self.settings), clock, terms, partitions=partitions)
+        super().__init__(self._new_machine, clock, terms, partitions=partitions)
         self.settings = settings
         self._new_producer_id = new_producer_id
         self._sender = sender
         self._is_known = is_known
         self._completing: dict[str, trio.Event] = {}
         """Prepared transactions whose markers are being written, and what happens when they are complete."""
+
+    def _new_machine(self) -> TransactionShard:
+        from kpybroker.coordinators.machines.transaction_shard import TransactionShard  # not before there is a shard
+
+        return TransactionShard(self.settings)
 
     def reconfigure(self, settings: TransactionSettings) -> None:
         """Other settings are in force."""

@@ -7,8 +7,9 @@ end of the connection ends the wait and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
@@ -95,8 +96,7 @@ class Door(Protocol):
         ...
 
 
-@dataclass(kw_only=True, slots=True)
-class BrokerServices:
+class BrokerServices(msgspec.Struct, kw_only=True):
     """What only a broker has: partitions, and what coordinates by them. The controller's handlers use none of it."""
 
     replicas: Replicas
@@ -109,8 +109,7 @@ class BrokerServices:
     txn_verifier: TxnVerifier
 
 
-@dataclass(kw_only=True, slots=True)
-class Services:
+class Services(msgspec.Struct, kw_only=True):
     """The parts of a node that handlers use; built by node.py, alive as long as the node."""
 
     live: LiveConfig
@@ -139,8 +138,7 @@ class Services:
         return self.broker
 
 
-@dataclass(kw_only=True, slots=True)
-class Client:
+class Client(msgspec.Struct, kw_only=True):
     """Who is at the other end of a connection, and by which door they came."""
 
     listener: str

@@ -7,7 +7,6 @@ The folders are listed once; a handler is imported at its first request.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from pathlib import Path
@@ -44,11 +43,8 @@ class HandlerFinder:
     def __init__(self, side: Side) -> None:
         self.side = side
         here = Path(__file__).parent
-        shared = {module.name: f"kpybroker.handlers.{module.name}" for module in pkgutil.iter_modules([str(here)])}
-        own = {
-            module.name: f"kpybroker.handlers.{side.value}.{module.name}"
-            for module in pkgutil.iter_modules([str(here / side.value)])
-        }
+        shared = {file.stem: f"kpybroker.handlers.{file.stem}" for file in here.glob("*.py")}
+        own = {file.stem: f"kpybroker.handlers.{side.value}.{file.stem}" for file in (here / side.value).glob("*.py")}
         names = shared | own
         self._module_of = {key: names[api.snake_name] for key, api in APIS.items() if api.snake_name in names}
 

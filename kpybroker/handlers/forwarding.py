@@ -62,9 +62,9 @@ class ControllerHandlers:
 class Forwarder:
     """Has the active controller, wherever it is, carry out what clients ask of this broker."""
 
-    def __init__(self, link: ControllerLink) -> None:
+    def __init__(self, link: ControllerLink, handlers: ControllerHandlers) -> None:
         self._link = link
-        self._handlers = ControllerHandlers()
+        self._handlers = handlers
 
     async def forward(self, ctx: Context, request: Message) -> Message:
         """As Forwarding.forward. Raises: CloseConnection if the controller can't read what the client sent."""

@@ -27,7 +27,7 @@ from kpybroker.tools.cluster_folder import (
     NodeFolder,
     controllers_of,
 )
-from kpybroker.tools.cluster_processes import format_nodes, kpybroker_command
+from kpybroker.tools.cluster_processes import format_nodes, serve_command
 
 if TYPE_CHECKING:
     from typing import Self
@@ -224,9 +224,8 @@ class _Process:
         self._decided = threading.Event()
         self._answers = False
         with (node.path / LOG_FILE).open("ab") as log:
-            command = [*kpybroker_command(), "serve", "--config", str(node.properties_file)]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                serve_command(node), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )
         self._reader = threading.Thread(target=self._read, name=f"kpybroker node {node.id}", daemon=True)
         self._reader.start()
@@ -260,11 +259,16 @@ class _Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise RuntimeError(f"node {self._node.id} has not stopped within {STOPPED_S:g} s") from None
-        self._reader.join()
+        self._ended()
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._ended()
+
+    def _ended(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._reader.join()
 
     def signal(self, number: signal.Signals) -> None:

@@ -18,6 +18,7 @@ import click
 import trio
 
 from kpybroker.config import ConfigError
+from kpybroker.config.sources import check_names
 from kpybroker.ids import Ids
 from kpybroker.tools.cluster_folder import BASE_PORT, ClusterFolder, ClusterRefused, NodeFolder, controllers_of
 from kpybroker.tools.cluster_plan import Departure, Place, share_with, without
@@ -97,6 +98,7 @@ def _opened(
     path: Path, nodes: int | None, controllers: int | None, base_port: int | None, settings: dict[str, str]
 ) -> ClusterFolder:
     """The cluster in the folder, or a new one. Raises: ClusterRefused, ConfigError."""
+    check_names(settings)
     try:
         folder = ClusterFolder(path)
     except ClusterRefused:

@@ -1,7 +1,8 @@
 """The processes of a cluster on one machine: one for each node, watched until all of them are to stop.
 
 A node that ends by itself is told of and left alone: the rest of the cluster goes on. Nodes are in sessions of their
-own, so that Ctrl-C in a terminal reaches this process only, which stops them in order.
+own, so that Ctrl-C in a terminal reaches this process only, which stops them in order. If this process is killed they
+stop by themselves.
 """
 
 from __future__ import annotations
@@ -88,6 +89,11 @@ def kpybroker_command() -> list[str]:
     return [sys.executable, "-m", "kpybroker"]
 
 
+def serve_command(node: NodeFolder) -> list[str]:
+    """What runs the node as long as the other end of its standard input is there: no longer than who started it."""
+    return [*kpybroker_command(), "serve", "--config", str(node.properties_file), "--stop-at-eof"]
+
+
 class RunningNode:
     """The process of one node."""
 
@@ -168,9 +174,9 @@ class ClusterProcesses:
 
     async def _open(self, node: NodeFolder) -> RunningNode:
         is_controller = node.is_controller  # before there is a process: the file may be one that can't be read
-        command = [*kpybroker_command(), "serve", "--config", str(node.properties_file), *self._serve_options]
+        command = [*serve_command(node), *self._serve_options]
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         return RunningNode(node, process, is_controller=is_controller)
 
@@ -193,7 +199,7 @@ class ClusterProcesses:
             self._say(_obituary(node_id, code, node.folder.path.parent, others=bool(self._nodes)))
             if not self._nodes:
                 all_ended.cancel()
-        elif code:
+        elif code not in (0, -signal.SIGTERM):  # a process that was too young to know the signal has ended well
             self._say(f"node {node_id} has not stopped well: {_ending(code)}")
 
     def _logged(self, node_id: int, line: str) -> None:
@@ -208,19 +214,10 @@ class ClusterProcesses:
             self._say(welcome(self._folder))
 
     async def _stop_all(self) -> None:
-        """Brokers first, then controllers: as long as there is a quorum, one by one, so that each can hand over."""
+        """Brokers first, then all controllers at once: none waits for a quorum that others have left."""
         nodes = list(self._nodes.values())
-        controllers = [node for node in nodes if node.is_controller]
-        brokers = [node for node in nodes if not node.is_controller]
-        try:
-            voters = sum(node.is_controller for node in self._folder.nodes())
-        except ConfigError:  # edited, and not to be read: no reason to end them any other way
-            voters = len(controllers)
-        spare = max(0, len(controllers) - (voters // 2 + 1))
-        await _stop_at_once(brokers)
-        for node in list(reversed(controllers))[:spare]:
-            await _stop_at_once([node])
-        await _stop_at_once(controllers[: len(controllers) - spare])
+        await _stop_at_once([node for node in nodes if not node.is_controller])
+        await _stop_at_once([node for node in nodes if node.is_controller])
 
     def kill_all(self) -> None:
         """End all nodes as they are."""

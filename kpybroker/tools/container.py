@@ -101,4 +101,4 @@ def container(variables: dict[str, str]) -> None:
     except ConfigError as error:
         fail(str(error))
     set_up_logging(dict(plan.log_levels))
-    run_node(plan.config, plan.warnings, plan.cluster_id)
+    run_node(plan.config, plan.warnings, cluster_id=plan.cluster_id)

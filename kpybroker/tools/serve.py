@@ -23,6 +23,7 @@ from kpybroker import __version__
 from kpybroker.config import BrokerConfig, ConfigError, EndPoint
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.sources import listening_on
+from kpybroker.tools.cli import importing
 
 E = TypeVar("E", bound=BaseException)
 
@@ -80,6 +81,7 @@ def parse_log_levels(_ctx: click.Context, _parameter: click.Parameter, texts: tu
     callback=parse_log_levels,
     help="What is logged, by one logger or by all: error, warning, info, debug.  [warning]",
 )
+@click.option("--stop-at-eof", is_flag=True, help="Stop when standard input ends: with whoever has started the node.")
 def serve(
     listen: tuple[str, int] | None,
     data_dir: Path | None,
@@ -87,6 +89,7 @@ def serve(
     settings: dict[str, str],
     env: bool,
     log_levels: dict[str, str],
+    stop_at_eof: bool,
 ) -> None:
     """Run one node until it is told to stop (Ctrl-C).
 
@@ -101,15 +104,17 @@ def serve(
         broker_config = BrokerConfig.load(config, overrides, os.environ if env else None)
     except ConfigError as error:
         fail(str(error))
-    run_node(broker_config, broker_config.warnings)
+    run_node(broker_config, broker_config.warnings, stop_at_eof=stop_at_eof)
 
 
-def run_node(config: BrokerConfig, warnings: Sequence[str], cluster_id: str | None = None) -> None:
+def run_node(
+    config: BrokerConfig, warnings: Sequence[str], *, cluster_id: str | None = None, stop_at_eof: bool = False
+) -> None:
     """Log the warnings, and run the node until it is told to stop; `cluster_id` is that of a new cluster."""
     for line in warnings:
         log.warning("%s", line)
     _raise_descriptor_limit()
-    _run(config, cluster_id)
+    _run(config, cluster_id, stop_at_eof)
 
 
 def set_up_logging(levels: dict[str, str]) -> None:
@@ -146,14 +151,14 @@ def _raise_descriptor_limit() -> None:
         log.info("the limit of open files stays as it is: %s", refused)
 
 
-def _run(config: BrokerConfig, cluster_id: str | None) -> None:
+def _run(config: BrokerConfig, cluster_id: str | None, stop_at_eof: bool) -> None:
     """Run the node in a loop of its own until it has stopped."""
     # With them comes half of the node itself: not before the settings are known good.
     from kpybroker.endings import NodeFailed, StartupFailed
 
     failures: list[StartupFailed | NodeFailed] = []
     try:
-        trio.run(_serve, config, cluster_id)
+        trio.run(_serve, config, cluster_id, stop_at_eof)
     except* (StartupFailed, NodeFailed) as group:
         failures = _leaves(group)
     if failures:
@@ -168,12 +173,15 @@ def _leaves(group: BaseExceptionGroup[E]) -> list[E]:
     return leaves
 
 
-async def _serve(config: BrokerConfig, cluster_id: str | None) -> None:
-    from kpybroker import node
+async def _serve(config: BrokerConfig, cluster_id: str | None, stop_at_eof: bool) -> None:
+    with importing():
+        from kpybroker import node
 
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, stop)
+        if stop_at_eof:
+            nursery.start_soon(_stop_at_eof, stop)
         async with trio.open_nursery() as serving:
             listening = await serving.start(partial(node.serve, config, stop=stop, cluster_id=cluster_id))
             # Modules and what the start has made stay: the collector need not look at them again and again, which
@@ -192,6 +200,14 @@ async def _obey_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = t
                 os._exit(128 + number)
             click.echo(STOPPING, err=True)
             stop.set()
+
+
+async def _stop_at_eof(stop: trio.Event) -> None:
+    """Whoever holds the other end of standard input has ended, however that came about: the node stops, too."""
+    async with trio.lowlevel.FdStream(os.dup(0)) as stream:
+        while await stream.receive_some(4096):
+            pass
+    stop.set()
 
 
 def welcome(config: BrokerConfig, listening: Sequence[EndPoint]) -> str:

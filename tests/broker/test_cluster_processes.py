@@ -12,6 +12,12 @@ import pytest
 from kpybroker.testing import Cluster
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
+from kpybroker.wire.messages.describe_quorum import (
+    DescribeQuorumRequest,
+    DescribeQuorumResponse,
+)
+from kpybroker.wire.messages.describe_quorum import RequestPartitionData as PartitionData
+from kpybroker.wire.messages.describe_quorum import RequestTopicData as TopicData
 from kpybroker.wire.messages.end_txn import EndTxnRequest, EndTxnResponse
 from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
@@ -99,6 +105,15 @@ class Talker:
 
         return until(look)
 
+    def standing(self, topic: str) -> tuple[Any, ...]:
+        """Who leads what in which epoch, and who is in sync."""
+        asked = TopicData(topic_name="__cluster_metadata", partitions=[PartitionData(partition_index=0)])
+        quorum = self.ask(self.any_node(), DescribeQuorumRequest(topics=[asked]), DescribeQuorumResponse, 1)
+        (metadata,) = quorum.topics[0].partitions
+        partitions = sorted(self.metadata(topic).topics[0].partitions, key=lambda each: each.partition_index)
+        leaders = [(each.leader_id, each.leader_epoch, sorted(each.isr_nodes)) for each in partitions]
+        return metadata.leader_id, metadata.leader_epoch, leaders
+
     def produce(self, topic: str, index: int, value: bytes, **producer: Any) -> None:
         """With acks=all, however long it takes."""
         records = build_batch([Record(timestamp=int(time.time() * 1000), value=value)], **producer)
@@ -165,11 +180,17 @@ class Talker:
 
 TXN = "txn"
 
+TIMEOUTS = ("broker.session.timeout.ms", "controller.quorum.fetch.timeout.ms")
+NOT_IN_THIS_TEST_MS = 300_000
+"""A process that dies is noticed by its connections: were it by these timeouts, no test here would wait for it."""
+PAUSE_S = 1.0
+"""For how long a node does nothing and keeps its connections. It is the fault, and nothing is waited for by it."""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     settings = {"offsets.topic.num.partitions": 3, "transaction.state.log.num.partitions": 3}
-    with Cluster(settings, nodes=3) as cluster:
+    with Cluster(settings | dict.fromkeys(TIMEOUTS, NOT_IN_THIS_TEST_MS), nodes=3) as cluster:
         yield cluster
 
 
@@ -181,6 +202,21 @@ def talk(cluster: Cluster, connect_to: Callable[[int], Any]) -> Talker:
 
 def written(numbers: Iterable[int]) -> list[bytes]:
     return [b"%d" % number for number in numbers]
+
+
+def test_a_node_that_is_slow_keeps_what_it_leads(talk: Talker) -> None:
+    """The active controller among them, and leaders and followers of partitions: nobody is elected in their place."""
+    talk.create("slow")
+    for index in range(3):
+        assert talk.in_sync("slow", index, 3)
+    before = talk.standing("slow")
+    for node in talk.cluster.nodes:
+        talk.cluster.freeze(node)
+        time.sleep(PAUSE_S)
+        talk.cluster.thaw(node)
+        for index in range(3):
+            talk.produce("slow", index, b"%d" % node)
+    assert talk.standing("slow") == before
 
 
 def test_a_partition_outlives_its_leader(talk: Talker) -> None:

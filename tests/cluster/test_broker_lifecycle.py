@@ -153,6 +153,23 @@ async def test_from_nothing_to_service() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_one_that_shuts_down_is_not_kept_waiting() -> None:
+    """It may go when the controller has heard from all brokers that they know: they tell it before it is their time."""
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await joined(world, nursery)
+        await trio.sleep(0.5)
+        world.heard.clear()
+        other = registered(OTHER, 200, fenced=False)
+        world.commit(other)
+        await trio.sleep(0.1)
+        assert world.heard == []
+        world.commit(msgspec.structs.replace(other, in_controlled_shutdown=True))
+        await trio.sleep(0.1)
+        assert [each.current_metadata_offset for each in world.heard] == [world.image.offset]
+        nursery.cancel_scope.cancel()
+
+
 async def test_while_the_former_incarnation_is_believed_alive() -> None:
     world = World()
     world.refusals = [Code.DUPLICATE_BROKER_REGISTRATION] * 10

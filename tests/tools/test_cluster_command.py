@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -184,11 +185,16 @@ def test_a_cluster_from_its_first_start_to_its_end(tmp_path: Path) -> None:
         for index in range(4):
             client.produce("t", index)
         cluster.process.send_signal(signal.SIGINT)
-        assert "not stopped well" not in cluster.end()
+        said = cluster.end()
+        assert "not stopped well" not in said
+        assert "could not be handed over" not in said
 
     with running(*data) as cluster:  # what its folder says
         cluster.says("a cluster of 3 nodes, controllers: 1, 2")
         assert client.holders("t") == {1, 2, 4}
         client.produce("t", 0)
-        cluster.process.send_signal(signal.SIGTERM)
-        cluster.end()
+        nodes = [os.pidfd_open(pid_of(cluster, node_id, client.folder)) for node_id in (1, 2, 4)]
+        cluster.process.kill()
+        for node in nodes:  # none outlives the command
+            assert select.select([node], [], [], LIMIT_S)[0]
+            os.close(node)

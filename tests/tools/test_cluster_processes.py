@@ -35,7 +35,7 @@ signal.signal(signal.SIGTERM, stop)
 if (folder / "broken").exists():
     sys.exit("kpybroker: port in use")
 print("kpybroker, node", folder.name, flush=True)
-print("a line of the log", *options[2:], file=sys.stderr, flush=True)
+print("a line of the log", *options[3:], file=sys.stderr, flush=True)
 while True:
     signal.pause()
 """

@@ -263,9 +263,10 @@ def leaving(world: World, version: int) -> Answer:
 
 def leaving_together(world: World, version: int) -> Answer:
     party = Party(world, version, "together")
-    first, second = stable_pair(party)
+    # At version 3 of JoinGroup the third is not handed an id but joins, and the others are out after this time.
+    first, second = stable_pair(party, rebalance_timeout_ms=3000)
     handed_out = party.member("handed-out")
-    handed_out.join()
+    handed_out.join(rebalance_timeout_ms=3000)
 
     def leave(*members: dict[str, Any]) -> Answer:
         request = {"group_id": party.group_id, "members": list(members)}
