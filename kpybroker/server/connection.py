@@ -1,8 +1,8 @@
 """One connection: requests read, carried out and answered in order, by one task.
 
 While a request waits (a long poll, a join, an acks=all append) for more than a moment, the connection is read on into
-the same bounded buffer, to see the peer leave; that ends with the wait. The end of the stream ends the wait and nothing else: what has arrived
-before is still carried out, for acks=0 producers that send and close rely on it.
+the same bounded buffer, to see the peer leave; that ends with the wait. The end of the stream ends the wait and nothing
+else: what has arrived before is still carried out, for acks=0 producers that send and close rely on it.
 """
 
 from __future__ import annotations
