@@ -42,6 +42,17 @@ class Audience:
                     event.set()
                     del self._high_watermark_waiters[event]
 
+    def _tell_followers(self, more_bytes: int = 0, *, at_once: bool = False) -> None:
+        """The log has grown; or the high watermark has moved, of which followers hear with the next answer.
+
+        To be told of it alone (`at_once`) would cost a follower a second Fetch for each Produce.
+        """
+        for watch, key in self._follower_watches.items():
+            if at_once:
+                watch.upset(key)
+            else:
+                watch.readable(key, more_bytes)
+
     def _tell_low_watermark(self, low_watermark: int) -> None:
         for event, offset in list(self._low_watermark_waiters.items()):
             if offset <= low_watermark:

@@ -39,6 +39,11 @@ log = logging.getLogger("kpybroker.replication")
 FIRST_REST_S = 0.02
 """After the first failure: as a rule the other node just has not heard the news. It doubles up to the setting."""
 
+APPEND_BYTES = 8 * 1024
+"""A partition in an answer takes as long as so many bytes, however few there are."""
+TURN_BYTES = 128 * 1024
+"""What a fetcher appends before others on the loop have their turn."""
+
 HELD_BACK_S = 0.2
 """How long a throttled partition is left out when there was too much of such lately."""
 
@@ -206,13 +211,17 @@ class _Fetcher:
             if code not in (Code.FETCH_SESSION_ID_NOT_FOUND, Code.INVALID_FETCH_SESSION_EPOCH):
                 await self._rest(self._all.clock.monotonic_s() + self._all.live.current.replica_fetch_backoff_ms / 1000)
             return
+        taken_bytes = 0
         for topic in response.responses:
             for data in topic.partitions:
                 key = topic.topic_id, data.partition_index
                 followed = self.followed.get(key)
                 if followed is not None and followed.sent is not None:
                     await self._partition(key, followed, data)
-                    await trio.lowlevel.checkpoint()
+                    taken_bytes += APPEND_BYTES + len(data.records or b"")
+                    if taken_bytes > TURN_BYTES:
+                        taken_bytes = 0
+                        await trio.lowlevel.checkpoint()
 
     async def _partition(self, key: Key, followed: _Followed, data: PartitionData) -> None:
         """What is told of one partition; whatever is wrong with it is its own affair."""

@@ -252,16 +252,14 @@ class Partition(ReplicaLog):
             return
         self._hide(end_offset, more_bytes)
         moved = leading.appended(end_offset, self._around.now_s())
-        for watch, key in self._follower_watches.items():
-            watch.readable(key, more_bytes)
+        self._tell_followers(more_bytes)
         self._moved(moved)
 
     def _moved(self, moved: bool) -> None:
         """What is said of the followers may have moved the high watermark."""
         if moved and self._leading is not None:
             self._reached(self._leading.high_watermark, self._uncover(self._leading.high_watermark))
-            for watch, key in self._follower_watches.items():  # they pass it on to their readers
-                watch.upset(key)
+            self._tell_followers(at_once=self._around.followers_have_readers)
 
     def _hide(self, end_offset: int, more_bytes: int) -> None:
         """So many bytes more, up to that offset, are in the log and above the high watermark."""
@@ -318,8 +316,11 @@ class Partition(ReplicaLog):
         return leading
 
     def has_news_for(self, replica: int) -> bool:
-        """Whether the high watermark has moved since a follower was told of it."""
-        leading = self._leading
+        """Whether the high watermark has moved since a follower was told of it, whose readers wait for that.
+
+        Any other hears of it with the next records, or when its Fetch has waited for as long as it may.
+        """
+        leading = self._leading if self._around.followers_have_readers else None
         follower = None if leading is None else leading.followers.get(replica)
         return follower is not None and follower.told_high_watermark < self._high_watermark
 

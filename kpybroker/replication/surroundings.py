@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ResourceType
 from kpybroker.config.topic import topic_config
+from kpybroker.replication.replica_selection import RACK_AWARE
 
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
@@ -39,6 +40,11 @@ class Surroundings(Protocol):
     @property
     def lag_s_max(self) -> float:
         """replica.lag.time.max.ms, in seconds."""
+        ...
+
+    @property
+    def followers_have_readers(self) -> bool:
+        """Whether consumers are sent to followers, and wait there for the high watermark."""
         ...
 
     def now_s(self) -> float:
@@ -99,6 +105,11 @@ class Node:
         """replica.lag.time.max.ms, in seconds."""
         config = self._live.current
         return config.replica_lag_time_max_ms / 1000
+
+    @property
+    def followers_have_readers(self) -> bool:
+        """Whether consumers are sent to followers, and wait there for the high watermark."""
+        return self._live.current.replica_selector_class == RACK_AWARE
 
     def now_s(self) -> float:
         """Monotonic time."""

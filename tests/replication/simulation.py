@@ -218,6 +218,7 @@ class Broker:
     # surroundings of the partition
 
     lag_s_max = LAG_S
+    followers_have_readers = False
 
     def now_s(self) -> float:
         return self.world.time_s * self.rate

@@ -20,6 +20,8 @@ from kpybroker.wire.messages.list_offsets import (
 from tests.replication.cluster import TOPIC, TOPIC_ID, Brokers, brokers, until
 from tests.storage.making import NOW, batch, values
 
+SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
 
 def bytes_of(cluster: Brokers, broker: int) -> bytes:
     (segment,) = (cluster.nodes[broker].path / f"{TOPIC}-0").glob("*.log")
@@ -60,6 +62,32 @@ async def test_quiet_partitions_are_not_named_in_a_session(tmp_path: Path) -> No
         ]
         assert set(named) == {(TOPIC_ID, 7)}
         assert all(request.session_epoch > 0 for request in fetches)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fetches"),
+    [
+        pytest.param({}, 2, id="it is told with the next records"),
+        pytest.param({"replica_selector_class": SELECTOR}, 4, id="its readers wait for it"),
+    ],
+)
+async def test_the_high_watermark_costs_a_fetch_of_its_own_only_where_followers_have_readers(
+    tmp_path: Path, settings: dict[str, str], fetches: int
+) -> None:
+    async with brokers(tmp_path, replica_fetch_wait_max_ms="20000", **settings) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        one.produce(b"first")
+        await until(lambda: one.partition.high_watermark == 1)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        one.requests.clear()
+        for value in (b"second", b"third"):
+            replicated = one.partition.replicated(one.produce(value))
+            assert replicated is not None
+            await replicated.wait()
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        assert len([request for request in one.requests if isinstance(request, FetchRequest)]) == fetches
+        assert two.partition.high_watermark == (3 if settings else 2)
 
 
 async def test_what_was_not_replicated_is_cut_when_another_leads(tmp_path: Path) -> None:
@@ -203,8 +231,7 @@ async def ask(cluster: Brokers, broker: int, **how: object) -> FetchResponse:
 
 
 async def test_consumers_read_from_the_replica_in_their_rack(tmp_path: Path) -> None:
-    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
-    async with brokers(tmp_path, (1, 2, 3), replica_selector_class=selector) as cluster:
+    async with brokers(tmp_path, (1, 2, 3), replica_selector_class=SELECTOR) as cluster:
         cluster.say(replicas=(1, 2, 3), leader=1)
         cluster.nodes[1].produce(b"a")
         await until(lambda: all(each.partition.high_watermark == 1 for each in cluster.nodes.values()))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
+from kpybroker.replication.machines.leader import REFUSED_S, Decided, Heard, Leader, Proposal
 from kpybroker.wire.codes import Code
 
 ME, EPOCH, INCARNATION = 1, 4, 50
@@ -108,6 +108,20 @@ def test_answers(code: Code, again: bool, pending: bool) -> None:
     if pending:
         leader.updated(Decided(EPOCH, 8, (1, 2, 3)), (1, 2, 3), 1.0)
         assert leader.pending is None, "the metadata says what is"
+
+
+def test_what_the_controller_refuses_is_not_asked_again_at_each_fetch() -> None:
+    leader = leading(isr=(1, 2))
+    fetch(leader, 3, 10)
+    proposal = leader.propose_joining(1.0, 3)
+    assert proposal is not None
+    leader.answered(proposal, Code.INELIGIBLE_REPLICA, Decided(EPOCH, 8, (1, 2)), 1.0)
+    assert leader.propose_joining(1.0 + REFUSED_S / 2, 3) is None
+    again = leader.propose_joining(1.0 + REFUSED_S, 3)
+    assert ids(again) == [1, 2, 3]
+    assert again is not None
+    leader.answered(again, Code.INELIGIBLE_REPLICA, Decided(EPOCH, 8, (1, 2)), 2.0)
+    assert ids(leader.propose_joining(2.0)) == [1, 2, 3], "something else has changed"
 
 
 def test_answer_and_metadata_may_come_in_either_order() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from kpybroker.server.transport import AT_ONCE_MAX, PeerGone, SocketTransport, StreamTransport
+from kpybroker.server.transport import AT_ONCE_MAX, COALESCE_BYTES, PeerGone, SocketTransport, StreamTransport
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import RealFiles
 from kpybroker.storage.region import FileRegion, SharedFile
@@ -80,12 +80,30 @@ async def test_a_disk_that_fails_under_an_answer_is_not_taken_for_the_peer(
         raise OSError(error, os.strerror(error))
 
     file = RealFiles().open(tmp_path / "log", create=True)
-    file.write_at(0, b"records")
+    file.write_at(0, bytes(COALESCE_BYTES + 1))
     shared = SharedFile(file)
-    region = FileRegion(shared, 0, 7)
+    region = FileRegion(shared, 0, COALESCE_BYTES + 1)
     monkeypatch.setattr(os, "sendfile", failing)
     with pytest.raises(StorageFailed if error == errno.EIO else PeerGone):
         await SocketTransport(pair[0]).send([b"head", region])
+    region.release()
+    shared.release()
+
+
+async def test_a_small_region_goes_with_what_stands_before_it(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sendfile")
+    file = RealFiles().open(tmp_path / "log", create=True)
+    file.write_at(0, b"0123456789")
+    shared = SharedFile(file)
+    region = FileRegion(shared, 2, 5)
+    transport = SocketTransport(pair[0])
+    await transport.send([b"head", region, b"tail"])
+    assert pair[1].recv(100) == b"head23456tail"
+    shared.truncated()
+    with pytest.raises(PeerGone):
+        await transport.send([b"head", region])
     region.release()
     shared.release()
 

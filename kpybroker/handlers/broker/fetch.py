@@ -183,7 +183,7 @@ class _Answer:
             return self._elsewhere(partition, interest, read)
         told = (interest.sent_high_watermark, interest.sent_log_start_offset)
         if self.replica and (partition.has_news_for(self.replica_id) or read.log_start_offset > told[1] >= 0):
-            self.urgent = True  # it passes them on, and acts on them
+            self.urgent = True  # it passes them on, or acts on them
         if read.region is None:
             at_end = interest.fetch_offset >= read.end_offset
             if self.fetch.incremental and told == (read.high_watermark, read.log_start_offset):

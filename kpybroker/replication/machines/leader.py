@@ -66,6 +66,9 @@ WAITS_FOR_METADATA = frozenset(
 """Nobody knows whether the proposal was carried out: it counts as pending until the metadata says what is."""
 NOT_CARRIED_OUT = frozenset({Code.INELIGIBLE_REPLICA, Code.OPERATION_NOT_ATTEMPTED})
 """The proposal certainly was not carried out, and the partition epoch was right."""
+REFUSED_S = 0.5
+"""How long a follower's fetches are no reason to propose again what was not carried out: a busy one sends hundreds a
+second. What changes in the metadata is one at once."""
 
 
 class Follower:
@@ -128,6 +131,7 @@ class Leader:
         """The ISR that the controller is known to have recorded."""
         self.maximal_isr = frozenset(isr)
         self.pending: Proposal | None = None
+        self._patient_until_s = float("-inf")
         self.log_end = log_end
         self.epoch_start = log_end
         """Where the leader's epoch begins: whoever is to be in sync has reached it."""
@@ -230,7 +234,7 @@ class Leader:
         been in the way: a follower of a quiet partition may have nothing to say for a long time. Then it counts that it
         has everything, or had not long ago: one that has fallen silent is not taken in again.
         """
-        if self.pending is not None:
+        if self.pending is not None or (fetched is not None and now_s < self._patient_until_s):
             return None
         reached = max(self.high_watermark, self.epoch_start)
         joining = tuple(
@@ -273,6 +277,7 @@ class Leader:
             return False, False
         if code in NOT_CARRIED_OUT:
             self._committed(self.partition_epoch, self.isr)
+            self._patient_until_s = now_s + REFUSED_S
             return False, self._advance(now_s)
         return code not in WAITS_FOR_METADATA, False
 
