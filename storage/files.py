@@ -86,6 +86,9 @@ class Files(Protocol):
     def read_whole(self, path: StrPath) -> bytes | None:
         """All of a file; None when there is none."""
 
+    def read_part(self, path: StrPath, position: int, length: int) -> bytes:
+        """At most so many bytes of a file, which need not be writable. Raises StorageFailed (`missing`) without one."""
+
     def write_whole(self, path: StrPath, data: Buffer, *, sync: bool = True, temporary: str = _TEMPORARY) -> None:
         """Replace a file atomically: written beside it under the suffix `temporary`, synced, renamed, folder synced.
 
@@ -236,6 +239,12 @@ class RealFiles:
             return None
         except OSError as error:
             raise StorageFailed(os.fspath(path), error) from error
+
+    def read_part(self, path: StrPath, position: int, length: int) -> bytes:
+        """See `Files.read_part`."""
+        with _failures_of(os.fspath(path)), open(path, "rb", buffering=0) as file:
+            file.seek(position)
+            return file.read(length)
 
     def write_whole(self, path: StrPath, data: Buffer, *, sync: bool = True, temporary: str = _TEMPORARY) -> None:
         """See `Files.write_whole`."""

@@ -88,7 +88,11 @@ class QuorumChanges:
         return RemoveRaftVoterResponse(throttle_time_ms=0, error_code=Code.NONE, error_message=None)
 
     async def update(self, view: Callable[[], QuorumView], request: UpdateRaftVoterRequest) -> None:
-        """Take note of where a voter listens. Raises: Refused."""
+        """Take note of where a voter listens. Raises: Refused.
+
+        It is answered before that is committed: the voter, Apache Kafka's at least, fetches again only once it has its
+        answer, and may be needed for the majority.
+        """
         voter = check_update(view(), request)
         if view().kraft_version == 0:
             self._node.step(ev.VoterTold(voter))
@@ -96,7 +100,7 @@ class QuorumChanges:
         voters = tuple(voter if each.id == voter.id else each for each in view().voters)
         if voters != view().voters:
             with self._alone():
-                await self._write(Quorum(view().kraft_version, voters), wait=True)
+                await self._write(Quorum(view().kraft_version, voters), wait=False)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

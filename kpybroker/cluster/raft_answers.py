@@ -193,13 +193,14 @@ class Listener:
             key = Key(request.replica_id, asked.replica_directory_id)
             code = self._step(ev.SnapshotRequested(key, asked.current_leader_epoch)).code
         if code == Code.NONE:
-            whole = node.log.read_snapshot(id_) if id_ != BOOTSTRAP else None
-            if whole is None:
+            there = node.log.snapshot_size(id_) if id_ != BOOTSTRAP else None
+            if there is None:
                 code = Code.SNAPSHOT_NOT_FOUND
-            elif not 0 <= asked.position < len(whole):
+            elif not 0 <= asked.position < there:
                 code = Code.POSITION_OUT_OF_RANGE
             else:
-                size, data = len(whole), whole[asked.position : asked.position + max(request.max_bytes, 0)]
+                bytes_max = min(max(request.max_bytes, 0), FETCH_BYTES_MAX)
+                size, data = there, node.log.read_snapshot(id_, asked.position, bytes_max)
         found = code == Code.NONE
         told = messages.ResponsePartitionSnapshot(
             index=asked.partition,

@@ -95,9 +95,9 @@ class SnapshotFiles:
 
     def timestamp(self, id_: SnapshotId) -> int:
         """When a snapshot's last record was appended, in ms; 0 if its header can't be read. Raises: StorageFailed."""
-        data = self._files.read_whole(self.path(id_)) or b""  # Kafka's are read-only: they can't be opened for writing
+        data = self._files.read_part(self.path(id_), 0, _HEADER_BYTES)
         try:
-            first = next(read_batches(data[:_HEADER_BYTES]), None)
+            first = next(read_batches(data), None)
         except CorruptRecords:
             return 0
         for record in first.records if isinstance(first, ControlBatch) else ():

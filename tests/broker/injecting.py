@@ -94,6 +94,10 @@ class InjectingFiles(RealFiles):
         self.hit("read", path)
         return super().read_whole(path)
 
+    def read_part(self, path: StrPath, position: int, length: int) -> bytes:
+        self.hit("read", path)
+        return super().read_part(path, position, length)
+
     def write_whole(self, path: StrPath, data: Buffer, *, sync: bool = True, temporary: str = ".tmp") -> None:
         self.hit("replace", path)
         super().write_whole(path, data, sync=sync, temporary=temporary)

@@ -459,14 +459,37 @@ class World:
         self.changes = rng.random() < 0.5
         self.snapshots = rng.random() < 0.5
         self.calm = False
-        if seed % 3 == 1:
-            self.many_elections()
+        self.doomed = 0.0
+        """How many leaders die soon after they were elected."""
+        self.far = {}
+        """How much longer than others a message takes, by who sends it to whom."""
+        match seed % 4:
+            case 1:
+                self.many_elections()
+            case 2:
+                self.short_reigns()
+            case 3:
+                self.uneven_ways()
 
     def many_elections(self):
         """Candidates that meet, and voters that die as they vote; records go over one by one."""
         self.luck, self.touchy, self.fetch_records = 0.02, 0.5, 1
         self.delay_s, self.loss = self.rng.choice([0.01, 0.03]), 0.02
         self.mishap_s, self.away_s = 0.5, self.rng.choice([0.05, 2.0])
+
+    def short_reigns(self):
+        """Leaders that die with records that few have got, and come back when others have led."""
+        self.seconds *= 2
+        self.luck, self.doomed, self.fetch_records = 1.0, 0.8, 1
+        self.delay_s, self.sync_s, self.loss = 0.01, self.rng.choice([0.001, 0.05]), self.rng.choice([0.1, 0.3])
+        self.slow = dict.fromkeys(self.slow, 1)
+        self.mishap_s, self.away_s, self.pause_s = 5.0, self.rng.choice([1.0, 3.0]), 0.5
+
+    def uneven_ways(self):
+        """Some hear long before others who was elected, and voters die as they vote."""
+        self.many_elections()
+        self.touchy, self.away_s = 0.7, 0.05
+        self.far = {(one, other): self.rng.choice([0.1, 1, 10]) for one in self.nodes for other in self.nodes}
 
     # Time
 
@@ -498,7 +521,8 @@ class World:
         """Have `call` happen at `to`, or not, or twice."""
         if self.carries(sender, to):
             for _ in range(2 if self.rng.random() < self.twice else 1):
-                self.later(self.rng.expovariate(1 / self.delay_s), call)
+                delay_s = self.delay_s * (1 if self.calm else self.far.get((sender, to), 1))
+                self.later(self.rng.expovariate(1 / delay_s), call)
 
     def ask(self, node, to, asked):
         life, done = node.life, []
@@ -534,6 +558,8 @@ class World:
         held = node.disk.all_batches()
         for offset, batch in self.committed.items():
             assert held[offset : offset + 1] == [batch], f"the leader of {epoch} lacks what is committed"
+        if not self.calm and self.rng.random() < self.doomed:
+            self.later(self.rng.choice([0.0, 0.02, 0.2, 2.0]), self.stop, node, node.life)
 
     def check_written(self, node, offset, batch):
         """Logs that have a record of the same epoch at an offset are the same up to it."""

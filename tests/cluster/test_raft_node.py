@@ -8,6 +8,8 @@ from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest
 from kpybroker.wire.messages.add_raft_voter import Listener as AddListener
 from kpybroker.wire.messages.remove_raft_voter import RemoveRaftVoterRequest
+from kpybroker.wire.messages.update_raft_voter import KRaftVersionFeature, UpdateRaftVoterRequest
+from kpybroker.wire.messages.update_raft_voter import Listener as UpdateListener
 
 from .quorum import quorum
 from .running import configure
@@ -131,26 +133,32 @@ async def test_all_nodes_die_and_nothing_is_forgotten():
             assert written(leader) == str(value)
 
 
+async def join(nodes, leader):
+    """Start node 2, and make it the second voter."""
+    await nodes.start(2)
+    joined = nodes.nodes[2]
+    await nodes.until(lambda: written(joined) == "1")
+    assert not joined.raft.log.raft.is_voter
+    add = AddRaftVoterRequest(
+        cluster_id=None,
+        timeout_ms=1000,
+        voter_id=2,
+        voter_directory_id=joined.raft.who.me.directory_id,
+        listeners=[AddListener(name="CONTROLLER", host="node2", port=9093)],
+    )
+    await leader.raft.changes.add(leader.cluster.controller.quorum, add)
+    await nodes.until(lambda: joined.raft.log.raft.is_voter)
+    return joined
+
+
 async def test_a_node_joins_the_quorum_and_leaves_it():
     async with quorum(1, voters=[1], kraft_version=1) as nodes:
         await nodes.start(1)
         leader = await nodes.leader()
         await write(leader, 1)
-        await nodes.start(2)
-        joined = nodes.nodes[2]
-        await nodes.until(lambda: written(joined) == "1")
-        assert not joined.raft.log.raft.is_voter
-        view = leader.cluster.controller.quorum
-        add = AddRaftVoterRequest(
-            cluster_id=None,
-            timeout_ms=1000,
-            voter_id=2,
-            voter_directory_id=joined.raft.who.me.directory_id,
-            listeners=[AddListener(name="CONTROLLER", host="node2", port=9093)],
-        )
-        await leader.raft.changes.add(view, add)
-        await nodes.until(lambda: joined.raft.log.raft.is_voter)
+        await join(nodes, leader)
         await write(leader, 2)
+        view = leader.cluster.controller.quorum
         told = view()
         assert [voter.id for voter in told.voters] == [1, 2]
         assert [each.key.id for each in told.replicas] == [2]
@@ -160,3 +168,26 @@ async def test_a_node_joins_the_quorum_and_leaves_it():
         await write(second, 3)
         assert second.raft.is_lone_voter
         await nodes.until(lambda: written(leader) == "3")
+
+
+async def test_a_voter_that_moves_is_answered_before_that_is_committed():
+    """Apache Kafka's asks on the connection by which it fetches, and its next fetch is what the commit waits for."""
+    async with quorum(1, voters=[1], kraft_version=1) as nodes:
+        await nodes.start(1)
+        leader = await nodes.leader()
+        await write(leader, 1)
+        other = await join(nodes, leader)
+        view = leader.cluster.controller.quorum
+        await nodes.until(lambda: not view().changing)
+        update = UpdateRaftVoterRequest(
+            cluster_id=None,
+            current_leader_epoch=leader.raft.leader_epoch,
+            voter_id=other.id,
+            voter_directory_id=other.raft.who.me.directory_id,
+            listeners=[UpdateListener(name="CONTROLLER", host="elsewhere", port=9093)],
+            kraft_version_feature=KRaftVersionFeature(min_supported_version=0, max_supported_version=1),
+        )
+        nodes.kill(other.id)
+        await leader.raft.changes.update(view, update)
+        assert view().changing
+        assert [host for voter in view().voters for _, host, _ in voter.endpoints] == ["node1", "elsewhere"]

@@ -164,6 +164,13 @@ class FaultyFiles:
         self.reads.append((os.fspath(path), 0, len(content.data)))
         return bytes(content.data)
 
+    def read_part(self, path, position, length):
+        content = self._content(path)
+        if content is None:
+            raise self._error(path, errno.ENOENT)
+        self.look("read", path)
+        return bytes(content.data[position : position + length])
+
     def write_whole(self, path, data, *, sync=True, temporary=".tmp"):
         name = os.fspath(path)
         file = self.open(name + temporary, create=True)

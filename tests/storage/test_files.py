@@ -37,6 +37,16 @@ class TestFiles:
         file.close()
         file.close()
 
+    def test_a_part_of_a_file_that_may_only_be_read(self, files, tmp_path):
+        files.write_whole(tmp_path / "f", b"hello world")
+        os.chmod(tmp_path / "f", 0o400)
+        assert files.read_part(tmp_path / "f", 6, 3) == b"wor"
+        assert files.read_part(tmp_path / "f", 9, 100) == b"ld"
+        assert files.read_part(tmp_path / "f", 50, 1) == b""
+        with pytest.raises(StorageFailed) as failed:
+            files.read_part(tmp_path / "none", 0, 1)
+        assert failed.value.missing
+
     def test_open_a_missing_file(self, files, tmp_path):
         with pytest.raises(StorageFailed) as failed:
             files.open(tmp_path / "f")

@@ -14,7 +14,7 @@ import shutil
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,10 @@ class Quorum:
     high_watermark: int
     voters: tuple[int, ...]
     observers: tuple[int, ...]
+    ends: dict[int, int]
+    """Of each replica that is known: the end of its log."""
+    addresses: dict[int, str]
+    """Where each voter says that its controller listens."""
 
 
 class NotNow(Exception):
@@ -74,10 +78,25 @@ class Cluster:
     """Nodes on one network. Its folder has a folder for each node."""
 
     def __init__(
-        self, folder: Path, plan: Plan, *, network: Network | None = None, settings: dict[str, str] | None = None
+        self,
+        folder: Path,
+        plan: Plan,
+        *,
+        network: Network | None = None,
+        settings: dict[str, str] | None = None,
+        voters: Collection[int] | None = None,
+        static: bool = False,
+        release: str | None = None,
     ) -> None:
-        """`settings` are every node's, beside those of nodes.CLUSTER_PROFILE."""
+        """`settings` are every node's, beside those of nodes.CLUSTER_PROFILE.
+
+        `voters`: the controllers that vote from the beginning, if not all do. `static`: they are told of in
+        controller.quorum.voters, which makes kraft.version 0. `release`: whose features the cluster has at first.
+        """
         self.folder = folder
+        self._voters = voters
+        self._static = static
+        self._release = () if release is None else ("--release-version", release)
         self.network = network or Loopback()
         self.cluster_id = random_id()
         self.nodes = [
@@ -119,20 +138,29 @@ class Cluster:
 
     def format(self) -> None:
         """Write the nodes' settings, and format their folders. Raises: BrokerFailed."""
-        directory_ids = {node.node_id: random_id() for node in self.controllers}
+        voters = [node for node in self.controllers if self._voters is None or node.node_id in self._voters]
+        directory_ids = {node.node_id: random_id() for node in voters}
         initial = ",".join(
-            f"{node.node_id}@{node.place.controller_address}:{directory_ids[node.node_id]}" for node in self.controllers
+            f"{node.node_id}@{node.place.controller_address}:{directory_ids[node.node_id]}" for node in voters
         )
         formatted: dict[tuple[str, bool], Node] = {}
         for node in self.nodes:
-            node.write_properties(self.controller_address)
-            like = formatted.setdefault((node.kind, node.is_controller), node)
+            self.write_properties(node)
+            like = formatted.setdefault((node.kind, node in voters), node)
             if like is node:
-                how = ("--initial-controllers", initial) if node.is_controller else ("--no-initial-controllers",)
-                node.format(self.cluster_id, *how)
+                how = ("--initial-controllers", initial) if node in voters else ("--no-initial-controllers",)
+                node.format(self.cluster_id, *(() if self._static else how), *self._release)
             else:  # what a tool that takes seconds to start would write again
                 _copy_formatted(like, node, directory_ids.get(node.node_id) or random_id())
         self._formatted = True
+
+    def write_properties(self, node: Node) -> None:
+        """The node's server.properties, as it and the others are placed now."""
+        if self._static:
+            voters = (f"{each.node_id}@{each.place.controller_address}" for each in self.controllers)
+            node.write_properties({"controller.quorum.voters": ",".join(voters)})
+        else:
+            node.write_properties({"controller.quorum.bootstrap.servers": self.controller_address})
 
     def start(self) -> None:
         """Start every node that is down, and wait until all is whole. Raises: BrokerFailed."""
@@ -203,6 +231,13 @@ class Cluster:
                         high_watermark=state.high_watermark,
                         voters=tuple(sorted(each.replica_id for each in state.current_voters)),
                         observers=tuple(sorted(each.replica_id for each in state.observers)),
+                        ends={
+                            each.replica_id: each.log_end_offset for each in (*state.current_voters, *state.observers)
+                        },
+                        addresses={
+                            each.node_id: f"{each.listeners[0].host}:{each.listeners[0].port}"
+                            for each in response.nodes
+                        },
                     )
                 )
         if not found:

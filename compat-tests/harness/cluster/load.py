@@ -259,11 +259,15 @@ class Copied:
     def __init__(self, address: str, source: str, target: str, chance: random.Random, folder: Path) -> None:
         self.seen = [0] * PARTITIONS
         """How many have come out of each partition."""
+        self.moved_s = [0.0] * PARTITIONS
+        """When the last did, by time.monotonic."""
         self.ends: Counter[int] = Counter()
-        self.stalls = 0
+        self.hangs = self.stalls = 0
+        """How often copies were killed because nothing came out: by where they were."""
+        self._log_path = folder / "copies.log"
         command = [sys.executable, processor.__file__, address, source, target, f"copies-{source}"]
         self._copies = [
-            Copy([*command, f"copy-{number}", str(SESSION_MS), str(BATCH)], chance, self.ends, folder / "copies.log")
+            Copy([*command, f"copy-{number}", str(SESSION_MS), str(BATCH)], chance, self.ends, self._log_path)
             for number in range(COPIES)
         ]
         self._reader = Consumer(
@@ -291,13 +295,23 @@ class Copied:
             assert value != POISON, f"a record of an aborted transaction was shown, in partition {index}"
             assert int(value) == self.seen[index], f"copy {int(value)} of partition {index}, {self.seen[index]} was due"
             self.seen[index] += 1
+            self.moved_s[index] = time.monotonic()
 
     def restart(self) -> None:
-        """kill -9 of all copies, which say first where they are; those that follow them go on from there."""
-        self.stalls += 1
+        """kill -9 of all copies, which say first where they are; those that follow them go on from there.
+
+        In send_offsets_to_transaction librdkafka waits for ever if the group's coordinator has left the cluster's
+        metadata since it was asked last, and is another one now (confluentinc/librdkafka#5511): a hang of the client's.
+        Whatever else they do is a stall.
+        """
+        said = self._log_path.stat().st_size
         for copy in self._copies:
             copy.signal(signal.SIGUSR1)
         time.sleep(0.2)  # until they have said it: nothing tells when
+        if b"in _send_offsets" in self._log_path.read_bytes()[said:]:
+            self.hangs += 1
+        else:
+            self.stalls += 1
         for copy in self._copies:
             copy.signal(signal.SIGKILL)
 
@@ -305,6 +319,9 @@ class Copied:
         for copy in self._copies:
             copy.end()
         self._reader.close()
+
+    def __str__(self) -> str:
+        return f"copied {self.seen}, copies ended by {dict(self.ends)}, {self.hangs} hangs, {self.stalls} stalls"
 
 
 def read_back(address: str, topic: str, ends: list[int]) -> None:

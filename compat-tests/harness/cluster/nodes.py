@@ -48,7 +48,8 @@ class Node:
         self.place = network.place(node_id)
         self.frozen = False
         self._network = network
-        self._settings = settings
+        self.settings = dict(settings)
+        """Beside the profile's; a change counts from the next time that its server.properties are written."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __str__(self) -> str:
@@ -71,21 +72,21 @@ class Node:
         assert self._process is not None
         return self._process.pid
 
-    def write_properties(self, bootstrap_servers: str) -> None:
-        """server.properties, in Kafka's names, whatever reads it."""
+    def write_properties(self, quorum: dict[str, str]) -> None:
+        """server.properties, in Kafka's names, whatever reads it; `quorum`: where the controllers are."""
         place = self.place
         listeners = [f"PLAINTEXT://{place.address}"] if self.is_broker else []
         listeners += [f"CONTROLLER://{place.controller_address}"] if self.is_controller else []
         properties = {
             "process.roles": self.roles,
             "node.id": str(self.node_id),
-            "controller.quorum.bootstrap.servers": bootstrap_servers,
+            **quorum,
             "listeners": ",".join(listeners),
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
             "log.dirs": str(self.data_dir),
             **CLUSTER_PROFILE,
-            **self._settings,
+            **self.settings,
         }
         if self.is_broker:
             properties["inter.broker.listener.name"] = "PLAINTEXT"

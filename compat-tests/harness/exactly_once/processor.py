@@ -66,7 +66,7 @@ class Processor:
                 "transactional.id": f"{group}-{name}",
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "linger.ms": 2,
-                "batch.num.messages": 7,
+                "batch.num.messages": max(7, batch // 10),
             }
         )
         self.consumer.subscribe([source])
@@ -96,11 +96,14 @@ class Processor:
             self.producer.produce(self.target, POISON, partition=messages[0].partition())
             self.producer.flush(CALL_LIMIT_S)
             raise Aborted
+        self._send_offsets(messages)
+        self._patiently(lambda: self.producer.commit_transaction(CALL_LIMIT_S))
+
+    def _send_offsets(self, messages: list[Message]) -> None:
         last = {message.partition(): message for message in messages}
         offsets = [TopicPartition(each.topic(), each.partition(), each.offset() + 1) for each in last.values()]
         member = self.consumer.consumer_group_metadata()
         self._patiently(lambda: self.producer.send_offsets_to_transaction(offsets, member, CALL_LIMIT_S))
-        self._patiently(lambda: self.producer.commit_transaction(CALL_LIMIT_S))
 
     def _abort(self) -> None:
         self._patiently(lambda: self.producer.abort_transaction(CALL_LIMIT_S))

@@ -1,0 +1,110 @@
+"""Who votes in a metadata quorum of both kinds: added and removed by kafka-metadata-quorum, joining by itself, moving.
+
+With --broker=kafka both are Apache Kafka's, which proves the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from harness.brokers import read_properties
+from harness.cluster.cluster import Cluster
+from harness.cluster.metadata_files import compared
+from harness.cluster.network import Loopback, Place
+from harness.cluster.nodes import Node
+from harness.java_tools import METADATA_QUORUM, ToolHost
+
+AUTO_JOIN: Final = "controller.quorum.auto.join.enable"
+JVM, OURS, THIRD = 1, 2, 3
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.fixture
+def cluster(cluster_kind: str, folder: Path) -> Iterator[Cluster]:
+    """Three controllers; the first is the quorum, the others are to join it."""
+    plan = [("kafka", "controller"), (cluster_kind, "controller"), (cluster_kind, "controller")]
+    with Cluster(folder / "voters", plan, network=Loopback(), voters=[JVM]) as cluster:
+        yield cluster
+
+
+def test_voters_come_and_go(cluster: Cluster, tools: ToolHost) -> None:
+    """One under a leader of Apache Kafka; then that is removed itself, another leads, and it comes and goes under that.
+
+    The third joins in the beginning and stays: so there is a majority while another is restarted.
+    """
+    later = {node.node_id: cluster.network.place(node.node_id) for node in cluster.nodes}
+    servers = [cluster.controller_address, *(place.controller_address for place in later.values())]
+    for node in cluster.nodes:  # one that has no vote looks for the leader nowhere else
+        node.settings["controller.quorum.bootstrap.servers"] = ",".join(servers)
+    cluster.node(THIRD).settings[AUTO_JOIN] = "true"
+    cluster.start()
+    for node_id in (OURS, JVM):
+        wait_voters(cluster, cluster.others(node_id))
+        leader = cluster.quorum().leader
+        assert leader in {OURS: [JVM], JVM: [OURS, THIRD]}[node_id]
+        added = run(tools, cluster, "--command-config", str(cluster.node(node_id).properties_path), "add-controller")
+        assert f"Added controller {node_id} with directory id {directory_id(cluster, node_id)}" in added
+        wait_voters(cluster, cluster.nodes)
+        at_another_port(cluster, node_id, later[node_id])
+        remove(tools, cluster, node_id)
+        wait_voters(cluster, cluster.others(node_id))
+        joins_by_itself(cluster, node_id)
+        wait_voters(cluster, cluster.nodes)
+        assert cluster.quorum().leader == leader
+        if leader == JVM:
+            remove(tools, cluster, leader)
+    cluster.stop()
+    print(f"\n{compared(cluster.nodes)} batches of the metadata are equal")
+
+
+def at_another_port(cluster: Cluster, node_id: int, place: Place) -> None:
+    """Restarted there it has the leader write it down (UpdateRaftVoter)."""
+    node = cluster.node(node_id)
+    assert cluster.quorum().addresses[node_id] == node.place.controller_address
+    node.stop()
+    node.place = place
+    cluster.write_properties(node)
+    node.launch()
+    known = place.controller_address
+    cluster.wait_until(lambda: cluster.quorum().addresses[node_id] == known, f"{node} is known to listen at {known}")
+
+
+def joins_by_itself(cluster: Cluster, node_id: int) -> None:
+    """Restarted with controller.quorum.auto.join.enable, until it votes; then without it."""
+    node = cluster.node(node_id)
+    node.stop()
+    node.settings[AUTO_JOIN] = "true"
+    cluster.write_properties(node)
+    node.launch()
+    cluster.wait_until(lambda: node_id in cluster.quorum().voters, f"{node} has joined")
+    del node.settings[AUTO_JOIN]
+
+
+def remove(tools: ToolHost, cluster: Cluster, node_id: int) -> None:
+    named = ("--controller-id", str(node_id), "--controller-directory-id", directory_id(cluster, node_id))
+    assert f"KRaft controller {node_id} with directory id" in run(tools, cluster, "remove-controller", *named)
+
+
+def run(tools: ToolHost, cluster: Cluster, *arguments: str) -> str:
+    result = tools.run(METADATA_QUORUM, "--bootstrap-controller", cluster.controller_address, *arguments)
+    assert result.code == 0, f"{result.out}\n{result.err}"
+    return result.out
+
+
+def directory_id(cluster: Cluster, node_id: int) -> str:
+    return read_properties(cluster.node(node_id).data_dir / "meta.properties")["directory.id"]
+
+
+def wait_voters(cluster: Cluster, voters: list[Node]) -> None:
+    """Until these vote, and the leader has heard from all nodes."""
+    ids = tuple(node.node_id for node in voters)
+
+    def so() -> bool:
+        quorum = cluster.quorum()
+        return quorum.voters == ids and min(quorum.ends.get(node.node_id, -1) for node in cluster.nodes) >= 0
+
+    cluster.wait_until(so, f"nodes {ids} vote")
