@@ -190,5 +190,4 @@ class Campaign:
 
     def __str__(self) -> str:
         copied = f"copied {self.copied.seen}, copies ended by {dict(self.copied.ends)}, {self.copied.stalls} stalls"
-        group = f"group read {self.group.read} in {self.group.assignments} assignments, {self.group.commits} commits"
-        return f"{self.load}; {group}; {copied}; {self.costs}"
+        return f"{self.load}; group {self.group}; {copied}; {self.costs}"
