@@ -15,7 +15,8 @@ WAIT_S: Final = 60.0
 class OpenTransaction:
     """A transactional producer: what it does in a round is begun under one coordinator, and ended under the next.
 
-    The Java client's: librdkafka's was seen to wait for ever in send_offsets_to_transaction after such a change.
+    The Java client's: librdkafka's waits for ever for a group's coordinator that has left the metadata meanwhile
+    (librdkafka's issue 5511).
     """
 
     def __init__(self, clients: JavaClients, address: str, name: str, topic: str) -> None:
