@@ -6,15 +6,18 @@ With --broker=kafka all nodes are Apache Kafka's, which proves the tests.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from harness.cluster.campaign import QUICK, SOURCE, TARGET, Campaign
 from harness.cluster.cluster import Cluster
-from harness.cluster.load import CLIENT
+from harness.cluster.handover import OpenTransaction, committed
+from harness.cluster.load import CLIENT, PARTITIONS, PROTOCOLS, Group, Load, read_back, wait_until
+from harness.cluster.metadata_files import shutdown_of
 from harness.cluster.network import Loopback
 from harness.java_clients import JavaClients
 
@@ -74,6 +77,68 @@ def test_either_dies_under_load(request: pytest.FixtureRequest, cluster: Cluster
         print(f"\n{cluster.node(CONTROLLER)} controls, seed {seed}: {campaign}")
 
 
+def test_controlled_shutdown_hands_over_leaders_and_coordinators(cluster: Cluster, java_clients: JavaClients) -> None:
+    """SIGTERM of each under a load: before it goes all that it led is led by the other, coordinators as well.
+
+    Groups of both protocols read on from what they had committed; a transaction that is open meanwhile is committed, or
+    aborted, by another coordinator than began it.
+    """
+    topic, crossed = "stopped", "crossed"
+    both = [(JVM, OURS), (OURS, JVM), (JVM, OURS)]
+    cluster.create_assigned_topic(topic, both)
+    cluster.create_assigned_topic(crossed, both[:1])
+    load = Load(cluster.address, topic, per_s=100)
+    groups = {name: Group(cluster.address, f"stopped-{name}", topic, name) for name in PROTOCOLS}
+    transaction = OpenTransaction(java_clients, cluster.address, "crossing", crossed)
+    told = []
+    try:
+        for victim, commit in ((OURS, True), (JVM, False), (OURS, True)):
+            wait_read(load, groups)
+            transaction.begin()
+            began_s, before = time.monotonic(), {name: dict(group.committed) for name, group in groups.items()}
+            cluster.node(victim).stop()
+            survivor = OURS if victim == JVM else JVM
+            asked = cluster.node(survivor)
+            assert {each.leader for each in cluster.partitions(asked=asked)} == {survivor}
+            moved, left = shutdown_of(cluster.node(CONTROLLER), victim)
+            assert moved > 0
+            assert left == 0
+            transaction.end(commit=commit)
+            wait_read(load, groups)
+            for name, offsets in before.items():
+                now = committed(cluster.address, f"stopped-{name}", topic, PARTITIONS)
+                assert all(now[index] >= offset for index, offset in offsets.items()), (name, offsets, now)
+            assert read(cluster, crossed, 0, isolation_level="read_committed") == transaction.expected
+            assert committed(cluster.address, "crossing", crossed, 1) == {0: transaction.offset}
+            told.append(f"{cluster.node(victim)}: {moved} moved, {load.longest_gap_s(began_s, time.monotonic()):.2f} s")
+            cluster.start()
+        load.stop()
+    finally:
+        load.give_up()
+        transaction.close()
+        for group in groups.values():
+            group.stop()
+    read_back(cluster.address, topic, [writer.acknowledged for writer in load.writers])
+    print(f"\n{cluster.node(CONTROLLER)} controls: {told}; {load}; {[str(group) for group in groups.values()]}")
+
+
+def wait_read(load: Load, groups: dict[str, Group]) -> None:
+    """Until the groups have read what is acknowledged now, and committed."""
+    marks = [writer.acknowledged + 1 for writer in load.writers]
+
+    def reached() -> bool:
+        return all(
+            group.committed.get(index, 0) >= mark for group in groups.values() for index, mark in enumerate(marks)
+        )
+
+    def check() -> None:
+        load.check()
+        for group in groups.values():
+            group.check()
+
+    wait_until(reached, lambda: f"{marks} read by {[str(group) for group in groups.values()]}; {load}", check)
+
+
 @pytest.mark.parametrize(("first", "second"), [(JVM, OURS), (OURS, JVM)], ids=["of the JVM", "of the tested"])
 def test_a_log_that_diverged_is_truncated(cluster: Cluster, first: int, second: int) -> None:
     """A leader's records that only it had, and another that led without them: it takes over the other's log.
@@ -114,19 +179,20 @@ def write(cluster: Cluster, topic: str, value: bytes, count: int, acks: str = "1
     assert producer.flush(60) == 0
 
 
-def read(cluster: Cluster, topic: str, index: int) -> list[bytes]:
+def read(cluster: Cluster, topic: str, index: int, isolation_level: str = "read_uncommitted") -> list[bytes]:
     """All values of a partition, up to the end that its leader tells of."""
-    consumer = Consumer({"bootstrap.servers": cluster.address, "group.id": "nobody", **CLIENT})
+    settings = {"group.id": "nobody", "isolation.level": isolation_level, "enable.partition.eof": True, **CLIENT}
+    consumer = Consumer({"bootstrap.servers": cluster.address, **settings})
     try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, index), timeout=60)
         consumer.assign([TopicPartition(topic, index, 0)])
         values: list[bytes] = []
-        while len(values) < end:
+        while True:
             message = consumer.poll(60)
-            assert message is not None, f"{topic}-{index}: {len(values)} of {end} read"
-            if message.error() is None:
+            assert message is not None, f"{topic}-{index}: {len(values)} values, and no end"
+            if (error := message.error()) is None:
                 values.append(message.value())
-        return values
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return values
     finally:
         consumer.close()
 

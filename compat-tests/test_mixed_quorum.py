@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 from harness.cluster.cluster import Cluster, NotNow, ask, gone
-from harness.cluster.metadata_files import compared, epochs, snapshots
+from harness.cluster.metadata_files import FOLDER, compared, epochs, snapshots
 from harness.cluster.network import Loopback
 from harness.cluster.nodes import Node
 from harness.versions.world import Wire
@@ -77,7 +77,8 @@ def test_the_leader_dies_again_and_again(cluster: Cluster) -> None:
         cluster.wait_until(lambda: _caught_up(cluster), "all voters fetch")
         assert parted(tail, leader), f"{dead} had nothing to truncate"
         truncated.append((dead.node_id, leader.node_id))
-    cluster.stop()
+    for node in cluster.nodes:
+        node.kill()
     print(f"\ntruncated (who, led by whom): {truncated}; {compared(cluster.nodes)} batches are equal in all logs")
 
 
@@ -94,6 +95,7 @@ def test_who_comes_back_too_late_for_the_log(cluster: Cluster) -> None:
     jvm.launch()
     cluster.wait_until(lambda: _caught_up(cluster), "all voters fetch")
     assert begins_with_a_snapshot(jvm, ended[JVM])
+    slices = slices_of(jvm)
     while cluster.quorum().leader != JVM:
         node = cluster.node(cluster.quorum().leader)
         node.kill()
@@ -103,10 +105,20 @@ def test_who_comes_back_too_late_for_the_log(cluster: Cluster) -> None:
     late.launch()
     cluster.wait_whole()
     assert begins_with_a_snapshot(late, ended[LATE])
+    assert min(slices, slices_of(late)) > 1
     cluster.create_topic("last", partitions=1, replication=1)
-    cluster.stop()
+    for node in cluster.nodes:
+        node.kill()
     equal, found = compared(cluster.nodes), [snapshots(node) for node in cluster.nodes]
-    print(f"\nlogs ended at {ended}, snapshots now {found}; {equal} batches are equal in all logs")
+    print(f"\nlogs ended at {ended}, {slices} and {slices_of(late)} slices of a snapshot were read; {found} now")
+    print(f"{equal} batches are equal in all logs")
+
+
+def slices_of(node: Node) -> int:
+    """How many FetchSnapshot requests it took to read the snapshot with which a node's log begins."""
+    offset, epoch = snapshots(node)[0]
+    size = (node.data_dir / FOLDER / f"{offset:020}-{epoch:010}.checkpoint").stat().st_size
+    return -(-size // int(SNAPSHOTS["controller.quorum.fetch.snapshot.max.bytes"]))
 
 
 def quotas_until_the_log_begins_after(cluster: Cluster, offset: int) -> None:

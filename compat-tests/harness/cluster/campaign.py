@@ -189,5 +189,4 @@ class Campaign:
         return lambda: self.cluster.network.heal(node.node_id)
 
     def __str__(self) -> str:
-        group = f"group read {self.group.read} in {self.group.assignments} assignments, {self.group.commits} commits"
-        return f"{self.load}; {group}; {self.copied}; {self.costs}"
+        return f"{self.load}; group {self.group}; {self.copied}; {self.costs}"

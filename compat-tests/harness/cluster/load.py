@@ -45,6 +45,12 @@ CLIENT: Final = {
 }
 
 
+PROTOCOLS: Final[dict[str, dict[str, str | int]]] = {
+    "classic": {"group.protocol": "classic", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 500},
+    "consumer": {"group.protocol": "consumer"},
+}
+
+
 class Writer:
     """One partition's producer, and when what was acknowledged."""
 
@@ -180,21 +186,25 @@ def wait_until(reached: Callable[[], bool], otherwise: Callable[[], str], check:
 class Group:
     """Two members that read and commit, each in a thread of its own."""
 
-    def __init__(self, address: str, group_id: str, topic: str) -> None:
+    def __init__(self, address: str, group_id: str, topic: str, protocol: str = "classic") -> None:
+        """`protocol`: group.protocol of the members."""
         self.read: dict[int, int] = {}
         """Partition -> the offset after the last record that was ever read."""
+        self.committed: dict[int, int] = {}
+        """Partition -> the last offset that was committed."""
         self.commits = self.assignments = 0
         self.flaws: list[str] = []
         self._lock = threading.Lock()
         self._running = threading.Event()
         self._running.set()
         self._threads = [
-            threading.Thread(target=self._run, args=(address, group_id, topic), daemon=True) for _ in range(MEMBERS)
+            threading.Thread(target=self._run, args=(address, group_id, topic, PROTOCOLS[protocol]), daemon=True)
+            for _ in range(MEMBERS)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, address: str, group_id: str, topic: str) -> None:
+    def _run(self, address: str, group_id: str, topic: str, protocol: dict[str, str | int]) -> None:
         position: dict[int, int] = {}
 
         def assigned(_consumer: Consumer, _partitions: list[TopicPartition]) -> None:
@@ -207,10 +217,9 @@ class Group:
                 "group.id": group_id,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "session.timeout.ms": SESSION_MS,
-                "heartbeat.interval.ms": 500,
                 "fetch.wait.max.ms": 50,
                 "on_commit": self._committed,
+                **protocol,
                 **CLIENT,
             }
         )
@@ -239,9 +248,11 @@ class Group:
             position[index] = offset + 1
             self.read[index] = max(read, offset + 1)
 
-    def _committed(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is None:
             self.commits += 1
+            with self._lock:
+                self.committed |= {each.partition: each.offset for each in partitions if each.error is None}
 
     def check(self) -> None:
         """Raises: AssertionError."""
@@ -251,6 +262,9 @@ class Group:
         self._running.clear()
         for thread in self._threads:
             thread.join(LIMIT_S)
+
+    def __str__(self) -> str:
+        return f"read {self.read} in {self.assignments} assignments, {self.commits} commits"
 
 
 class Copied:

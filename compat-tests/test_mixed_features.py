@@ -1,0 +1,104 @@
+"""Feature levels by kafka-features while nodes of both kinds run, in a quorum that begins with kraft.version 0.
+
+A node of Apache Kafka halts on a metadata record that it can't take: it has to live through all of them. With
+--broker=kafka all nodes are Apache Kafka's, which proves the test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from harness.cluster.cluster import Cluster, NotNow, gone
+from harness.cluster.metadata_files import compared
+from harness.cluster.network import Loopback
+from harness.java_clients import eventually
+from harness.java_tools import FEATURES, ToolHost
+
+SETTINGS: Final = {
+    "controller.quorum.fetch.timeout.ms": "1000",
+    "controller.quorum.election.timeout.ms": "600",
+    "default.replication.factor": "2",
+    "min.insync.replicas": "1",
+}
+OLD: Final = "3.9"
+"""The release whose features the cluster has at first."""
+STEPS: Final = (
+    ("upgrade", "--metadata", "4.0-IV3"),
+    ("downgrade", "--metadata", "4.0-IV2"),
+    ("upgrade", "--feature", "transaction.version=2"),
+    ("upgrade", "--feature", "eligible.leader.replicas.version=1"),
+    ("downgrade", "--feature", "eligible.leader.replicas.version=0"),
+    ("upgrade", "--metadata", "4.3-IV0"),
+    ("upgrade", "--feature", "kraft.version=1"),
+    ("upgrade", "--release-version", "4.3"),
+)
+JVM: Final = 1
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.fixture
+def cluster(cluster_kind: str, folder: Path) -> Iterator[Cluster]:
+    """Voters of both kinds by controller.quorum.voters, and a broker of the kind under test."""
+    plan = [("kafka", "broker,controller"), (cluster_kind, "controller"), (cluster_kind, "broker,controller")]
+    path = folder / "features"
+    with Cluster(path, plan, network=Loopback(), settings=SETTINGS, static=True, release=OLD) as cluster:
+        cluster.start()
+        yield cluster
+
+
+def test_levels_go_up_and_down(cluster: Cluster, tools: ToolHost) -> None:
+    """Under a leader of the kind under test, after another has died; at each level a topic is made, by its records."""
+    assert (finalized(tools, cluster)["kraft.version"], finalized(tools, cluster)["metadata.version"]) == (
+        "0",
+        "3.9-IV0",
+    )
+    cluster.create_topic("at-first", partitions=2, replication=2)
+    deaths = [kill_leader(cluster)]
+    while cluster.quorum().leader == JVM:
+        deaths.append(kill_leader(cluster))
+    for number, (way, *what) in enumerate(STEPS):
+        result = tools.run(FEATURES, "--bootstrap-server", cluster.address, way, *what)
+        assert result.code == 0, f"{way} {what}: {result.out}\n{result.err}"
+        cluster.create_topic(f"after-{number}", partitions=2, replication=2)
+        assert not (ended := gone(cluster.nodes)), ended
+    levels = finalized(tools, cluster)
+    assert (levels["kraft.version"], levels["metadata.version"]) == ("1", "4.3-IV0")
+    refused = tools.run(FEATURES, "--bootstrap-server", cluster.address, "downgrade", "--metadata", "3.9-IV0")
+    assert refused.code == 1
+    cluster.node(cluster.quorum().leader).stop()
+    cluster.start()
+    eventually(lambda: finalized(tools, cluster), levels)
+    assert not (ended := gone(cluster.nodes)), ended
+    cluster.node(JVM).stop()  # it hands over, and waits for a majority to do it
+    cluster.stop()
+    print(f"\nled and died: {deaths}; finalized {levels}; {compared(cluster.nodes)} batches are equal in all logs")
+
+
+def kill_leader(cluster: Cluster) -> int:
+    """kill -9, and start it again once another leads; who it was."""
+    dead = cluster.node(cluster.quorum().leader)
+    dead.kill()
+    cluster.wait_until(lambda: leads(cluster, dead.node_id), "another leader")
+    dead.launch()
+    cluster.wait_whole()
+    return dead.node_id
+
+
+def finalized(tools: ToolHost, cluster: Cluster) -> dict[str, str]:
+    result = tools.run(FEATURES, "--bootstrap-server", cluster.address, "describe")
+    assert result.code == 0, result.err
+    return dict(re.findall(r"^Feature: (\S+)\s.*FinalizedVersionLevel: (\S+)\s", result.out, re.MULTILINE))
+
+
+def leads(cluster: Cluster, dead: int) -> bool:
+    """Whether another leads, and something of its epoch is committed."""
+    try:
+        quorum = cluster.quorum()
+    except (NotNow, OSError):
+        return False
+    return quorum.leader != dead and quorum.high_watermark >= 0
