@@ -27,7 +27,8 @@ from kpybroker.handlers.finder import Side
 from kpybroker.ids import Ids
 from kpybroker.parts import BrokerParts, Common, Door
 from kpybroker.replication.open_logs import open_logs
-from kpybroker.server.listener import Listener, bind
+from kpybroker.server.listener import Listener
+from kpybroker.server.network import Network
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -62,12 +63,14 @@ class Node:
         clock: Clock | None = None,
         ids: Ids | None = None,
         cluster_id: str | None = None,
+        network: Network | None = None,
     ) -> None:
         self.config = config
         self._cluster_id = cluster_id
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
+        self._network = network if network is not None else Network()
         self._bound: list[Bound] = []
         self._controllers_bound: list[Bound] = []
         self._cluster: Cluster | None = None
@@ -126,10 +129,11 @@ class Node:
                 ids=self._ids,
                 files=self._files,
                 now_ms=self._clock.wall_ms(),
+                connector=self._network.connector,
             )
         clean = False
         try:
-            common = Common(self.config, cluster, self._clock, self._ids)
+            common = Common(self.config, cluster, self._clock, self._ids, self._network.connector)
             previous_epoch = self._open_logs(dirs, common) if "broker" in self.config.roles else NO_EPOCH
             async with trio.open_nursery() as duties:
                 with one_line():
@@ -171,7 +175,9 @@ class Node:
     def _bind(self, points: Sequence[EndPoint], bound: list[Bound]) -> None:
         for point in points:
             try:
-                bound.append((point, bind(point.host, point.port, self.config.socket_listen_backlog_size)))
+                bound.append(
+                    (point, self._network.bind(point.host, point.port, self.config.socket_listen_backlog_size))
+                )
             except OSError as failure:
                 why = failure.strerror or failure
                 raise StartupFailed(f"cannot listen on {point.address}: {why}") from failure
@@ -242,7 +248,9 @@ class Node:
         staging = bytearray(STAGING_BYTES)
         frame_bytes_max = self.config.socket_request_max_bytes
         return [
-            Listener(point.name, sockets, door.dispatcher, door.idle, frame_bytes_max, staging, door.gate, common.say)
+            self._network.listener(
+                point.name, sockets, door.dispatcher, door.idle, frame_bytes_max, staging, door.gate, common.say
+            )
             for point, sockets in bound
         ]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.ids import Ids
     from kpybroker.metrics.prometheus import PrometheusReporter
-    from kpybroker.peers.channel import Channel
+    from kpybroker.peers.channel import Channel, Connector
     from kpybroker.replication.logs import Logs
     from kpybroker.storage.data_dir import DataDir
 
@@ -55,8 +55,12 @@ log = logging.getLogger("kpybroker.node")
 class Common:
     """What every node has, whatever its roles."""
 
-    def __init__(self, config: BrokerConfig, cluster: Cluster, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, config: BrokerConfig, cluster: Cluster, clock: Clock, ids: Ids, connector: Connector | None = None
+    ) -> None:
+        """`connector`: how other brokers are reached, None: by TCP."""
         self.cluster = cluster
+        self.connector = connector
         self.clock = clock
         self.ids = ids
         self.live = LiveConfig(config)
@@ -263,9 +267,14 @@ class BrokerParts:
 
     def _channel(self, broker_id: int, client_id: str, *, negotiate: bool) -> Channel:
         """A connection to another broker, by the listener on which brokers talk."""
-        from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+        from kpybroker.peers.channel import Channel, connect  # a lone node has nobody to talk to
 
-        channel = Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+        channel = Channel(
+            partial(self._address_of, broker_id),
+            client_id=client_id,
+            connector=self.common.connector or connect,
+            negotiate=negotiate,
+        )
         self._channels.add(channel)
         return channel
 

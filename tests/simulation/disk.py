@@ -1,0 +1,16 @@
+"""The disk of a simulated machine: that of the fault campaigns, which here lives as long as its machine."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tests.storage.faulty_files import FaultyFiles
+
+
+class SimulatedDisk(FaultyFiles):
+    """Remembers no operations: a cluster does very many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace = deque(maxlen=0)
+        self.reads = deque(maxlen=0)

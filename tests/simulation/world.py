@@ -1,0 +1,209 @@
+"""Whole nodes in one process, in simulated time, on simulated machines: what happens to them comes from a seed."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from kpybroker.clock import SimulatedClock
+from kpybroker.config import BrokerConfig
+from kpybroker.ids import Ids
+from kpybroker.node import Node
+
+from .disk import SimulatedDisk
+from .network import SimulatedNetwork
+from .promises import Promises
+from .scheduling import chance, run
+
+CLUSTER_ID = "vPeOCWypqUOSepEvx0cbog"
+BEGIN_MS = 1_700_000_000_000
+PORT, CONTROLLER_PORT = 9092, 9093
+LOOK_S = 0.05
+HEALED_S = 120.0
+SETTINGS = {
+    "log.cleaner.enable": "false",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "3",
+    "transaction.state.log.num.partitions": "3",
+    "transaction.state.log.min.isr": "2",
+    "min.insync.replicas": "2",
+    "default.replication.factor": "3",
+    "replica.lag.time.max.ms": "6000",
+    "broker.session.timeout.ms": "5000",
+    "broker.heartbeat.interval.ms": "1000",
+    "controlled.shutdown.enable": "true",
+}
+
+
+class SimulatedNode:
+    """A machine with one node: it starts, is stopped, killed, or loses power."""
+
+    def __init__(self, world: World, node_id: int, voters: list[int]) -> None:
+        self.world = world
+        self.id = node_id
+        self.disk = SimulatedDisk()
+        self.machine = world.network.machine(f"node{node_id}")
+        self.clock = SimulatedClock(BEGIN_MS)
+        self.node: Node | None = None
+        self.lives = 0
+        self._stop = trio.Event()
+        self._gone = trio.Event()
+        self._scope = trio.CancelScope()
+        self._doomed = False
+        host = self.machine.name
+        settings = SETTINGS | {
+            "node.id": str(node_id),
+            "process.roles": "broker,controller",
+            "listeners": f"PLAINTEXT://{host}:{PORT},CONTROLLER://{host}:{CONTROLLER_PORT}",
+            "advertised.listeners": f"PLAINTEXT://{host}:{PORT}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "controller.quorum.voters": ",".join(f"{each}@node{each}:{CONTROLLER_PORT}" for each in voters),
+            "controller.quorum.bootstrap.servers": "",
+            "log.dirs": "/data",
+        }
+        self.config = BrokerConfig.load(None, settings, None)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it runs, and the metadata that it has knows this life of it."""
+        cluster = self.node._cluster if self.node is not None else None
+        if cluster is None or self.node is None or self.node._broker is None or not cluster.broker.epoch:
+            return False
+        known = cluster.image.brokers.get(self.id)
+        return known is not None and known.epoch == cluster.broker.epoch
+
+    def start(self) -> None:
+        """Begin another life of the node, on the disk as it is."""
+        assert self.node is None
+        self.lives += 1
+        self.world.trace("start", self.id)
+        self.machine.restart()
+        self._stop, self._gone, self._scope, self._doomed = trio.Event(), trio.Event(), trio.CancelScope(), False
+        self.node = Node(
+            self.config,
+            files=self.disk,
+            clock=self.clock,
+            ids=Ids(self.world.chance("node", self.id, self.lives).getrandbits(64)),
+            cluster_id=CLUSTER_ID,
+            network=self.machine.of_node(),
+        )
+        self.world.nursery.start_soon(self._live, self.node, self._gone, name=f"node {self.id}")
+
+    async def _live(self, node: Node, gone: trio.Event) -> None:
+        try:
+            with self._scope:
+                await node.run(self._stop)
+        finally:
+            self.node = None
+            gone.set()
+
+    async def stop(self) -> None:
+        """As a node is meant to be stopped."""
+        self.world.trace("stop", self.id)
+        self._stop.set()
+        await self._gone.wait()
+        self.machine.fail(power=False)
+
+    async def crash(self, *, power: bool) -> None:
+        """As by kill -9; with `power`, as when the machine's plug is pulled: what was not synced may be gone."""
+        self.world.trace("power off" if power else "kill", self.id)
+        rng = self.world.chance("crash", self.id, self.lives)
+        self.disk = self.disk.crash(rng) if power else self.disk.killed()
+        self.machine.fail(power=power)
+        self._scope.cancel()
+        await self._gone.wait()
+
+
+class World:
+    """The machines, what happens to them, and what was seen."""
+
+    nursery: trio.Nursery
+
+    def __init__(self, seed: int, size: int = 3) -> None:
+        self.seed = seed
+        self.events: list[str] = []
+        """What happened, for whoever looks for the cause of a failure."""
+        self.bugs: list[str] = []
+        """What nodes said of requests that they failed at without knowing why."""
+        self.checksum = 0
+        """Of all that was sent: two runs with the same are the same."""
+        self.network = SimulatedNetwork(self.chance("network"), self._sent)
+        ids = list(range(1, size + 1))
+        self.nodes = {node_id: SimulatedNode(self, node_id, ids) for node_id in ids}
+        self.promises = Promises()
+        self._disk_rng = self.chance("disk")
+        self.disk_delay_s = (0.0, 0.002)
+
+    def chance(self, *whom: object) -> object:
+        return chance(self.seed, *whom)
+
+    def trace(self, *what: object) -> None:
+        self.events.append(f"{trio.current_time():12.6f} {' '.join(map(str, what))}")
+
+    def _sent(self, line: tuple[str, str], data: bytes) -> None:
+        told = b"%s %s %.9f " % (line[0].encode(), line[1].encode(), trio.current_time())
+        self.checksum = zlib.crc32(data, zlib.crc32(told, self.checksum))
+
+    def play(self, story: Callable[[World], Awaitable[None]]) -> None:
+        """Run a story in this world, from beginning to end."""
+        bugs = _Bugs(self)
+        logger = logging.getLogger("kpybroker")
+        logger.addHandler(bugs)
+        try:
+            run(partial(self._play, story), self.seed, lambda: self._disk_rng.uniform(*self.disk_delay_s))
+        finally:
+            logger.removeHandler(bugs)
+
+    async def _play(self, story: Callable[[World], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as self.nursery:
+            self.nursery.start_soon(self._look_forever)
+            await story(self)
+            self._look()
+            self.nursery.cancel_scope.cancel()
+
+    async def _look_forever(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            self._look()
+
+    def _look(self) -> None:
+        self.promises.look(self)
+        assert not self.bugs, self.bugs[0]
+
+    def healthy(self) -> bool:
+        """Whether all that runs is in service, and every replica on it in sync, as the active controller has it."""
+        running = {each.id for each in self.nodes.values() if each.node is not None}
+        for each in self.nodes.values():
+            cluster = each.node._cluster if each.node is not None else None
+            if cluster is not None and cluster.raft.is_leader and all(map(cluster.image.is_active, running)):
+                return all(
+                    set(partition.isr) >= running & set(partition.replicas)
+                    for topic in cluster.image.topics.by_name.values()
+                    for partition in topic.partitions.values()
+                )
+        return False
+
+    async def until_healthy(self, limit_s: float = HEALED_S) -> None:
+        """Raises: AssertionError if the cluster does not come to itself."""
+        with trio.move_on_after(limit_s):
+            while not self.healthy():
+                await trio.sleep(0.1)
+            return
+        raise AssertionError(f"the cluster is not healthy after {limit_s:g} s without faults")
+
+
+class _Bugs(logging.Handler):
+    """Hears of exceptions that nobody expected."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self._world.bugs.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
