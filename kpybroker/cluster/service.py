@@ -145,13 +145,7 @@ class Cluster:
             in_worker=in_worker if in_worker is not None else trio.to_thread.run_sync,
             connector=connector,
         )
-        link = ControllerLinks(
-            raft,
-            controller,
-            client_id=str(meta.node_id),
-            request_timeout_s=config.controller_socket_timeout_ms / 1000,
-            connector=connector,
-        )
+        link = _links(config, raft, controller, connector)
         return cls(
             raft,
             controller,
@@ -350,6 +344,18 @@ def _broker(
         ),
         heartbeats=link(),
         requests=link(),
+    )
+
+
+def _links(
+    config: BrokerConfig, raft: RaftNode, controller: Controller, connector: Connector | None
+) -> ControllerLinks:
+    return ControllerLinks(
+        raft,
+        controller,
+        client_id=str(controller.settings.node_id),
+        request_timeout_s=config.controller_socket_timeout_ms / 1000,
+        connector=connector,
     )
 
 
