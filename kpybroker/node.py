@@ -131,10 +131,11 @@ class Node:
                 now_ms=self._clock.wall_ms(),
                 connector=self._network.connector,
             )
-        clean = False
+        clean, previous_epoch = False, NO_EPOCH
         try:
             common = Common(self.config, cluster, self._clock, self._ids, self._network.connector)
-            previous_epoch = self._open_logs(dirs, common) if "broker" in self.config.roles else NO_EPOCH
+            if "broker" in self.config.roles:
+                previous_epoch = self._open_logs(dirs, common)
             async with trio.open_nursery() as duties:
                 with one_line():
                     await duties.start(cluster.run)
@@ -151,9 +152,12 @@ class Node:
             clean = self._broker is None or bool(closed_well)
         finally:
             cluster.close(clean=clean)
+        # One that stops before it is registered leaves what it found: otherwise its next life would be taken for one
+        # after a crash, and what its replicas hold would not be counted on (KIP-966).
+        epoch = cluster.broker.epoch if cluster.broker.epoch != NO_EPOCH else previous_epoch
         for data_dir in closed_well:
             try:
-                data_dir.write_clean_stop(cluster.broker.epoch)
+                data_dir.write_clean_stop(epoch)
             except StorageFailed as failure:
                 log.error("the next start recovers all logs: %s", failure)
 

@@ -172,7 +172,9 @@ class Client:
 
     # Writing
 
-    async def produce(self, place: Place, batch: bytes, transactional_id: str | None = None) -> tuple[Code, int] | None:
+    async def produce(
+        self, place: Place, batch: bytes, transactional_id: str | None = None, version: int = 11
+    ) -> tuple[Code, int] | None:
         """The error code and the offset that a batch got; None: nobody knows."""
         leader, _ = await self.leader(place)
         data = PartitionProduceData(index=place.index, records=batch)
@@ -183,7 +185,7 @@ class Client:
             topic_data=[TopicProduceData(name=place.topic, partition_data=[data])],
         )
         try:
-            response = await self.ask(leader, request, ProduceResponse, 11)
+            response = await self.ask(leader, request, ProduceResponse, version)
         except PeerGone:
             await self.look(place)
             return None
@@ -220,7 +222,7 @@ class Producer(Client):
             code, offset = answer
             assert code is Code.NONE, f"{self.name}: {self.place} answers {code.name} at sequence {self.number}"
             self.world.promises.answered(self.place, offset, values)
-            await trio.sleep(self.rng.uniform(0.0, 0.3))
+            await trio.sleep(self.rng.uniform(0.0, 0.6))
 
 
 class Consumer(Client):

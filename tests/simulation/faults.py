@@ -30,7 +30,7 @@ class Faults:
         """For so long; whatever was begun is over at the end."""
         with trio.move_on_after(duration_s):
             while True:
-                await trio.sleep(self._rng.expovariate(1 / 3.0))
+                await trio.sleep(self._rng.expovariate(1 / 2.0))
                 if self._at_risk and self._world.healthy() and self._all_run():
                     self._at_risk = False
                 await self._one()

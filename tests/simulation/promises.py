@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpybroker.cluster.image import EMPTY
+
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.node import Node
     from kpybroker.replication.partition import Partition
 
-    from .world import World
+    from .world import SimulatedNode, World
 
 
 class Place(NamedTuple):
@@ -68,14 +70,18 @@ class Promises:
     def final(self, place: Place, values: list[bytes]) -> None:
         """Everything that is in a partition when all is over."""
         assert len(set(values)) == len(values), f"{place}: records were duplicated"
-        positions = {value: number for number, value in enumerate(values)}
-        for value in self.acknowledged[place]:
-            assert value in positions, f"{place}: {value!r} was acknowledged and is lost"
+        self.survived(place, values)
         by_producer: dict[bytes, int] = {}
         for value in values:
             producer, _, number = value.partition(b":")
             assert by_producer.get(producer, -1) < int(number), f"{place}: {value!r} comes out of order"
             by_producer[producer] = int(number)
+
+    def survived(self, place: Place, values: list[bytes]) -> None:
+        """These are all that are there: nothing is missing that was acknowledged."""
+        there = set(values)
+        for value in self.acknowledged[place]:
+            assert value in there, f"{place}: {value!r} was acknowledged and is lost"
 
     # What the nodes say
 
@@ -123,10 +129,12 @@ class Promises:
         self._watermarks[place, epoch, life] = high_watermark
 
     def _in_sync(self, world: World, place: Place, leader: Any, partition: Partition) -> None:
-        if partition._log is None:
-            return
+        known = max((_image(each).offset, each.id, _image(each)) for each in world.nodes.values())[2]
+        committed = known.partition(partition.topic_id, place.index)
+        if partition._log is None or committed is None or committed.partition_epoch != partition.partition_epoch:
+            return  # a leader that does not know yet who is in sync
         high_watermark = partition.high_watermark
-        for member in partition._isr:
+        for member in committed.isr:
             node = world.nodes[member]
             if member == leader.id or not node.in_service:
                 continue
@@ -137,6 +145,11 @@ class Promises:
             assert end >= high_watermark, (
                 f"{place}: node {member} is in sync with {end} records, the high watermark is {high_watermark}"
             )
+
+
+def _image(node: SimulatedNode) -> ClusterImage:
+    cluster = node.node._cluster if node.node is not None else None
+    return EMPTY if cluster is None else cluster.image
 
 
 def _partitions_of(node: Node) -> list[Partition]:

@@ -30,6 +30,8 @@ SETTINGS = {
     "offsets.topic.num.partitions": "3",
     "transaction.state.log.num.partitions": "3",
     "transaction.state.log.min.isr": "2",
+    "transaction.state.log.replication.factor": "3",
+    "offsets.topic.replication.factor": "3",
     "min.insync.replicas": "2",
     "default.replication.factor": "3",
     "replica.lag.time.max.ms": "6000",
