@@ -11,6 +11,7 @@ from weakref import WeakSet
 import trio
 
 from kpybroker.cluster.client_metrics import take_subscriptions
+from kpybroker.cluster.delta import everything
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, ResourceType
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
@@ -158,10 +159,13 @@ class BrokerParts:
     async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, as the metadata has them, and begin the duties."""
         cluster, replicas, common = self.cluster, self.replicas, self.common
+        known = cluster.image
         moving = self.logs.sort_out(replicas.assigned())
         if not self.logs.clean:
             await replicas.recover()
         self.moves.resume(moving)
+        # Partitions were made before their logs were recovered, and have not heard of what was decided meanwhile.
+        replicas.apply(everything(known, cluster.image))
         cluster.on_change(self._follow)
         self.live.on_change(lambda _, now: cluster.broker.cordon(filter(now.cordons, cluster.directories)))
         common.follow_configs(cluster.image)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .world import QUICK_DISK_S
+
 if TYPE_CHECKING:
     from .world import SimulatedNode, World
 
@@ -54,8 +56,8 @@ class Faults:
 
     async def _mend(self) -> None:
         await self._heal()
-        self._world.disk_delay_s = (0.0, 0.002)
         for node in self._world.nodes.values():
+            node.disk_delay_s = QUICK_DISK_S
             if node.node is None:
                 node.start()
 
@@ -98,8 +100,9 @@ class Faults:
         self._world.trace("slow", len(network.slow))
 
     async def _slow_disks(self) -> None:
-        self._world.disk_delay_s = (0.0, self._rng.choice([0.002, 0.05, 0.5]))
-        self._world.trace("disks", self._world.disk_delay_s)
+        node = self._node()
+        node.disk_delay_s = self._rng.choice([QUICK_DISK_S, (0.0, 0.05), (0.0, 0.5), (0.5, 1.0)])
+        self._world.trace("disk", node.id, *node.disk_delay_s)
 
     async def _clocks(self) -> None:
         node = self._node()

@@ -99,6 +99,8 @@ class Promises:
                 assert first == each.id, f"nodes {first} and {each.id} lead the quorum in epoch {raft.leader_epoch}"
             for partition in _partitions_of(node):
                 place = Place(partition.topic, partition.index)
+                if each.in_service:
+                    self._up_to_date(each.id, place, partition, cluster.image)
                 if partition.is_leader:
                     self._leader(each.id, each.lives, place, partition)
                     if place not in newest or newest[place][1].leader_epoch < partition.leader_epoch:
@@ -127,6 +129,15 @@ class Promises:
         before = self._watermarks.get((place, epoch, life), 0)
         assert high_watermark >= before, f"{place}: the high watermark went back in epoch {epoch}"
         self._watermarks[place, epoch, life] = high_watermark
+
+    @staticmethod
+    def _up_to_date(node_id: int, place: Place, partition: Partition, image: ClusterImage) -> None:
+        """A node in service follows its metadata."""
+        known = image.partition(partition.topic_id, place.index)
+        if known is not None and node_id in known.replicas:
+            assert partition.leader_epoch >= known.leader_epoch, (
+                f"{place}: node {node_id} believes in epoch {partition.leader_epoch}, and knows of {known.leader_epoch}"
+            )
 
     def _in_sync(self, world: World, place: Place, leader: Any, partition: Partition) -> None:
         known = max((_image(each).offset, each.id, _image(each)) for each in world.nodes.values())[2]

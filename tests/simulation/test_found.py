@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from .clients import Client
 from .world import World
 
 SEED = 1
@@ -27,5 +28,23 @@ def test_one_that_stops_before_it_is_registered_has_stopped_cleanly() -> None:
         assert not last.disk.exists(MARKER)
         await last.stop()
         assert last.disk.content(MARKER) == left
+
+    World(SEED).play(story)
+
+
+def test_what_is_decided_while_logs_are_recovered_is_heard_of() -> None:
+    """A leader that was killed, and is fenced while its next life is busy with its logs, leads no more afterwards."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        await Client(world, "admin").create_topic("t", 3)
+        await world.until_healthy()
+        world.promises.look(world)
+        await world.nodes[3].crash(power=False)
+        world.nodes[3].disk_delay_s = (1.0, 1.0)
+        world.nodes[3].start()
+        await world.until_healthy()  # and the promises are looked at all the while
 
     World(SEED).play(story)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial
 
 import trio
@@ -24,6 +25,7 @@ BEGIN_MS = 1_700_000_000_000
 PORT, CONTROLLER_PORT = 9092, 9093
 LOOK_S = 0.05
 HEALED_S = 120.0
+QUICK_DISK_S = (0.0, 0.002)
 SETTINGS = {
     "log.cleaner.enable": "false",
     "auto.create.topics.enable": "false",
@@ -49,6 +51,7 @@ class SimulatedNode:
         self.id = node_id
         self.disk = SimulatedDisk()
         self.machine = world.network.machine(f"node{node_id}")
+        self.disk_delay_s = QUICK_DISK_S
         self.clock = SimulatedClock(BEGIN_MS)
         self.node: Node | None = None
         self.lives = 0
@@ -98,6 +101,7 @@ class SimulatedNode:
 
     async def _live(self, node: Node, gone: trio.Event) -> None:
         try:
+            _AT_WORK.set(self)  # whatever the node's tasks do
             with self._scope:
                 await node.run(self._stop)
         finally:
@@ -121,6 +125,9 @@ class SimulatedNode:
         await self._gone.wait()
 
 
+_AT_WORK: ContextVar[SimulatedNode] = ContextVar("the node whose task runs")
+
+
 class World:
     """The machines, what happens to them, and what was seen."""
 
@@ -139,7 +146,6 @@ class World:
         self.nodes = {node_id: SimulatedNode(self, node_id, ids) for node_id in ids}
         self.promises = Promises()
         self._disk_rng = self.chance("disk")
-        self.disk_delay_s = (0.0, 0.002)
 
     def chance(self, *whom: object) -> object:
         return chance(self.seed, *whom)
@@ -157,7 +163,7 @@ class World:
         logger = logging.getLogger("kpybroker")
         logger.addHandler(bugs)
         try:
-            run(partial(self._play, story), self.seed, lambda: self._disk_rng.uniform(*self.disk_delay_s))
+            run(partial(self._play, story), self.seed, lambda: self._disk_rng.uniform(*_AT_WORK.get().disk_delay_s))
         finally:
             logger.removeHandler(bugs)
 
@@ -180,6 +186,8 @@ class World:
     def healthy(self) -> bool:
         """Whether all that runs is in service, and every replica on it in sync, as the active controller has it."""
         running = {each.id for each in self.nodes.values() if each.node is not None}
+        if not all(each.in_service for each in self.nodes.values() if each.node is not None):
+            return False
         for each in self.nodes.values():
             cluster = each.node._cluster if each.node is not None else None
             if cluster is not None and cluster.raft.is_leader and all(map(cluster.image.is_active, running)):
