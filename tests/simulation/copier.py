@@ -81,6 +81,7 @@ class Copier(Client):
                 records, end = records_of(data, self.position, COMMITTED)
                 if records:
                     await self._transaction([value for _, value in records], end)
+                    await trio.sleep(self.rng.uniform(0.0, 0.5))
                 elif stop.is_set() and await self.latest(self.source, COMMITTED) == self.position:
                     return
                 else:

@@ -38,6 +38,10 @@ class Faults:
                 await self._one()
         await self._mend()
 
+    async def lose(self) -> None:
+        """A machine is gone for good, as many as may be so that nothing acknowledged is lost."""
+        await self._node().crash(power=True)
+
     def _all_run(self) -> bool:
         return all(each.node is not None for each in self._world.nodes.values())
 
@@ -112,7 +116,11 @@ class Faults:
     async def _kill(self) -> None:
         node = self._node()
         self._at_risk = True
-        await node.crash(power=self._rng.random() < 0.6)
+        power = self._rng.random() < 0.6
+        if self._rng.random() < 0.5:
+            await node.crash(power=power)
+        else:
+            await node.crash_at_work(power=power, changes=self._rng.randrange(1, 60))
         await trio.sleep(self._rng.choice([0.0, 1.0, 10.0, 20.0]) * self._rng.random())
         node.start()
 

@@ -40,7 +40,7 @@ class Promises:
         self._controllers: dict[int, int] = {}
         self._watermarks: dict[tuple[Place, int, int], int] = {}
         self._images: dict[int, ClusterImage] = {}
-        self._followed: set[int] = set()
+        self._followed: set[tuple[int, int]] = set()
 
     # What clients are told
 
@@ -92,7 +92,7 @@ class Promises:
         for each in running:
             node: Node = each.node
             cluster = node._cluster
-            self._follow_images(cluster)
+            self._follow_images(each, node)
             raft = cluster.raft
             if raft.is_leader:
                 first = self._controllers.setdefault(raft.leader_epoch, each.id)
@@ -108,11 +108,10 @@ class Promises:
         for place, (leader, partition) in newest.items():
             self._in_sync(world, place, leader, partition)
 
-    def _follow_images(self, cluster: Any) -> None:
-        if id(cluster) not in self._followed:
-            self._followed.add(id(cluster))
-            cluster.on_change(lambda _, image: self._image(image))
-            self._keep = [*getattr(self, "_keep", []), cluster]  # ids stay theirs
+    def _follow_images(self, simulated: SimulatedNode, node: Node) -> None:
+        if (simulated.id, simulated.lives) not in self._followed:
+            self._followed.add((simulated.id, simulated.lives))
+            node._cluster.on_change(lambda _, image: self._image(image) if simulated.node is node else None)
 
     def _image(self, image: ClusterImage) -> None:
         known = self._images.setdefault(image.offset, image)

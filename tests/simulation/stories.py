@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .administrator import Administrator
 from .clients import COMMITTED, UNCOMMITTED, Client, Consumer, Producer
 from .copier import ATTEMPT, Copier
 from .faults import Faults
@@ -14,6 +15,8 @@ from .promises import Place
 if TYPE_CHECKING:
     from .world import World
 
+LOSS = 0.3
+"""How often a machine is lost for good."""
 LIMIT_S = 120.0
 """How long what was begun under faults may take without them."""
 SOURCES = [Place("in", 0), Place("in", 1)]
@@ -37,14 +40,20 @@ async def under_load(world: World, duration_s: float) -> None:
             for source, target in zip(SOURCES, COPIES, strict=True):
                 copying.start_soon(Copier(world, f"copier-{source.index}", source, target).run, written)
             async with trio.open_nursery() as producing:
+                administrator = Administrator(world, "administrator")
+                producing.start_soon(administrator.run, stop)
                 for number, place in enumerate([*SOURCES, SOURCES[0]]):
                     producing.start_soon(Producer(world, f"p{number}", place).run, stop)
                 await faults.run(duration_s)
                 await world.until_healthy()
+                if world.chance("loss").random() < LOSS:
+                    await faults.lose()
+                    await world.until_healthy()
                 stop.set()
                 await _in_time(producing, "producers")
             written.set()
             await _in_time(copying, "copiers")
+        administrator.check()
         consuming.cancel_scope.cancel()
     await _look_at_everything(world)
 

@@ -26,6 +26,8 @@ PORT, CONTROLLER_PORT = 9092, 9093
 LOOK_S = 0.05
 HEALED_S = 120.0
 QUICK_DISK_S = (0.0, 0.002)
+PATIENCE_S = 10.0
+POWER_OFF_AFTER_STOP = 0.3
 SETTINGS = {
     "log.cleaner.enable": "false",
     "auto.create.topics.enable": "false",
@@ -41,6 +43,14 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "1000",
     "controlled.shutdown.enable": "true",
 }
+
+
+SNAPSHOTS = {
+    "metadata.log.max.record.bytes.between.snapshots": "2000",
+    "metadata.log.segment.ms": "5000",
+    "metadata.max.retention.ms": "8000",
+}
+"""So that who was away for a while is given a snapshot."""
 
 
 class SimulatedNode:
@@ -60,7 +70,8 @@ class SimulatedNode:
         self._scope = trio.CancelScope()
         self._doomed = False
         host = self.machine.name
-        settings = SETTINGS | {
+        settings = SETTINGS | (SNAPSHOTS if world.chance("snapshots").random() < 0.5 else {})
+        settings |= {
             "node.id": str(node_id),
             "process.roles": "broker,controller",
             "listeners": f"PLAINTEXT://{host}:{PORT},CONTROLLER://{host}:{CONTROLLER_PORT}",
@@ -105,7 +116,8 @@ class SimulatedNode:
             with self._scope:
                 await node.run(self._stop)
         finally:
-            self.node = None
+            if self.node is node:
+                self.node = None
             gone.set()
 
     async def stop(self) -> None:
@@ -115,14 +127,32 @@ class SimulatedNode:
         await self._gone.wait()
         self.machine.fail(power=False)
 
+        if self.world.chance("after a stop", self.id, self.lives).random() < POWER_OFF_AFTER_STOP:
+            self.world.trace("power off after that", self.id)
+            self.disk = self.disk.crash(self.world.chance("crash", self.id, self.lives))
+
     async def crash(self, *, power: bool) -> None:
         """As by kill -9; with `power`, as when the machine's plug is pulled: what was not synced may be gone."""
+        self._fall(power)
+        await self._gone.wait()
+
+    async def crash_at_work(self, *, power: bool, changes: int) -> None:
+        """`crash`, in the middle of what it does to its disk."""
+        self.disk.countdown, self.disk.fall = changes, partial(self._fall, power)
+        with trio.move_on_after(PATIENCE_S):
+            await self._gone.wait()
+            return
+        await self.crash(power=power)
+
+    def _fall(self, power: bool) -> None:
+        """From now on nothing that the node does has consequences; at its tasks' next checkpoints they end."""
         self.world.trace("power off" if power else "kill", self.id)
         rng = self.world.chance("crash", self.id, self.lives)
+        self.disk.countdown = 0
+        self.node = None
         self.disk = self.disk.crash(rng) if power else self.disk.killed()
         self.machine.fail(power=power)
         self._scope.cancel()
-        await self._gone.wait()
 
 
 _AT_WORK: ContextVar[SimulatedNode] = ContextVar("the node whose task runs")
