@@ -231,7 +231,7 @@ class Node:
                 await door.start(duties)
                 endpoints = self._advertised()
                 await cluster.broker.join(endpoints, rack=self.config.broker_rack, previous_epoch=previous_epoch)
-                broker.joined()
+                broker.joined(duties)
                 await cluster.broker.serve()
             coming.cancel_scope.cancel()
 

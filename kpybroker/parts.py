@@ -182,7 +182,6 @@ class BrokerParts:
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, common.clock, common.ids)
             duties.start_soon(cleaner.run, name="log cleaner")
-        self.coordinators.start(duties)
         if not config.lone:
             self._replicate(duties)
 
@@ -222,8 +221,14 @@ class BrokerParts:
         duties.start_soon(fetchers.run, name="replica fetchers")
         duties.start_soon(changes.run, name="changes of in-sync replicas")
 
-    def joined(self) -> None:
-        """This node's broker is registered: the controller can be told where its replicas are."""
+    def joined(self, duties: trio.Nursery) -> None:
+        """This node's broker is registered: it may coordinate, and tell the controller where its replicas are.
+
+        Before that the metadata may say that it leads what its former life led. That one's log may be gone, and what
+        was written now would be in that one's epoch: a replica that nobody could tell from the others.
+        """
+        self.coordinators.start(duties)
+        self.cluster.on_change(self.coordinators.follow)
         self.replicas.on_misplaced(self.assignments.add)
         self.replicas.check_places()
 
@@ -263,7 +268,6 @@ class BrokerParts:
         """A change of the metadata was committed."""
         self.replicas.apply(delta)
         take_subscriptions(self.telemetry, image, delta.configs)
-        self.coordinators.follow(delta, image)
 
     def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""

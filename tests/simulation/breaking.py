@@ -5,8 +5,6 @@ A rule is a piece of a function's source; broken, the function runs with another
 
 from __future__ import annotations
 
-import __future__
-
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -36,7 +34,9 @@ RULES = {
     "every replica of the ISR counts for the high watermark": Broken(
         Leader._advance, "replica in self.maximal_isr\n", "False\n"
     ),
-    "the high watermark stands below min.insync.replicas": Broken(Leader._advance, "if self.under_min_isr:", "if False:"),
+    "the high watermark stands below min.insync.replicas": Broken(
+        Leader._advance, "if self.under_min_isr:", "if False:"
+    ),
     "who fetches is told where its log departs": Broken(
         follower.divergence, "if epoch < last_fetched_epoch or end_offset < fetch_offset:", "if False:"
     ),
@@ -46,13 +46,15 @@ RULES = {
     "a batch that is sent again is not written again": Broken(
         ProducerStates.find_duplicate, "if seen.last_sequence == last", "if False"
     ),
-    "what was not committed at a leader's end is not shown by the next": Broken(
+    "nothing of a transaction is shown before it has ended": Broken(
         ReplicaLog.last_stable_offset.fget,
         "high_watermark if first_unstable is None else min(first_unstable, high_watermark)",
         "high_watermark",
     ),
     "the metadata log is synced before it counts": Broken(RaftNode._sync, "await self._in_worker(flush.run)", "pass"),
-    "a vote is on the disk before it is given": Broken(MetadataLog._persist, "self._files.write_whole(", "(lambda *_: None)("),
+    "a vote is on the disk before it is given": Broken(
+        MetadataLog._persist, "self._files.write_whole(", "(lambda *_: None)("
+    ),
     "a copy after a crash is not counted on": Broken(
         brokers.former_incarnation, "if clean or not image.features.elr_enabled:", "if True:"
     ),
@@ -72,7 +74,7 @@ def code_of(broken: Broken) -> Any:
     assert source.count(broken.rule) == 1, f"{broken.rule!r} is not (once) in {function.__qualname__}"
     source = "\n".join(line for line in source.replace(broken.rule, broken.instead).splitlines() if line != "@property")
     space = dict(function.__globals__)
-    exec(compile(source, function.__code__.co_filename, "exec", __future__.annotations.compiler_flag), space)
+    exec(compile(f"from __future__ import annotations\n{source}", function.__code__.co_filename, "exec"), space)
     made = space[function.__name__]
     assert isinstance(made, FunctionType)
     return made.__code__

@@ -62,6 +62,7 @@ class Faults:
         await self._heal()
         for node in self._world.nodes.values():
             node.disk_delay_s = QUICK_DISK_S
+            await node.settled()
             if node.node is None:
                 node.start()
 

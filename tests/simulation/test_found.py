@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import trio
 
+from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+
 from .clients import Client
-from .world import World
+from .world import SimulatedNode, World
 
 SEED = 1
 MARKER = "/data/.kafka_cleanshutdown"
@@ -48,3 +50,35 @@ def test_what_is_decided_while_logs_are_recovered_is_heard_of() -> None:
         await world.until_healthy()  # and the promises are looked at all the while
 
     World(SEED).play(story)
+
+
+def test_nobody_coordinates_before_the_controller_has_heard_of_its_new_life() -> None:
+    """A leader that lost its log would write into it, in its former life's epoch: nobody could tell the two apart."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        client = Client(world, "client")
+        request = FindCoordinatorRequest(key_type=1, coordinator_keys=["transactional"])
+        while (await client.ask_any(request, FindCoordinatorResponse, 4)).coordinators[0].error_code:
+            await client.rest()
+        await world.until_healthy()
+        one = world.nodes[1]
+        assert _shards(one), "it coordinates"
+        await one.crash(power=True)
+        one.start()
+        refused = 0
+        while not one.in_service:
+            assert not _shards(one)
+            refused += 1
+            await trio.sleep(0.05)
+        assert refused > 20, "its former life was not forgotten at once"
+        await world.until_healthy()
+
+    World(SEED).play(story)
+
+
+def _shards(node: SimulatedNode) -> list[object]:
+    broker = node.node._broker if node.node is not None else None
+    return [] if broker is None else broker.coordinators.transactions.shards

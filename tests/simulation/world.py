@@ -131,6 +131,12 @@ class SimulatedNode:
             self.world.trace("power off after that", self.id)
             self.disk = self.disk.crash(self.world.chance("crash", self.id, self.lives))
 
+    async def settled(self) -> None:
+        """Return when it runs, or is at its end, for good."""
+        self.disk.countdown = 0
+        if self._stop.is_set() or self.node is None:
+            await self._gone.wait()
+
     async def crash(self, *, power: bool) -> None:
         """As by kill -9; with `power`, as when the machine's plug is pulled: what was not synced may be gone."""
         self._fall(power)
