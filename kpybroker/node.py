@@ -29,7 +29,8 @@ from kpybroker.handlers.finder import Side
 from kpybroker.ids import Ids
 from kpybroker.parts import BrokerParts, Common, Door
 from kpybroker.replication.open_logs import open_logs
-from kpybroker.server.listener import Listener, bind
+from kpybroker.server.listener import Listener
+from kpybroker.server.network import Network
 from kpybroker.storage.data_dirs import DataDirs
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import Files, RealFiles
@@ -64,12 +65,14 @@ class Node:
         clock: Clock | None = None,
         ids: Ids | None = None,
         cluster_id: str | None = None,
+        network: Network | None = None,
     ) -> None:
         self.config = config
         self._cluster_id = cluster_id
         self._files = files if files is not None else RealFiles()
         self._clock = clock if clock is not None else Clock()
         self._ids = ids if ids is not None else Ids()
+        self._network = network if network is not None else Network()
         self._bound: list[Bound] = []
         self._controllers_bound: list[Bound] = []
         self._cluster: Cluster | None = None
@@ -128,11 +131,13 @@ class Node:
                 ids=self._ids,
                 files=self._files,
                 now_ms=self._clock.wall_ms(),
+                connector=self._network.connector,
             )
-        clean = False
+        clean, previous_epoch = False, NO_EPOCH
         try:
-            common = Common(self.config, cluster, self._clock, self._ids)
-            previous_epoch = self._open_logs(dirs, common) if "broker" in self.config.roles else NO_EPOCH
+            common = Common(self.config, cluster, self._clock, self._ids, self._network.connector)
+            if "broker" in self.config.roles:
+                previous_epoch = self._open_logs(dirs, common)
             async with trio.open_nursery() as duties:
                 with one_line():
                     await duties.start(cluster.run)
@@ -149,9 +154,12 @@ class Node:
             clean = self._broker is None or bool(closed_well)
         finally:
             cluster.close(clean=clean)
+        # One that stops before it is registered leaves what it found: otherwise its next life would be taken for one
+        # after a crash, and what its replicas hold would not be counted on (KIP-966).
+        epoch = cluster.broker.epoch if cluster.broker.epoch != NO_EPOCH else previous_epoch
         for data_dir in closed_well:
             try:
-                data_dir.write_clean_stop(cluster.broker.epoch)
+                data_dir.write_clean_stop(epoch)
             except StorageFailed as failure:
                 log.error("the next start recovers all logs: %s", failure)
 
@@ -173,7 +181,9 @@ class Node:
     def _bind(self, points: Sequence[EndPoint], bound: list[Bound]) -> None:
         for point in points:
             try:
-                bound.append((point, bind(point.host, point.port, self.config.socket_listen_backlog_size)))
+                bound.append(
+                    (point, self._network.bind(point.host, point.port, self.config.socket_listen_backlog_size))
+                )
             except OSError as failure:
                 why = failure.strerror or failure
                 raise StartupFailed(f"cannot listen on {point.address}: {why}") from failure
@@ -219,7 +229,7 @@ class Node:
                 await door.start(duties)
                 endpoints = self._advertised()
                 await cluster.broker.join(endpoints, rack=self.config.broker_rack, previous_epoch=previous_epoch)
-                broker.joined()
+                broker.joined(duties)
                 await cluster.broker.serve()
             coming.cancel_scope.cancel()
 
@@ -240,7 +250,9 @@ class Node:
         staging = bytearray(STAGING_BYTES)
         frame_bytes_max = self.config.socket_request_max_bytes
         return [
-            Listener(point.name, sockets, door.dispatcher, door.idle, frame_bytes_max, staging, door.gate, common.say)
+            self._network.listener(
+                point.name, sockets, door.dispatcher, door.idle, frame_bytes_max, staging, door.gate, common.say
+            )
             for point, sockets in bound
         ]
 

@@ -11,6 +11,7 @@ from weakref import WeakSet
 import trio
 
 from kpybroker.cluster.client_metrics import take_subscriptions
+from kpybroker.cluster.delta import everything
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ConfigResource, ResourceType
 from kpybroker.config.listeners import parse_address
 from kpybroker.config.live import LiveConfig
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from kpybroker.config import BrokerConfig
     from kpybroker.ids import Ids
     from kpybroker.metrics.prometheus import PrometheusReporter
-    from kpybroker.peers.channel import Channel
+    from kpybroker.peers.channel import Channel, Connector
     from kpybroker.replication.logs import Logs
     from kpybroker.storage.data_dir import DataDir
 
@@ -55,8 +56,12 @@ log = logging.getLogger("kpybroker.node")
 class Common:
     """What every node has, whatever its roles."""
 
-    def __init__(self, config: BrokerConfig, cluster: Cluster, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, config: BrokerConfig, cluster: Cluster, clock: Clock, ids: Ids, connector: Connector | None = None
+    ) -> None:
+        """`connector`: how other brokers are reached, None: by TCP."""
         self.cluster = cluster
+        self.connector = connector
         self.clock = clock
         self.ids = ids
         self.live = LiveConfig(config)
@@ -155,10 +160,13 @@ class BrokerParts:
     async def start(self, duties: trio.Nursery) -> None:
         """Take up the partitions, as the metadata has them, and begin the duties."""
         cluster, replicas, common = self.cluster, self.replicas, self.common
+        known = cluster.image
         moving = self.logs.sort_out(replicas.assigned())
         if not self.logs.clean:
             await replicas.recover()
         self.moves.resume(moving)
+        # Partitions were made before their logs were recovered, and have not heard of what was decided meanwhile.
+        replicas.apply(everything(known, cluster.image))
         cluster.on_change(self._follow)
         self.live.on_change(lambda _, now: cluster.broker.cordon(filter(now.cordons, cluster.directories)))
         common.follow_configs(cluster.image)
@@ -175,7 +183,6 @@ class BrokerParts:
         if config.log_cleaner_enable:
             cleaner = Cleaner(self.live, self.logs, replicas, common.clock, common.ids)
             duties.start_soon(cleaner.run, name="log cleaner")
-        self.coordinators.start(duties)
         if not config.lone:
             self._replicate(duties)
 
@@ -215,8 +222,14 @@ class BrokerParts:
         duties.start_soon(fetchers.run, name="replica fetchers")
         duties.start_soon(changes.run, name="changes of in-sync replicas")
 
-    def joined(self) -> None:
-        """This node's broker is registered: the controller can be told where its replicas are."""
+    def joined(self, duties: trio.Nursery) -> None:
+        """This node's broker is registered: it may coordinate, and tell the controller where its replicas are.
+
+        Before that the metadata may say that it leads what its former life led. That one's log may be gone, and what
+        was written now would be in that one's epoch: a replica that nobody could tell from the others.
+        """
+        self.coordinators.start(duties)
+        self.cluster.on_change(self.coordinators.follow)
         self.replicas.on_misplaced(self.assignments.add)
         self.replicas.check_places()
 
@@ -256,7 +269,6 @@ class BrokerParts:
         """A change of the metadata was committed."""
         self.replicas.apply(delta)
         take_subscriptions(self.telemetry, image, delta.configs)
-        self.coordinators.follow(delta, image)
 
     def _peers(self, client_id: str) -> Callable[[int], Channel]:
         """For a client id, what makes connections to other brokers by their ids."""
@@ -264,9 +276,14 @@ class BrokerParts:
 
     def _channel(self, broker_id: int, client_id: str, *, negotiate: bool) -> Channel:
         """A connection to another broker, by the listener on which brokers talk."""
-        from kpybroker.peers.channel import Channel  # a lone node has nobody to talk to
+        from kpybroker.peers.channel import Channel, connect  # a lone node has nobody to talk to
 
-        channel = Channel(partial(self._address_of, broker_id), client_id=client_id, negotiate=negotiate)
+        channel = Channel(
+            partial(self._address_of, broker_id),
+            client_id=client_id,
+            connector=self.common.connector or connect,
+            negotiate=negotiate,
+        )
         self._channels.add(channel)
         return channel
 

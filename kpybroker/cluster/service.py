@@ -46,6 +46,7 @@ from kpybroker.storage.meta_properties import MetaProperties
 
 if TYPE_CHECKING:
     from kpybroker.cluster.controller_registration import ControllerRegistration
+    from kpybroker.peers.channel import Connector
 
 PLAINTEXT = 0
 
@@ -102,12 +103,14 @@ class Cluster:
         now_ms: int,
         cluster_id: str | None = None,
         controller_ports: Mapping[str, int] | None = None,
-        in_worker: Worker = trio.to_thread.run_sync,
+        in_worker: Worker | None = None,
+        connector: Connector | None = None,
     ) -> Cluster:
         """Open the metadata of a node, formatting its data folders if they are empty. Blocks; `now_ms` is wall time.
 
         `controller_ports`: those that the controller's listeners were given, where the configuration says 0.
         `adopt`: take the node id from the folder (nobody has set one). `cluster_id` is for an empty folder.
+        `in_worker`: None: in a thread. `connector`: how other nodes are reached, None: by TCP.
         Raises: DataDirRefused, MetadataError, StorageFailed.
         """
         data_dir = dirs.metadata
@@ -129,7 +132,7 @@ class Cluster:
         directories = {each.path: directory_id_of(each) for each in dirs.logs}
         log = _open_log(data_dir, meta, voters, config, adopt=adopt, files=files, now_ms=now_ms)
         policy = _snapshot_policy(config, log)
-        controller = Controller(log, _settings(config, meta), clock, ids)
+        controller = Controller(log, _settings(config, meta), clock, ids, connector=connector)
         raft = RaftNode(
             log,
             controller,
@@ -138,14 +141,10 @@ class Cluster:
             policy=policy,
             clock=clock,
             ids=ids,
-            in_worker=in_worker,
+            in_worker=in_worker if in_worker is not None else trio.to_thread.run_sync,
+            connector=connector,
         )
-        link = ControllerLinks(
-            raft,
-            controller,
-            client_id=str(meta.node_id),
-            request_timeout_s=config.controller_socket_timeout_ms / 1000,
-        )
+        link = _links(config, raft, controller, connector)
         return cls(
             raft,
             controller,
@@ -351,6 +350,18 @@ def _broker(
         ),
         heartbeats=link(),
         requests=link(),
+    )
+
+
+def _links(
+    config: BrokerConfig, raft: RaftNode, controller: Controller, connector: Connector | None
+) -> ControllerLinks:
+    return ControllerLinks(
+        raft,
+        controller,
+        client_id=str(controller.settings.node_id),
+        request_timeout_s=config.controller_socket_timeout_ms / 1000,
+        connector=connector,
     )
 
 

@@ -90,6 +90,8 @@ class NodeCoordinators:
     def start(self, duties: trio.Nursery) -> None:
         """Begin the duties, with what the metadata says now."""
         image = self._image()
+        self.groups.follow_settings(consumer_group_settings(self._live.current, image))
+        self.transactions.reconfigure(_transaction_settings(self._live.current, image))
         self.groups.follow_topics(image)
         self._follow_partitions(image)
         duties.start_soon(self.groups.run, name="group coordinator")

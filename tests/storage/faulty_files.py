@@ -326,7 +326,7 @@ class FaultyFiles:
                     copies[id(entry)] = _Folder(names, dict(names))
             return copies[id(entry)]
 
-        other = FaultyFiles()
+        other = type(self)()
         other.root = copy(self.root)
         other.now_ms = self.now_ms
         return other

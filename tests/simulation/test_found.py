@@ -1,0 +1,84 @@
+"""What simulation has found, each as a story of its own."""
+
+from __future__ import annotations
+
+import trio
+
+from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+
+from .clients import Client
+from .world import SimulatedNode, World
+
+SEED = 1
+MARKER = "/data/.kafka_cleanshutdown"
+
+
+def test_one_that_stops_before_it_is_registered_has_stopped_cleanly() -> None:
+    """The epoch of its last registration stays in the marker, or the next start would count as one after a crash."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        last = world.nodes[3]
+        await last.stop()
+        left = last.disk.content(MARKER)
+        world.network.cut_off({(last.machine.name, f"node{other}") for other in (1, 2)})
+        last.start()
+        await trio.sleep(5)
+        assert not last.in_service
+        assert not last.disk.exists(MARKER)
+        await last.stop()
+        assert last.disk.content(MARKER) == left
+
+    World(SEED).play(story)
+
+
+def test_what_is_decided_while_logs_are_recovered_is_heard_of() -> None:
+    """A leader that was killed, and is fenced while its next life is busy with its logs, leads no more afterwards."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        await Client(world, "admin").create_topic("t", 3)
+        await world.until_healthy()
+        world.promises.look(world)
+        await world.nodes[3].crash(power=False)
+        world.nodes[3].disk_delay_s = (1.0, 1.0)
+        world.nodes[3].start()
+        await world.until_healthy()  # and the promises are looked at all the while
+
+    World(SEED).play(story)
+
+
+def test_nobody_coordinates_before_the_controller_has_heard_of_its_new_life() -> None:
+    """A leader that lost its log would write into it, in its former life's epoch: nobody could tell the two apart."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        client = Client(world, "client")
+        request = FindCoordinatorRequest(key_type=1, coordinator_keys=["transactional"])
+        while (await client.ask_any(request, FindCoordinatorResponse, 4)).coordinators[0].error_code:
+            await client.rest()
+        await world.until_healthy()
+        one = world.nodes[1]
+        assert _shards(one), "it coordinates"
+        await one.crash(power=True)
+        one.start()
+        refused = 0
+        while not one.in_service:
+            assert not _shards(one)
+            refused += 1
+            await trio.sleep(0.05)
+        assert refused > 20, "its former life was not forgotten at once"
+        await world.until_healthy()
+
+    World(SEED).play(story)
+
+
+def _shards(node: SimulatedNode) -> list[object]:
+    broker = node.node._broker if node.node is not None else None
+    return [] if broker is None else broker.coordinators.transactions.shards
