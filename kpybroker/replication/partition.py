@@ -64,13 +64,13 @@ class Partition(ReplicaLog):
         if self.is_leader:
             self._begin_epoch()
 
-    def replace_log(self, log: Log, *, high_watermark: int | None = None) -> None:
+    def replace_log(self, log: Log, *, checkpointed: int | None = None) -> None:
         """From now on the replica is this log, which has the same records, in another data directory.
 
-        `high_watermark`: None leaves it where it is.
+        `checkpointed`: the high watermark that the disk knows of, at a start; None leaves it where it is.
         """
-        if high_watermark is not None:
-            self._high_watermark = high_watermark
+        if checkpointed is not None:
+            self._high_watermark = self._trusted(log, checkpointed)
         self._log = log
         log.producers.replicated_to(self._high_watermark)
         if self._leading is None:

@@ -63,13 +63,17 @@ class ReplicaLog(Audience):
         """Open the log, in a worker thread maybe; then `begin`. Raises: StorageFailed."""
         if self._log is None:
             opened = self._around.open_log(self)
-            self._high_watermark = opened.log_end_offset
-            if len(self._replicas) > 1:  # what nobody else has may have to go again
-                known = min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)
-                self._high_watermark = max(known, opened.log_start_offset)
+            checkpointed = self._around.checkpointed_high_watermark(self) if len(self._replicas) > 1 else 0
+            self._high_watermark = self._trusted(opened, checkpointed)
             self._log = opened
             opened.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
         return self._log
+
+    def _trusted(self, log: Log, checkpointed: int) -> int:
+        """The high watermark of a log as it is opened: what nobody else has may have to go again."""
+        if len(self._replicas) == 1:
+            return log.log_end_offset
+        return max(min(checkpointed, log.log_end_offset), log.log_start_offset)
 
     def begin(self) -> None:
         """The log was loaded: take up what the metadata says of the partition."""
