@@ -19,7 +19,7 @@ import trio
 
 from kpybroker.replication.machines.follower import Diverged, followed_high_watermark, truncation_point
 from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
-from kpybroker.replication.replica_log import ReplicaLog
+from kpybroker.replication.replica_log import ReplicaLog, append_fetched
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
@@ -384,7 +384,7 @@ class Partition(ReplicaLog):
         log = self.log
         try:
             if len(records):
-                appended = log.append_as_follower(records, now_ms=now_ms)
+                appended = append_fetched(log, records, now_ms)
                 self._hide(appended.last_offset + 1, len(records))
             moved = followed_high_watermark(self._high_watermark, high_watermark, log.log_end_offset)
             if moved > self._high_watermark:
