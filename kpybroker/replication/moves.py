@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from kpybroker.replication.logs import unplaced
+from kpybroker.replication.machines.follower import divergence, truncation_point
 from kpybroker.storage.data_dir import FolderKind
 from kpybroker.storage.errors import OffsetOutOfRange, StorageFailed, UnexpectedOffset
 from kpybroker.wire.codes import Code, Refused
@@ -216,6 +217,7 @@ class Moves:
             if self._logs.offline and assigned != home.id and not unplaced(assigned):
                 return  # what it is a copy of is in a directory that is offline
             source = None
+        checkpointed = max(each.checkpointed_high_watermark(*place) for each in (home, source) if each is not None)
         copy = home.load(topic, index, folder.path, self._replicas.log_config(topic))
         if source is not None:
             try:
@@ -229,7 +231,7 @@ class Moves:
                 return
             self._retire(source, partition, current)
             source.data_dir.sync()
-        partition.replace_log(copy, high_watermark=copy.log_end_offset)
+        partition.replace_log(copy, checkpointed=checkpointed)
         self._put_in_place(partition, home, copy)
         log.info("%s was moved to %s", partition, home.path)
 
@@ -276,6 +278,7 @@ class Moves:
         Raises: StorageFailed; CorruptRecords, UnexpectedOffset.
         """
         source, copy = move.partition.log, move.copy
+        self._cut_to(source, copy, move.partition.high_watermark)
         if copy.log_end_offset == source.log_end_offset:
             return True
         offset = copy.log_end_offset if copy.size_bytes else source.log_start_offset
@@ -302,7 +305,22 @@ class Moves:
         if not copy.size_bytes and base_offset != copy.log_end_offset:
             copy.truncate_fully_and_start_at(base_offset, now_ms=self._clock.wall_ms())
         copy.append_as_follower(data, now_ms=self._clock.wall_ms())
-        return copy.log_end_offset == source.log_end_offset
+        return False  # the log in use may have been cut while this was read
+
+    def _cut_to(self, source: Log, copy: Log, high_watermark: int) -> None:
+        """Cut from the copy what is no more in the log in use, which a leader may have had cut and given other records.
+
+        Raises: StorageFailed.
+        """
+        while (epoch := copy.latest_epoch) is not None:
+            end_offset = copy.log_end_offset
+            diverged = divergence(source.epochs, source.log_end_offset, epoch, end_offset)
+            if diverged is None:
+                return
+            point = truncation_point(diverged, copy.epochs, end_offset, high_watermark)
+            copy.truncate_to(max(point, copy.log_start_offset), now_ms=self._clock.wall_ms())
+            if (copy.latest_epoch, copy.log_end_offset) == (epoch, end_offset):  # nothing says where: all over again
+                copy.truncate_fully_and_start_at(source.log_start_offset, now_ms=self._clock.wall_ms())
 
     async def _flush(self, move: Move) -> None:
         """Raises: StorageFailed."""

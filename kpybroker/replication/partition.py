@@ -19,7 +19,7 @@ import trio
 
 from kpybroker.replication.machines.follower import Diverged, followed_high_watermark, truncation_point
 from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
-from kpybroker.replication.replica_log import ReplicaLog
+from kpybroker.replication.replica_log import ReplicaLog, append_fetched
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.origin import Origin
 from kpybroker.wire.codes import Code, Refused
@@ -64,13 +64,13 @@ class Partition(ReplicaLog):
         if self.is_leader:
             self._begin_epoch()
 
-    def replace_log(self, log: Log, *, high_watermark: int | None = None) -> None:
+    def replace_log(self, log: Log, *, checkpointed: int | None = None) -> None:
         """From now on the replica is this log, which has the same records, in another data directory.
 
-        `high_watermark`: None leaves it where it is.
+        `checkpointed`: the high watermark that the disk knows of, at a start; None leaves it where it is.
         """
-        if high_watermark is not None:
-            self._high_watermark = high_watermark
+        if checkpointed is not None:
+            self._high_watermark = self._trusted(log, checkpointed)
         self._log = log
         log.producers.replicated_to(self._high_watermark)
         if self._leading is None:
@@ -385,7 +385,7 @@ class Partition(ReplicaLog):
         log = self.log
         try:
             if len(records):
-                appended = log.append_as_follower(records, now_ms=now_ms)
+                appended = append_fetched(log, records, now_ms)
                 self._hide(appended.last_offset + 1, len(records))
             moved = followed_high_watermark(self._high_watermark, high_watermark, log.log_end_offset)
             if moved > self._high_watermark:

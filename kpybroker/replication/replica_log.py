@@ -11,10 +11,11 @@ from kpybroker.replication.machines.follower import Diverged, divergence
 from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.errors import CorruptRecords
+from kpybroker.wire.records.batch import iter_headers
 
 if TYPE_CHECKING:
     from kpybroker.replication.surroundings import Surroundings
-    from kpybroker.storage.log import Log
+    from kpybroker.storage.log import Appended, Log
     from kpybroker.storage.region import FileRegion
     from kpybroker.storage.txn_index import AbortedTxn
 
@@ -63,13 +64,17 @@ class ReplicaLog(Audience):
         """Open the log, in a worker thread maybe; then `begin`. Raises: StorageFailed."""
         if self._log is None:
             opened = self._around.open_log(self)
-            self._high_watermark = opened.log_end_offset
-            if len(self._replicas) > 1:  # what nobody else has may have to go again
-                known = min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)
-                self._high_watermark = max(known, opened.log_start_offset)
+            checkpointed = self._around.checkpointed_high_watermark(self) if len(self._replicas) > 1 else 0
+            self._high_watermark = self._trusted(opened, checkpointed)
             self._log = opened
             opened.producers.replicated_to(self._high_watermark)  # recovery reads markers as if nobody had them yet
         return self._log
+
+    def _trusted(self, log: Log, checkpointed: int) -> int:
+        """The high watermark of a log as it is opened: what nobody else has may have to go again."""
+        if len(self._replicas) == 1:
+            return log.log_end_offset
+        return max(min(checkpointed, log.log_end_offset), log.log_start_offset)
 
     def begin(self) -> None:
         """The log was loaded: take up what the metadata says of the partition."""
@@ -158,3 +163,20 @@ class ReplicaLog(Audience):
         if diverged is not None and diverged.epoch < 0:
             raise Refused(Code.OFFSET_OUT_OF_RANGE)
         return diverged
+
+
+def append_fetched(log: Log, records: bytes | bytearray | memoryview, now_ms: int) -> Appended:
+    """Append what a leader sent. Raises: as Log.append_as_follower.
+
+    Where the leader's log begins within a batch (DeleteRecords) it sends all of that, and a log that is to begin there
+    has all of it too, out of sight, as in Kafka.
+    """
+    start = log.log_start_offset
+    if not 0 < start == log.log_end_offset:
+        return log.append_as_follower(records, now_ms=now_ms)
+    _, first = next(iter_headers(records), (0, None))
+    if first is not None and first.base_offset < start <= first.last_offset:
+        log.truncate_fully_and_start_at(first.base_offset, now_ms=now_ms)
+    appended = log.append_as_follower(records, now_ms=now_ms)
+    log.increment_log_start_offset(start)
+    return appended

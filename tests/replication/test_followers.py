@@ -124,6 +124,19 @@ async def test_a_follower_whose_leader_begins_later_begins_there(tmp_path: Path)
         assert (two.log.log_start_offset, two.log.log_end_offset) == (2, 3)
 
 
+async def test_a_follower_whose_leader_begins_within_a_batch_has_all_of_it_out_of_sight(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1,), leader=1)
+        one = cluster.nodes[1]
+        one.produce(b"a", b"b", b"c")
+        one.partition.delete_records(2)
+        cluster.say(replicas=(1, 2), isr=(1,))
+        await until(lambda: set(cluster.partition().isr) == {1, 2})
+        two = cluster.nodes[2].partition
+        assert (two.log.log_start_offset, two.log.log_end_offset, two.high_watermark) == (2, 3, 3)
+        assert bytes_of(cluster, 1) == bytes_of(cluster, 2)
+
+
 async def test_records_are_deleted_from_all_replicas(tmp_path: Path) -> None:
     async with brokers(tmp_path) as cluster:
         cluster.say(replicas=(1, 2), leader=1)

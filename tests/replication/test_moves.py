@@ -64,8 +64,11 @@ class WatchedFiles(FaultyFiles):
 class World:
     """The logs of a node with two folders, and what the metadata says of its one partition."""
 
-    def __init__(self, disk: FaultyFiles, assigned: bytes, **configs: str) -> None:
+    def __init__(
+        self, disk: FaultyFiles, assigned: bytes, *, replicas: tuple[int, ...] = (ME,), **configs: str
+    ) -> None:
         self.disk = disk
+        self.members = replicas
         self.assigned = assigned
         self.configs = {name.replace("_", "."): value for name, value in configs.items()}
         segments = OpenSegments(100)
@@ -81,7 +84,12 @@ class World:
     @property
     def image(self) -> Any:
         partition = SimpleNamespace(
-            replicas=(ME,), isr=(ME,), leader=ME, leader_epoch=3, partition_epoch=0, directories=(self.assigned,)
+            replicas=self.members,
+            isr=self.members,
+            leader=ME,
+            leader_epoch=3,
+            partition_epoch=0,
+            directories=(self.assigned,) * len(self.members),
         )
         topic = SimpleNamespace(name="t", id=TOPIC_ID, partitions={0: partition})
         return SimpleNamespace(
@@ -273,6 +281,41 @@ async def test_what_is_longer_wins_and_a_tie_is_for_the_metadata() -> None:
         after.moves.resume(moving)
         assert home in after.folders()
         assert after.values() == [b"x", b"y"]
+
+
+async def test_a_copy_follows_a_log_that_is_cut_and_written_anew() -> None:
+    """By a new leader, while a chunk waits for its turn: the ends tell nothing then."""
+    world = new_world()
+    async with world.running():
+        for number in range(4):
+            world.append(value(number))
+        begin(world, batches=4)
+        (move,) = world.moves._moves.values()
+        log = world.replicas.get("t", 0).log
+        log.truncate_to(2, now_ms=NOW)
+        for number in (12, 13, 14):
+            records = build_batch([Record(timestamp=NOW, value=value(number))])
+            log.append_as_leader(bytearray(records), leader_epoch=4, now_ms=NOW)
+        world.moves._pace._due_s = 0.0
+        while not await world.moves._copy_more(move, inline=True):
+            pass
+        assert [move.copy.log_end_offset, move.copy.epochs.entries] == [5, log.epochs.entries]
+        world.moves._switch(move)
+        assert world.values() == [value(each) for each in (0, 1, 12, 13, 14)]
+
+
+async def test_a_copy_that_is_the_log_is_not_replicated_because_it_is_there() -> None:
+    world = new_world()
+    async with world.running():
+        world.append(b"x")
+        begin(world, batches=1)
+    disk = world.disk.killed()
+    disk.remove_folder("/a/t-0")
+    after = World(disk, IDS["/a"], replicas=(ME, 2))
+    moving = after.logs.sort_out([("t", 0)])
+    after.moves.resume(moving)
+    partition = after.replicas.get("t", 0)
+    assert (partition.log.log_end_offset, partition.high_watermark) == (1, 0)
 
 
 async def test_a_lone_copy_is_the_log() -> None:

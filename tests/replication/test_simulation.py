@@ -89,8 +89,8 @@ RULES = {
     ),
     "what nobody else may have is not replicated at a start": Broken(
         replica_log,
-        "min(self._around.checkpointed_high_watermark(self), opened.log_end_offset)",
-        "opened.log_end_offset",
+        "min(checkpointed, log.log_end_offset)",
+        "log.log_end_offset",
     ),
     "a quiet follower joins when nothing is in the way any more": Broken(
         partition, "if leading is not None and len(leading.isr) <= len(leading.followers):", "if False:"
