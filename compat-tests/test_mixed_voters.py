@@ -57,7 +57,8 @@ def test_voters_come_and_go(cluster: Cluster, tools: ToolHost) -> None:
         assert cluster.quorum().leader == leader
         if leader == JVM:
             remove(tools, cluster, leader)
-    cluster.stop()
+    for node in cluster.nodes:
+        node.kill()
     print(f"\n{compared(cluster.nodes)} batches of the metadata are equal")
 
 
