@@ -10,8 +10,6 @@ from kpybroker.cluster.machines.raft_roles import Member
 from .raft_simulation import Node, World
 
 TOKEN = 40
-PROOF = 60
-"""Seeds within which each rule that is broken must be found."""
 
 
 def test_what_must_hold_holds(request):
@@ -151,27 +149,27 @@ def change_voters_before_the_last_change_is_committed(monkeypatch):
     monkeypatch.setattr(raft_log.LogView, "quorum_offset", property(lambda _: -1))
 
 
-SOON = [never_truncate, vote_for_shorter_logs, less_than_a_majority]
-"""Found within a few seeds."""
-LATER = [
-    forget_votes,
-    commit_older_epochs,
-    count_what_is_not_synced,
-    fetch_before_the_sync,
-    vote_twice,
-    lead_again_after_a_restart,
-    change_voters_before_the_last_change_is_committed,
-]
-"""Those that take a campaign."""
+BROKEN = {
+    never_truncate: 3,
+    vote_for_shorter_logs: 7,
+    less_than_a_majority: 1,
+    count_what_is_not_synced: 1,
+    fetch_before_the_sync: 53,
+    commit_older_epochs: 59,
+    vote_twice: 332,
+    lead_again_after_a_restart: 535,
+    change_voters_before_the_last_change_is_committed: 203,
+    forget_votes: 551,
+}
+"""Each rule, and the first seed that shows that it is missed. After a change of the simulation there are others: a
+campaign finds them (--campaign-size 1000)."""
 
 
-@pytest.mark.parametrize("mutation", [*SOON, *LATER], ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", BROKEN, ids=lambda mutation: mutation.__name__)
 def test_a_broken_rule_is_found(monkeypatch, request, mutation):
     size = request.config.getoption("campaign_size")
-    if size is None and mutation in LATER:
-        pytest.skip("a campaign finds it: --campaign-size 1000")
     mutation(monkeypatch)
-    for seed in range(size or PROOF):
+    for seed in [BROKEN[mutation]] if size is None else range(size):
         try:
             World(seed).run()
         except Exception:
