@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -17,8 +18,9 @@ class Audience:
         self._high_watermark = high_watermark
         self._watches: dict[Watch[Any], Any] = {}
         self._follower_watches: dict[Watch[Any], Any] = {}
-        self._high_watermark_waiters: dict[trio.Event, int] = {}
-        self._low_watermark_waiters: dict[trio.Event, int] = {}
+        # Whoever waits holds the event; who has given up waiting is not told, and not remembered.
+        self._high_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
+        self._low_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
 
     def watch(self, watch: Watch[Any], key: Any, *, follower: bool = False) -> None:
         """Tell `watch` of every change, by the name `key`. A follower hears of what is not replicated yet."""
@@ -68,7 +70,7 @@ class Audience:
 
     def _wake_waiters(self) -> None:
         for waiters in (self._high_watermark_waiters, self._low_watermark_waiters):
-            for event in waiters:
+            for event in list(waiters):
                 event.set()
             waiters.clear()
 

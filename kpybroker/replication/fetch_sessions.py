@@ -169,6 +169,8 @@ class FetchSession:
             gone = self.interests.pop(key, None)
             if gone is not None:
                 self.watch.changed.pop(key, None)
+                if gone.watched is not None:
+                    gone.watched.unheard(self.heard)
                 unwatch((gone,), self.watch)
 
     def next_epoch(self) -> None:

@@ -103,6 +103,11 @@ class _Fetcher:
             self._forgotten[key] = None
         self._wake()
 
+    def name_again(self, key: Key) -> None:
+        """Name it in the next request: its leader may have been told that it is not in sync."""
+        if key not in self._resting:
+            self._dirty[key] = None
+
     def _wake(self) -> None:
         self._news.set()
 
@@ -389,6 +394,7 @@ class ReplicaFetchers:
                 and followed.partition is partition
                 and followed.leader_epoch == partition.leader_epoch
             ):
+                former.name_again(key)
                 return
             former.remove(key)
             del self._fetched_by[key]

@@ -315,6 +315,11 @@ class Partition(ReplicaLog):
             raise Refused(Code.UNKNOWN_LEADER_EPOCH if says_epoch else Code.NOT_LEADER_OR_FOLLOWER)
         return leading
 
+    def unheard(self, heard: Heard) -> None:
+        """A fetch session goes on without this partition."""
+        if self._leading is not None:
+            self._leading.unheard(heard)
+
     def has_news_for(self, replica: int) -> bool:
         """Whether the high watermark has moved since a follower was told of it, whose readers wait for that.
 

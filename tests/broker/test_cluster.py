@@ -6,10 +6,12 @@ from pathlib import Path
 
 import trio
 
+from kpybroker.cluster.image import UNASSIGNED_DIRECTORY
+from kpybroker.node import Node
 from kpybroker.testing import Cluster
 from kpybroker.wire.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
 
-from .three import LIMIT_S, Member, Trio, cluster
+from .three import AGAIN_S, LIMIT_S, Member, Trio, cluster, folders
 
 
 async def test_three_combined_nodes(tmp_path: Path) -> None:
@@ -61,6 +63,43 @@ async def test_nodes_with_one_role_each(tmp_path: Path) -> None:
             assert await nodes.produce("u", 0, b"x", through=broker) == 0
             await broker.stop()
             await nodes.until("t", "leader == 5 and isr == {5}", of=other)
+
+
+async def test_a_folder_that_fails_hands_over_what_is_led_there(tmp_path: Path) -> None:
+    """Of two, without the metadata log: the node goes on with what is in the other (KIP-858)."""
+    async with cluster(tmp_path, folders_each=2) as three:
+        victim = three.members[1]
+        await three.create(victim, "t", partitions=6)
+        await three.until("t", "isr == {1, 2, 3}")
+        for index in range(6):
+            await three.produce("t", index, b"before")
+        failing = folders(tmp_path, 1, 2)[1]
+        lost = {int(each.name[2:]) for each in failing.glob("t-?")}
+        assert len(lost) == 3, "placed in turn"
+        assert victim.node is not None
+        with trio.fail_after(LIMIT_S):
+            await _placed(victim.node, "t")
+            failing.rename(tmp_path / "gone")
+            failing.write_bytes(b"")  # not made again
+            assert victim.node._broker is not None
+            await victim.node._broker.logs.checkpoint()  # writes to every folder
+            out_of_service = " and ".join(f"partition.partition_index != {index}" for index in lost)
+            known = await three.until("t", f"isr == {{2, 3}} and leader in (2, 3) or {out_of_service}")
+            assert all(set(known[index].isr_nodes) == {1, 2, 3} for index in set(range(6)) - lost)
+            for index in range(6):
+                await three.produce("t", index, b"after")
+                assert await three.values("t", index) == [b"before", b"after"]
+
+
+async def _placed(node: Node, topic: str) -> None:
+    """Wait until the metadata says in which folders the node's replicas are."""
+    assert node._cluster is not None
+    while True:
+        image = node._cluster.raft.image.topics.by_name[topic]
+        own = [each.directories[each.replicas.index(1)] for each in image.partitions.values()]
+        if UNASSIGNED_DIRECTORY not in own:
+            return
+        await trio.sleep(AGAIN_S)
 
 
 def test_nodes_that_are_killed() -> None:

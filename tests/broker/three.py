@@ -33,6 +33,7 @@ RETRIED = {
     Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     Code.UNKNOWN_TOPIC_ID,
     Code.FENCED_LEADER_EPOCH,
+    Code.KAFKA_STORAGE_ERROR,
 }
 """What a client asks again for, after a look at the metadata."""
 
@@ -162,7 +163,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def written(path: Path, roles: Mapping[int, str], settings: Mapping[str, object]) -> list[Path]:
+def folders(path: Path, node_id: int, count: int) -> list[Path]:
+    """A node's data folders; the metadata log is in the first."""
+    return [path / f"data-{node_id}{letter}" for letter in ("abc"[:count] if count > 1 else [""])]
+
+
+def written(path: Path, roles: Mapping[int, str], settings: Mapping[str, object], folders_each: int = 1) -> list[Path]:
     """The files of nodes with these roles, whose folders are formatted."""
     ids, ports = Ids(), free_ports(2 * len(roles))
     clients, controllers = dict(zip(roles, ports, strict=False)), dict(zip(roles, ports[len(roles) :], strict=True))
@@ -179,7 +185,7 @@ def written(path: Path, roles: Mapping[int, str], settings: Mapping[str, object]
             "listeners": ",".join(listeners),
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": ",".join(f"localhost:{controllers[each]}" for each in voters),
-            "log.dirs": path / f"data-{node_id}",
+            "log.dirs": ",".join(map(str, folders(path, node_id, folders_each))),
             **settings,
         }
         file = path / f"{node_id}.properties"
@@ -192,10 +198,14 @@ def written(path: Path, roles: Mapping[int, str], settings: Mapping[str, object]
 
 @asynccontextmanager
 async def cluster(
-    path: Path, *, roles: Mapping[int, str] | None = None, settings: Mapping[str, object] | None = None
+    path: Path,
+    *,
+    roles: Mapping[int, str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    folders_each: int = 1,
 ) -> AsyncIterator[Trio]:
     """Nodes that all answer; each that still runs is stopped at the end."""
-    files = written(path, roles or dict.fromkeys((1, 2, 3), "broker,controller"), settings or {})
+    files = written(path, roles or dict.fromkeys((1, 2, 3), "broker,controller"), settings or {}, folders_each)
     async with trio.open_nursery() as nursery:
         three = Trio([Member(file) for file in files], nursery)
         with trio.fail_after(LIMIT_S):

@@ -43,6 +43,17 @@ async def test_a_follower_has_its_leaders_bytes_and_the_high_watermark_follows(t
         assert leader.partition.outcome(1, 0) is Code.NONE
 
 
+async def test_who_gives_up_waiting_is_forgotten(tmp_path: Path) -> None:
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        cluster.dead.add(2)
+        partition = cluster.nodes[1].partition
+        held = [partition.replicated(cluster.nodes[1].produce(b"nobody else gets it")) for _ in range(5)]
+        assert len(partition._high_watermark_waiters) == 5
+        del held[1:]
+        assert list(partition._high_watermark_waiters) == held
+
+
 async def test_quiet_partitions_are_not_named_in_a_session(tmp_path: Path) -> None:
     async with brokers(tmp_path) as cluster:
         for index in range(20):

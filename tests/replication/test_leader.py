@@ -180,6 +180,30 @@ def test_one_joins_while_another_has_caught_up() -> None:
     assert ids(leader.propose_joining(2.0)) == [1, 2, 3]
 
 
+def test_one_that_was_left_out_is_not_waited_for_before_it_is_heard_again() -> None:
+    """The folder of a replica has failed, and its broker lives on."""
+    leader = leading(isr=(1, 2, 3))
+    heard = Heard(1.0)
+    for replica in (2, 3):
+        leader.fetched(replica, 10, 0, INCARNATION, heard, 1.0)
+    leader.updated(Decided(EPOCH, 8, (1, 2)), (1, 2, 3), 2.0)
+    assert leader.propose_joining(2.0) is None
+    leader.appended(11, 2.0)
+    assert leader.fetched(2, 11, 0, INCARNATION, heard, 2.0), "the high watermark moves"
+    fetch(leader, 3, 11, 3.0)
+    assert ids(leader.propose_joining(3.0)) == [1, 2, 3]
+
+
+def test_who_no_longer_asks_for_the_partition_is_not_heard() -> None:
+    leader = leading(isr=(1, 2, 3))
+    heard = Heard(1.0)
+    leader.fetched(3, 10, 0, INCARNATION, heard, 1.0)
+    leader.unheard(heard)
+    leader.updated(Decided(EPOCH, 8, (1, 2)), (1, 2, 3), 2.0)
+    heard.at_s = 3.0
+    assert leader.propose_joining(3.0) is None
+
+
 def test_one_that_was_fenced_is_back() -> None:
     fenced = {2, 3}
     leader = leading(isr=(1,), fenced=fenced)

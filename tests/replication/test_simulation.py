@@ -73,7 +73,11 @@ RULES = {
         leader, "max(self.high_watermark, self.epoch_start)", "min(self.high_watermark, self.epoch_start) - 3"
     ),
     "who joins is the incarnation that fetched": Broken(
-        leader, "self._eligible(replica, follower.broker_epoch)\n        )\n", "True\n        )\n", first_seed=1400
+        leader,
+        "(replica == fetched or follower.is_back)\n"
+        "            and self._eligible(replica, follower.broker_epoch)\n        )\n",
+        "True\n        )\n",
+        first_seed=1200,
     ),
     "a follower's high watermark ends with its log": Broken(
         follower, "max(high_watermark, min(leaders, log_end))", "max(high_watermark, leaders)"

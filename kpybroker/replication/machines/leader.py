@@ -77,6 +77,7 @@ class Follower:
     __slots__ = (
         "broker_epoch",
         "caught_up_s",
+        "dropped_s",
         "fetched_s",
         "heard",
         "leader_end_at_fetch",
@@ -91,14 +92,25 @@ class Follower:
         self.broker_epoch = UNKNOWN
         self.caught_up_s = caught_up_s
         """It had everything that was in the leader's log at that time."""
+        self.dropped_s = float("-inf")
+        """When the controller has left it out of the ISR."""
         self.fetched_s = float("-inf")
         self.leader_end_at_fetch = UNKNOWN
         self.heard: Heard | None = None
         self.told_high_watermark = UNKNOWN
 
+    def dropped(self, now_s: float) -> None:
+        """It is no longer in the ISR, and not about to join before it is heard again: its folder may have failed."""
+        self.caught_up_s, self.dropped_s = float("-inf"), now_s
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it has asked since it was dropped, naming the partition or not."""
+        return self.heard is not None and self.heard.at_s > self.dropped_s
+
     def has_had_all(self, leader_end: int) -> None:
         """It was at the end when it last asked, and is about to fall behind: it was caught up until that time."""
-        if self.heard is not None and self.log_end >= leader_end:
+        if self.heard is not None and self.is_back and self.log_end >= leader_end:
             self.caught_up_s = max(self.caught_up_s, self.heard.at_s)
 
 
@@ -153,6 +165,9 @@ class Leader:
             for replica, follower in self.followers.items():
                 follower.caught_up_s = now_s if replica in decided.isr else float("-inf")
         if news:  # else it was in the controller's answer, and what was proposed since may yet be carried out
+            for replica in set(self.isr) - set(decided.isr):
+                if replica in self.followers:
+                    self.followers[replica].dropped(now_s)
             self._committed(decided.partition_epoch, decided.isr)
         self._assign(replicas, decided.isr, now_s)
         return self._advance(now_s)
@@ -206,6 +221,12 @@ class Leader:
         follower.heard = heard
         return self._advance(now_s)
 
+    def unheard(self, heard: Heard) -> None:
+        """A session does not ask for this partition any longer."""
+        for follower in self.followers.values():
+            if follower.heard is heard:
+                follower.heard = None
+
     def tick(self, now_s: float) -> bool:
         """Time has passed. Returns whether the high watermark moved: somebody is not waited for any longer."""
         return self._advance(now_s)
@@ -243,6 +264,7 @@ class Leader:
             if replica not in self.isr
             and follower.log_end >= reached
             and (replica == fetched or self._caught_up(follower, now_s))
+            and (replica == fetched or follower.is_back)
             and self._eligible(replica, follower.broker_epoch)
         )
         return self._propose((*self.isr, *joining)) if joining else None
