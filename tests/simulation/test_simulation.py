@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from .breaking import RULES, code_of
-from .stories import under_load
+from .stories import blackouts, under_load
 from .world import World
 
 TOKEN = 2
@@ -47,6 +47,12 @@ def test_promises_are_kept(pytestconfig: pytest.Config) -> None:
     print(f"{size or TOKEN} seeds, {faults} faults, {acknowledged} records acknowledged")
     assert acknowledged > 100, "the simulation is about records that were acknowledged"
     assert faults > 5, "the simulation is about faults"
+
+
+def test_metadata_outlasts_blackouts(pytestconfig: pytest.Config) -> None:
+    size = pytestconfig.getoption("--campaign-size") or TOKEN
+    for seed in range(4, 4 + size):  # 4: once the name of the metadata log's folder was not durable
+        World(seed).play(partial(blackouts, count=4 if size > TOKEN else 2))
 
 
 def test_a_seed_gives_the_same_history_again() -> None:
