@@ -24,6 +24,9 @@ SOON = {
 }
 """Rules that are missed in a few seconds, from that seed on: those that are broken in every run of the tests."""
 
+IN_THE_DARK = "the metadata log is synced before it counts"
+"""What the loss of one machine does not show: the others have what it had not synced."""
+
 
 def play(seed: int, duration_s: float = DURATION_S) -> World:
     """Raises: whatever went wrong, with what happened before."""
@@ -69,7 +72,10 @@ def test_each_rule_is_missed(monkeypatch: pytest.MonkeyPatch, pytestconfig: pyte
     monkeypatch.setattr(RULES[rule].function, "__code__", code_of(RULES[rule]))
     for seed in range(SOON.get(rule, 0), SOON.get(rule, 0) + SEEDS_MAX):
         try:
-            play(seed, 30.0)
+            if rule == IN_THE_DARK:
+                World(seed).play(partial(blackouts, count=4))
+            else:
+                play(seed, 30.0)
         except Exception as found:  # an assertion, or a group with one
             print(f"seeds needed: {seed - SOON.get(rule, 0) + 1} ({found})")
             return
