@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -134,6 +135,7 @@ def open_folder(
     if not static_voters and not observes and not files.exists(folder):  # not this node's: it would be in the way
         raise _unknown_voters(folder)
     files.make_folder(folder)
+    files.sync_folder(os.path.dirname(folder))  # its name has to outlast what is synced in it: votes, and the log
     snapshots = SnapshotFiles(folder, files)
     loaded = snapshots.load()
     log = _open_log(folder, loaded, config, files, now_ms)

@@ -11,13 +11,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from kpybroker.cluster.machines import brokers
-from kpybroker.cluster.metadata_log import MetadataLog
 from kpybroker.cluster.raft_node import RaftNode
-from kpybroker.parts import BrokerParts
-from kpybroker.replication.machines import follower
 from kpybroker.replication.machines.leader import Leader
-from kpybroker.replication.partition import Partition
 from kpybroker.replication.replica_log import ReplicaLog
 from kpybroker.storage.producer_state import ProducerStates
 
@@ -34,12 +29,6 @@ RULES = {
     "every replica of the ISR counts for the high watermark": Broken(
         Leader._advance, "replica in self.maximal_isr\n", "False\n"
     ),
-    "the high watermark stands below min.insync.replicas": Broken(
-        Leader._advance, "if self.under_min_isr:", "if False:"
-    ),
-    "who fetches is told where its log departs": Broken(
-        follower.divergence, "if epoch < last_fetched_epoch or end_offset < fetch_offset:", "if False:"
-    ),
     "a producer's answer waits for the high watermark": Broken(
         ReplicaLog.replicated, "if self.high_watermark >= offset:", "if True:"
     ),
@@ -52,18 +41,6 @@ RULES = {
         "high_watermark",
     ),
     "the metadata log is synced before it counts": Broken(RaftNode._sync, "await self._in_worker(flush.run)", "pass"),
-    "a vote is on the disk before it is given": Broken(
-        MetadataLog._persist, "self._files.write_whole(", "(lambda *_: None)("
-    ),
-    "a copy after a crash is not counted on": Broken(
-        brokers.former_incarnation, "if clean or not image.features.elr_enabled:", "if True:"
-    ),
-    "what was decided during recovery is heard of": Broken(
-        BrokerParts.start, "replicas.apply(everything(known, cluster.image))", "pass"
-    ),
-    "a new leader does not tell the latest offset yet": Broken(
-        Partition.lags_behind_its_epoch.fget, "self._high_watermark < leading.epoch_start", "False"
-    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,6 +20,7 @@ LOSS = 0.3
 """How often a machine is lost for good."""
 LIMIT_S = 120.0
 """How long what was begun under faults may take without them."""
+SETTLED_S = 3.0
 SOURCES = [Place("in", 0), Place("in", 1)]
 COPIES = [Place("out", 0), Place("out", 1)]
 
@@ -56,6 +58,30 @@ async def under_load(world: World, duration_s: float) -> None:
         administrator.check()
         consuming.cancel_scope.cancel()
     await _look_at_everything(world)
+
+
+async def blackouts(world: World, count: int) -> None:
+    """All machines lose power at once, again and again: what was answered of the metadata is there afterwards."""
+    rng = world.chance("blackouts")
+    for node in world.nodes.values():
+        node.start()
+    await world.until_healthy()
+    administrator = Administrator(world, "administrator")
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(administrator.run, stop)
+        for _ in range(count):
+            await trio.sleep(rng.uniform(1.0, 6.0))
+            async with trio.open_nursery() as falling:
+                for node in world.nodes.values():
+                    falling.start_soon(partial(node.crash, power=True))
+            for node in world.nodes.values():
+                node.start()
+            await world.until_in_service()
+        stop.set()
+        await _in_time(nursery, "the administrator")
+    await trio.sleep(SETTLED_S)
+    administrator.check()
 
 
 async def _in_time(nursery: trio.Nursery, what: str) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from .breaking import RULES, code_of
-from .stories import under_load
+from .stories import blackouts, under_load
 from .world import World
 
 TOKEN = 2
@@ -23,6 +23,9 @@ SOON = {
     "nothing of a transaction is shown before it has ended": 3000,
 }
 """Rules that are missed in a few seconds, from that seed on: those that are broken in every run of the tests."""
+
+IN_THE_DARK = "the metadata log is synced before it counts"
+"""What the loss of one machine does not show: the others have what it had not synced."""
 
 
 def play(seed: int, duration_s: float = DURATION_S) -> World:
@@ -49,6 +52,12 @@ def test_promises_are_kept(pytestconfig: pytest.Config) -> None:
     assert faults > 5, "the simulation is about faults"
 
 
+def test_metadata_outlasts_blackouts(pytestconfig: pytest.Config) -> None:
+    size = pytestconfig.getoption("--campaign-size") or TOKEN
+    for seed in range(4, 4 + size):  # 4: once the name of the metadata log's folder was not durable
+        World(seed).play(partial(blackouts, count=4 if size > TOKEN else 2))
+
+
 def test_a_seed_gives_the_same_history_again() -> None:
     first, second = play(7, duration_s=8.0), play(7, duration_s=8.0)
     assert first.events == second.events
@@ -63,7 +72,10 @@ def test_each_rule_is_missed(monkeypatch: pytest.MonkeyPatch, pytestconfig: pyte
     monkeypatch.setattr(RULES[rule].function, "__code__", code_of(RULES[rule]))
     for seed in range(SOON.get(rule, 0), SOON.get(rule, 0) + SEEDS_MAX):
         try:
-            play(seed, 30.0)
+            if rule == IN_THE_DARK:
+                World(seed).play(partial(blackouts, count=4))
+            else:
+                play(seed, 30.0)
         except Exception as found:  # an assertion, or a group with one
             print(f"seeds needed: {seed - SOON.get(rule, 0) + 1} ({found})")
             return

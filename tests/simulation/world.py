@@ -234,6 +234,14 @@ class World:
                 )
         return False
 
+    async def until_in_service(self, limit_s: float = HEALED_S) -> None:
+        """Raises: AssertionError if a node that runs is not taken into service."""
+        with trio.move_on_after(limit_s):
+            while not all(each.in_service for each in self.nodes.values() if each.node is not None):
+                await trio.sleep(0.1)
+            return
+        raise AssertionError(f"nodes are not in service after {limit_s:g} s without faults")
+
     async def until_healthy(self, limit_s: float = HEALED_S) -> None:
         """Raises: AssertionError if the cluster does not come to itself."""
         with trio.move_on_after(limit_s):
