@@ -39,7 +39,7 @@ def old_world(cluster_kind: str, tmp_path_factory: pytest.TempPathFactory) -> It
     """The same with an old metadata.version."""
     with Cluster(tmp_path_factory.mktemp("controller"), [(cluster_kind, "controller")], settings=SETTINGS) as cluster:
         (node,) = cluster.nodes
-        node.write_properties(cluster.controller_address)
+        cluster.write_properties(node)
         initial = f"{node.node_id}@{cluster.controller_address}:{random_id()}"
         node.format(cluster.cluster_id, "--initial-controllers", initial, "--release-version", OLD_RELEASE)
         node.launch()

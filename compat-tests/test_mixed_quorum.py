@@ -122,7 +122,7 @@ def slices_of(node: Node) -> int:
 
 
 def quotas_until_the_log_begins_after(cluster: Cluster, offset: int) -> None:
-    """Set quotas until the leader can't show what follows this offset: it has deleted the snapshots before."""
+    """Set quotas until no voter that runs can show what follows this offset: all have deleted the snapshots before."""
     number = 0
 
     def begins_later() -> bool:
@@ -142,7 +142,8 @@ def quotas_until_the_log_begins_after(cluster: Cluster, offset: int) -> None:
         if answer is None:
             raise NotNow(f"{leader} sets no quotas")
         assert not any(each.error_code for each in answer.entries), answer
-        return min(snapshots(leader), default=(0, 0))[0] > offset
+        running = (node for node in cluster.controllers if node.running)
+        return all(min(snapshots(node), default=(0, 0))[0] > offset for node in running)
 
     cluster.wait_until(begins_later, f"the log begins after {offset}")
 

@@ -200,14 +200,6 @@ class MetadataLog:
         finally:
             region.release()
 
-    def snapshot_size(self, id_: SnapshotId) -> int | None:
-        """The bytes in a complete snapshot, None if there is none such. Raises: StorageFailed."""
-        return self._files.size(self.snapshots.path(id_)) if id_ in self.snapshots.ids else None
-
-    def read_snapshot(self, id_: SnapshotId, position: int, bytes_max: int) -> bytes:
-        """A slice of a complete snapshot. Raises: StorageFailed."""
-        return self._files.read_part(self.snapshots.path(id_), position, bytes_max)
-
     # The machine
 
     def start(self, moment: Moment) -> None:

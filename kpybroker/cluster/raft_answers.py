@@ -193,14 +193,14 @@ class Listener:
             key = Key(request.replica_id, asked.replica_directory_id)
             code = self._step(ev.SnapshotRequested(key, asked.current_leader_epoch)).code
         if code == Code.NONE:
-            there = node.log.snapshot_size(id_) if id_ != BOOTSTRAP else None
+            there = node.log.snapshots.size_of(id_) if id_ != BOOTSTRAP else None
             if there is None:
                 code = Code.SNAPSHOT_NOT_FOUND
             elif not 0 <= asked.position < there:
                 code = Code.POSITION_OUT_OF_RANGE
             else:
                 bytes_max = min(max(request.max_bytes, 0), FETCH_BYTES_MAX)
-                size, data = there, node.log.read_snapshot(id_, asked.position, bytes_max)
+                size, data = there, node.log.snapshots.read(id_, asked.position, bytes_max)
         found = code == Code.NONE
         told = messages.ResponsePartitionSnapshot(
             index=asked.partition,

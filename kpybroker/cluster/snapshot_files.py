@@ -93,9 +93,17 @@ class SnapshotFiles:
         """Bytes in all snapshots. Raises: StorageFailed."""
         return sum(self._files.size(self.path(id_)) for id_ in self.ids)
 
+    def size_of(self, id_: SnapshotId) -> int | None:
+        """The bytes in a complete snapshot, None if there is none such. Raises: StorageFailed."""
+        return self._files.size(self.path(id_)) if id_ in self.ids else None
+
+    def read(self, id_: SnapshotId, position: int, bytes_max: int) -> bytes:
+        """A slice of a snapshot. Raises: StorageFailed."""
+        return self._files.read_part(self.path(id_), position, bytes_max)
+
     def timestamp(self, id_: SnapshotId) -> int:
         """When a snapshot's last record was appended, in ms; 0 if its header can't be read. Raises: StorageFailed."""
-        data = self._files.read_part(self.path(id_), 0, _HEADER_BYTES)
+        data = self.read(id_, 0, _HEADER_BYTES)
         try:
             first = next(read_batches(data), None)
         except CorruptRecords:

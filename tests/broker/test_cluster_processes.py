@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -45,13 +44,19 @@ RETRY_S = 0.02
 def until(ask: Callable[[], T | None]) -> T:
     """The first answer that is one. A node that is away is none."""
     deadline_s = time.monotonic() + LIMIT_S
+    failed: list[str] = []
     while time.monotonic() < deadline_s:
-        with contextlib.suppress(OSError, AssertionError):
+        try:
             answer = ask()
             if answer is not None:
                 return answer
+            why = "no answer that will do"
+        except (OSError, AssertionError) as failure:
+            why = repr(failure)
+        if why not in failed[-1:]:
+            failed.append(why)
         time.sleep(RETRY_S)
-    raise TimeoutError(f"not within {LIMIT_S:g} s")
+    raise TimeoutError(f"not within {LIMIT_S:g} s: {failed[-20:]}")
 
 
 class Talker:
@@ -164,7 +169,9 @@ class Talker:
 
         def send() -> bool | None:
             answer = self.ask(self.coordinator(group, GROUP), request, OffsetCommitResponse, 9)
-            return True if answer.topics[0].partitions[0].error_code == Code.NONE else None
+            code = answer.topics[0].partitions[0].error_code
+            assert code == Code.NONE, Code(code)
+            return True
 
         until(send)
 
@@ -195,9 +202,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def talk(cluster: Cluster, connect_to: Callable[[int], Any]) -> Talker:
+def talk(cluster: Cluster, connect_to: Callable[[int], Any]) -> Iterator[Talker]:
     cluster.start()  # what the test before has ended
-    return Talker(cluster, connect_to)
+    yield Talker(cluster, connect_to)
+    for node in cluster.nodes:  # shown when the test has failed
+        print(f"node {node}: {cluster.log(node)[-5000:]}")
 
 
 def written(numbers: Iterable[int]) -> list[bytes]:
