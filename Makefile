@@ -23,8 +23,12 @@ lint: .venv/.test
 	$(BIN)/lint-imports
 
 # In two processes: what has processes, sockets and deadlines of its own in one of them, the rest beside it.
+# What has processes and ports of its own, and deadlines, runs by itself; the rest in two processes.
+REAL := tests/broker tests/peers tests/server tests/tools tests/test_start.py
+
 unit: .venv/.test
-	$(BIN)/pytest tests -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest tests -n 2 --dist loadfile $(addprefix --ignore=,$(REAL)) $(ARGS)
+	$(BIN)/pytest $(REAL) $(ARGS)
 
 # Random tests at full size; as tests they run at token size. For example
 # make campaign ARGS='tests/storage/test_damage.py --campaign-size 20000 --campaign-seed 7'

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
-
-REAL = frozenset({"broker", "peers", "server", "test_start.py", "tools"})
-"""Tests with real processes, real sockets and real time: one by one, with nothing but calculations beside them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,16 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group(name): run in one process with the others of that name")
     config.addinivalue_line("markers", "simulated_time: run in trio under a MockClock that jumps to the next deadline")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes (`-n 2 --dist loadgroup`) whatever has processes or ports of its own stays in one."""
-    root = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(root) and item.path.relative_to(root).parts[0] in REAL:
-            item.add_marker(pytest.mark.xdist_group("real"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -162,9 +162,9 @@ class Talker:
 
         return until(find)
 
-    def commit(self, group: str, offset: int) -> None:
+    def commit(self, group: str, topic: str, offset: int) -> None:
         partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset, committed_metadata="")
-        topics = [OffsetCommitRequestTopic(name="t", partitions=[partition])]
+        topics = [OffsetCommitRequestTopic(name=topic, partitions=[partition])]
         request = OffsetCommitRequest(group_id=group, member_id="", topics=topics)
 
         def send() -> bool | None:
@@ -248,11 +248,12 @@ def test_a_partition_outlives_its_leader(talk: Talker) -> None:
 
 
 def test_a_group_outlives_its_coordinator(talk: Talker) -> None:
-    talk.commit("g", 7)
+    talk.create("read")
+    talk.commit("g", "read", 7)
     dead = talk.coordinator("g", GROUP)
     talk.cluster.kill(dead)
     assert talk.committed("g") == 7
-    talk.commit("g", 8)
+    talk.commit("g", "read", 8)
     talk.cluster.start(dead)
     assert talk.committed("g") == 8
 
