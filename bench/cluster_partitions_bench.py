@@ -3,8 +3,7 @@
     python bench/cluster_partitions_bench.py                      # 10,000 partitions, each on all three nodes
     python bench/cluster_partitions_bench.py --partitions 3000 --only kpybroker
 
-The JVMs have 256 MB of heap, which does not do for much more than 3,000 partitions on three replicas each. Needs what
-compat-tests/ needs.
+The JVMs have 256 MB of heap, as in compat-tests/. Needs what those need.
 """
 
 from __future__ import annotations
