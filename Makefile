@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 COMPILE := .venv-lock/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 ARGS ?=
+# A test that takes so long hangs: the run ends there, and says where each thread stands.
+HUNG := -o faulthandler_exit_on_timeout=true -o faulthandler_timeout
 
 .PHONY: run test lint unit campaign compat compat-kafka tables lock clean
 
@@ -22,13 +24,12 @@ lint: .venv/.test
 	$(BIN)/mypy --strict -p kpybroker
 	$(BIN)/lint-imports
 
-# In two processes: what has processes, sockets and deadlines of its own in one of them, the rest beside it.
 # What has processes and ports of its own, and deadlines, runs by itself; the rest in two processes.
 REAL := tests/broker tests/peers tests/server tests/tools tests/test_start.py
 
 unit: .venv/.test
 	$(BIN)/pytest tests -n 2 --dist loadfile $(addprefix --ignore=,$(REAL)) $(ARGS)
-	$(BIN)/pytest $(REAL) $(ARGS)
+	$(BIN)/pytest $(REAL) $(HUNG)=300 $(ARGS)
 
 # Random tests at full size; as tests they run at token size. For example
 # make campaign ARGS='tests/storage/test_damage.py --campaign-size 20000 --campaign-seed 7'
@@ -38,7 +39,7 @@ campaign: .venv/.test
 # Stock clients of Apache Kafka against a node. Those in Python come with the lock file; those in JavaScript, Go, Rust and
 # Java are fetched and built the first time, and skipped, and named, where there is no node, go, cargo, java or mvn.
 compat: .venv/.test
-	$(BIN)/pytest compat-tests -rsx $(ARGS)
+	$(BIN)/pytest compat-tests -rsx $(HUNG)=900 $(ARGS)
 
 # The same tests against Apache Kafka itself, which proves the tests. Not part of CI.
 compat-kafka: .venv/.test

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from harness.admin import end_offsets
+from harness.clients.confluent import close
 
 PARTITIONS: Final = 2
 KEYS: Final = 150
@@ -211,7 +212,7 @@ class Group:
                 commit_due_s = time.monotonic() + 0.05
                 offsets = [TopicPartition(*place, offset) for place, offset in self._position.items()]
                 self._consumer.commit(offsets=offsets, asynchronous=True)
-        self._consumer.close()
+        close(self._consumer)
 
     def _assigned(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self.assignments += 1

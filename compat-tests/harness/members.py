@@ -11,6 +11,7 @@ from typing import Protocol
 from confluent_kafka import Consumer, KafkaException
 from kafka import KafkaConsumer
 
+from harness.clients.confluent import close
 from harness.clients.kafka_python import keep_joining
 
 CHANGE_LIMIT_S = 90.0
@@ -53,7 +54,7 @@ class ConfluentPolled:
         self._consumer.commit(asynchronous=False)
 
     def close(self) -> None:
-        self._consumer.close()
+        close(self._consumer)
 
 
 class KafkaPythonPolled:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from harness.clients import PARTITIONS
 from harness.clients.base import TextClient, TextGroup, ThreadedGroup
+
+
+def close(consumer: Consumer, limit_s: float = 60.0) -> None:
+    """Leave the group, and only then end.
+
+    An assignment that is still to be told when the consumer closes can make librdkafka wait for ever, and Python with
+    it (confluentinc/librdkafka#4884): whatever was on its way is told before. Raises: AssertionError.
+    """
+    consumer.unsubscribe()
+    deadline_s = time.monotonic() + limit_s
+    consumer.consume(num_messages=500, timeout=0.05)
+    while consumer.assignment():
+        assert time.monotonic() < deadline_s, "it keeps its partitions"
+        consumer.consume(num_messages=500, timeout=0.05)
+    consumer.close()
 
 
 class ConfluentMember:
@@ -49,7 +65,7 @@ class ConfluentMember:
         return True
 
     def leave(self) -> None:
-        self._consumer.close()
+        close(self._consumer)
 
 
 class Confluent(TextClient):

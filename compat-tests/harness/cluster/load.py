@@ -23,6 +23,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from harness.clients.confluent import close
 from harness.exactly_once import processor
 from harness.exactly_once.campaign import Copy
 from harness.exactly_once.processor import POISON
@@ -233,7 +234,7 @@ class Group:
                 due_s = time.monotonic() + 0.1
                 offsets = [TopicPartition(topic, index, offset) for index, offset in position.items()]
                 consumer.commit(offsets=offsets, asynchronous=True)
-        consumer.close()
+        close(consumer)
 
     def _take(self, position: dict[int, int], message: Message) -> None:
         index, offset = message.partition(), message.offset()
