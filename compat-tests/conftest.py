@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--lines", type=int, default=lines, help=f"lines of text through each client and codec [{lines}]")
     group.addoption("--cycles", type=int, default=cycles, help=f"cycles of kill -9 under a producer [{cycles}]")
     group.addoption("--rounds", type=int, default=rounds, help=f"rounds of the campaigns [{rounds}]")
-    group.addoption("--seed", type=int, help="what a campaign's chance begins with")
+    group.addoption("--seed", type=int, default=1, help="what a campaign's chance begins with [1]")
     group.addoption("--nodes", help="of the cluster campaign, by their kinds [three of --broker]")
     group.addoption("--faults", help="of the cluster campaign, separated by commas [all that this machine allows]")
     group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")

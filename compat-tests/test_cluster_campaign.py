@@ -6,7 +6,6 @@ network namespaces, where the machine lets us have them.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from harness.cluster.nodes import BOTH
 
 
 def test_nodes_are_hurt_under_load(request: pytest.FixtureRequest, cluster_kind: str, folder: Path) -> None:
-    seed = request.config.getoption("--seed") or random.randrange(1 << 30)
+    seed = request.config.getoption("--seed")
     faults = request.config.getoption("--faults")
     kinds = (request.config.getoption("--nodes") or ",".join([cluster_kind] * 3)).split(",")
     plan = [(kind, BOTH) for kind in kinds]

@@ -5,7 +5,6 @@ With --broker=kafka all nodes are Apache Kafka's, which proves the tests.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +64,7 @@ def test_the_other_is_follower_and_leader(cluster: Cluster, java_clients: JavaCl
 
 def test_either_dies_under_load(request: pytest.FixtureRequest, cluster: Cluster) -> None:
     """kill -9 of each while it leads, and with more --rounds SIGTERM: under a load as in the cluster campaign."""
-    seed = request.config.getoption("--seed") or random.randrange(1 << 30)
+    seed = request.config.getoption("--seed")
     rounds = request.config.getoption("--rounds")
     campaign = Campaign(cluster, cluster.folder, seed)
     assert {each.leader for topic in (SOURCE, TARGET) for each in cluster.partitions(topic)} == {JVM, OURS}

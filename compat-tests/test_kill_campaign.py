@@ -216,7 +216,7 @@ def test_kill_9_under_load(request: pytest.FixtureRequest, tmp_path: Path) -> No
     if not isinstance(broker, ChildBroker):
         pytest.skip("kills the broker: not done to an outside one")
     broker.settings = SETTINGS
-    campaign = Campaign(broker, str(request.config.getoption("--seed") or 1))
+    campaign = Campaign(broker, str(request.config.getoption("--seed")))
     try:
         campaign.run(cycles)
     finally:
