@@ -311,7 +311,7 @@ class Controller:
         own = self._log.image.brokers.get(node_id)
         if own is not None and not own.fenced and own.incarnation_id != incarnation_id:
             self._append(fence(self._state(), node_id))
-        self._duties.begin()
+        self._duties.begin(self._log.raft.leader_heard)
 
     def renounce(self) -> None:
         """Another node leads, or none: whoever waits is told so. What was not committed may never be."""

@@ -72,12 +72,12 @@ class Duties:
         self._woken = trio.Event()
         self._preferred_s = self._unclean_s = self._idle_since_s = 0.0
 
-    def begin(self) -> None:
-        """The controller is active from now on."""
+    def begin(self, predecessor: tuple[int, float] | None = None) -> None:
+        """The controller is active from now on. `predecessor`: whose node was heard last at that time."""
         now_s = self._clock.monotonic_s()
         settings = self._settings
         self._active = True
-        self._suspects = self.sessions.begin(self._state().image, now_s)
+        self._suspects = self.sessions.begin(self._state().image, now_s, predecessor=predecessor)
         self._preferred_s = NEVER if settings.rebalance_s is None else now_s + settings.rebalance_s
         self._unclean_s = now_s + settings.unclean_election_s
         self._idle_since_s = now_s

@@ -124,6 +124,18 @@ def test_a_leader_commits_older_epochs_with_a_record_of_its_own():
     assert raft.high_watermark == 6
 
 
+def test_it_is_known_when_a_leader_was_heard_last_also_after_the_next_election():
+    raft = machine(1, 2, 3)
+    raft.step(ev.Started(ElectionState(epoch=1, leader_id=2)), at())
+    assert raft.leader_heard is None
+    asked = raft.fetch
+    raft.step(ev.FetchAnswered(asked, ev.Answer(Code.NONE, 1, 2)), at(0.5))
+    raft.step(ev.FetchAnswered(asked, ev.Answer(Code.FENCED_LEADER_EPOCH, 1, -1)), at(0.7))
+    assert raft.leader_heard == (2, 0.5)
+    raft.step(ev.BeginRequested(3, 2, (), Key(1, directory(1))), at(0.9))
+    assert (raft.leader_id, raft.leader_heard) == (3, (2, 0.5)), "it has said that it leads, and answered nothing yet"
+
+
 def test_a_follower_fetches_no_more_before_what_it_has_is_durable():
     raft = machine(1, 2, 3)
     raft.step(ev.Started(ElectionState(epoch=1, leader_id=2)), at())

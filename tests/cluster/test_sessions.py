@@ -20,6 +20,16 @@ def test_a_new_controller_gives_everybody_in_service_a_session_and_looks_after_t
     assert [sessions.lives(each, 105.0) for each in (1, 2, 3, 4)] == [True, True, False, False]
 
 
+def test_a_predecessor_that_was_silent_has_less_time_and_never_less_than_half_a_session():
+    sessions = Sessions(node_id=1, timeout_s=9.0)
+    for heard_s, until_s in ((98.0, 107.0), (95.5, 104.5), (20.0, 104.5)):
+        sessions.begin(THREE, 100.0, predecessor=(2, heard_s))
+        assert sessions.deadline_s == until_s
+    sessions.begin(THREE, 100.0, predecessor=(3, 98.0))
+    assert sessions.deadline_s == 109.0, "it is out of service"
+    assert not sessions.lives(3, 100.0)
+
+
 def test_a_heartbeat_puts_it_off():
     sessions, (suspect,) = begun()
     sessions.heard(THREE.brokers[2], 104.0, 50)

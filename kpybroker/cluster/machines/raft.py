@@ -234,7 +234,7 @@ class Raft(Member):
         if (told.asked.offset, told.asked.last_epoch) != (self.log.end, self.log.last_epoch) or self.loading:
             return  # what was asked for is not what is wanted any more
         self._heard = True
-        self._timer_s = self._now.s + self.timing.fetch_s
+        self._leader_answered()
         if told.diverging is not None:
             epoch, end = told.diverging
             offset = self.log.agreed(epoch, end)
@@ -259,7 +259,7 @@ class Raft(Member):
             return
         if self.role is Role.FOLLOWER and told.epoch == self.epoch:
             self._leader_gone = self._leader_dead = False
-            self._timer_s = self._now.s + self.timing.fetch_s
+            self._leader_answered()
 
     def _unanswered(self, told: ev.Unanswered) -> None:
         asked = told.asked

@@ -40,6 +40,8 @@ class Member:
         """Everything below is committed, as far as this node knows."""
         self.leadership: Leadership | None = None
         """While it leads."""
+        self.leader_heard: tuple[int, float] | None = None
+        """The leader, or former leader, that was the last to answer this node, and when."""
         self.stopping = False
         self.loading: ev.LoadSnapshot | None = None
         """The snapshot that is being read from the leader."""
@@ -344,6 +346,12 @@ class Member:
             self._resign(self.leadership.successors())
 
     # Hearing of epochs and leaders
+
+    def _leader_answered(self) -> None:
+        """The leader lives: it has the time of another fetch to answer again."""
+        assert self.leader_id is not None
+        self._timer_s = self._now.s + self.timing.fetch_s
+        self.leader_heard = (self.leader_id, self._now.s)
 
     def _learn(self, epoch: int, leader_id: int, endpoints: Endpoints) -> None:
         """Somebody says who leads an epoch (-1: nobody that they know of)."""

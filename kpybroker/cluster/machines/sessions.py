@@ -1,8 +1,10 @@
 """Who of the registered brokers is alive, as the active controller believes.
 
 A broker lives as long as it sends heartbeats: one that has sent none for broker.session.timeout.ms is to be fenced. A
-new controller knows of no heartbeat, so every broker in service gets a session that begins when the controller does.
-The broker in the controller's own process has none that could run out: it dies with the controller.
+new controller knows of no heartbeat, so every broker in service gets a session that begins when the controller does;
+but for the one in the process of its predecessor, whose silence may be why there is a new controller: of its session
+up to one half is over, by when it was heard in the quorum. The broker in the controller's own process has none that
+could run out: it dies with the controller.
 
 Nobody waits that long for a broker whose process is gone. A broken connection of its heartbeats is a suspicion, and so
 is, for a new controller, every broker that it has never heard. The edge then tries to connect to the suspect: where
@@ -40,11 +42,17 @@ class Sessions:
         """The sessions by broker id."""
         return self._sessions
 
-    def begin(self, image: ClusterImage, now_s: float) -> list[Suspect]:
-        """A controller becomes active; whom it should look after."""
+    def begin(
+        self, image: ClusterImage, now_s: float, *, predecessor: tuple[int, float] | None = None
+    ) -> list[Suspect]:
+        """A controller becomes active; whom it should look after. `predecessor`: its node, and when it was heard."""
+        former_id, heard_s = (None, now_s) if predecessor is None else predecessor
+        heard_s = max(heard_s, now_s - self._timeout_s / 2)
         self._sessions = {
             broker.id: BrokerSession(
-                registered_at=image.offset, epoch=broker.epoch, heard_s=None if broker.fenced else now_s
+                registered_at=image.offset,
+                epoch=broker.epoch,
+                heard_s=None if broker.fenced else heard_s if broker.id == former_id else now_s,
             )
             for broker in image.brokers.values()
         }
