@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from confluent_kafka import Consumer, KafkaException
 from kafka import KafkaConsumer
@@ -32,9 +32,15 @@ class Polled(Protocol):
 class ConfluentPolled:
     """A confluent-kafka consumer; `settings` are librdkafka's."""
 
+    DEFAULTS: ClassVar[dict[str, object]] = {
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "heartbeat.interval.ms": 300,
+    }
+
     def __init__(self, address: str, topic: str, group_id: str, **settings: object) -> None:
-        defaults = {"auto.offset.reset": "earliest", "heartbeat.interval.ms": 300, "enable.auto.commit": False}
-        self._consumer = Consumer({"bootstrap.servers": address, "group.id": group_id, **defaults, **settings})
+        self._is_static = "group.instance.id" in settings
+        self._consumer = Consumer({"bootstrap.servers": address, "group.id": group_id, **self.DEFAULTS, **settings})
         self._consumer.subscribe([topic])
 
     def poll(self) -> list[bytes]:
@@ -54,7 +60,10 @@ class ConfluentPolled:
         self._consumer.commit(asynchronous=False)
 
     def close(self) -> None:
-        close(self._consumer)
+        if self._is_static:  # it would leave the group if it unsubscribed
+            self._consumer.close()
+        else:
+            close(self._consumer)
 
 
 class KafkaPythonPolled:

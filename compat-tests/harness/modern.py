@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from harness.admin import create_topic, wait_led
 from harness.java_clients import JavaClients, JavaPolled
@@ -67,10 +67,11 @@ class JavaMember(JavaPolled):
 class RdKafkaMember(ConfluentPolled):
     """librdkafka refuses heartbeat.interval.ms, which the broker decides on in this protocol."""
 
-    def __init__(self, address: str, topic: str, group_id: str, **settings: object) -> None:
-        defaults = {"auto.offset.reset": "earliest", "enable.auto.commit": False, "group.protocol": "consumer"}
-        self._consumer = Consumer({"bootstrap.servers": address, "group.id": group_id, **defaults, **settings})
-        self._consumer.subscribe([topic])
+    DEFAULTS: ClassVar[dict[str, object]] = {
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "group.protocol": "consumer",
+    }
 
     def commit(self) -> None:
         """Where nothing has been read since the last commit, librdkafka calls that an error."""
