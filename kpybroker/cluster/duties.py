@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 NEVER = float("inf")
 AGAIN_S = 1.0
 """After a duty whose records could not be written, for want of room on the disk."""
+STALLED_S = 1.0
+"""How late this task must come for its process to have been stopped, or starved: heartbeats wait to be read then."""
 PROBES_AFTER_S = (0.0, 0.1, 0.4, 1.0)
 """When a suspect is looked at: a process that dies closes its connections before, or after, it stops listening."""
 PROBE_S = 1.0
@@ -119,14 +121,19 @@ class Duties:
         """Do what is due, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                with trio.move_on_at(self._deadline_s):
+                due_s = self._deadline_s
+                with trio.move_on_at(due_s):
                     await self._woken.wait()
                 self._woken = trio.Event()
+                now_s = self._clock.monotonic_s()
+                if now_s - due_s > STALLED_S:
+                    log.warning("this controller stood still for %.1f s: no broker is fenced for that", now_s - due_s)
+                    self.sessions.excuse(now_s)
                 suspects, self._suspects = self._suspects, []
                 for suspect in suspects:
                     nursery.start_soon(self._look_after, suspect)
                 if self._active:
-                    self._do_what_is_due(self._clock.monotonic_s())
+                    self._do_what_is_due(now_s)
 
     @property
     def _deadline_s(self) -> float:

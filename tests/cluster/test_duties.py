@@ -96,6 +96,21 @@ def test_a_broker_that_falls_silent_is_fenced():
     play(story)
 
 
+def test_nobody_is_fenced_for_what_the_controller_slept_through():
+    async def story(controller):
+        await trio.sleep(1)
+        trio.lowlevel.current_clock().jump(30)
+        await trio.sleep(4.4)
+        assert controller.written == [], "its heartbeats may not have been read yet"
+        controller.heartbeat()
+        await trio.sleep(8.9)
+        assert controller.written == []
+        await trio.sleep(0.2)
+        assert len(controller.written) == 2, "silent, from then on"
+
+    play(story)
+
+
 def test_a_full_disk_puts_the_fencing_off():
     async def story(controller):
         controller.full = True
