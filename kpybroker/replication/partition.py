@@ -63,6 +63,8 @@ class Partition(ReplicaLog):
         """The log was loaded: take up what the metadata says of the partition."""
         if self.is_leader:
             self._begin_epoch()
+        if self.flushing:  # a new log's topic id, if nothing else: the first append need not wait for it then
+            self._around.flush(self)
 
     def replace_log(self, log: Log, *, checkpointed: int | None = None) -> None:
         """From now on the replica is this log, which has the same records, in another data directory.
@@ -84,7 +86,7 @@ class Partition(ReplicaLog):
         if self.is_leader:
             if self._leading is None:
                 self._begin_epoch()
-            self._flushed_to(None if not self.flushing else self.log.recovery_point, 0)
+            self._flushed_to(self._told_to, 0)
 
     def lead(self, image: PartitionImage) -> None:
         """The metadata log says who leads, in which epoch, and which replicas there are."""
@@ -130,7 +132,7 @@ class Partition(ReplicaLog):
         if len(self._replicas) == 1:
             self._leading = None
             self._hidden.clear()
-            self._reached(log.recovery_point if log.owes_flush else log.log_end_offset, 0)
+            self._reached(self._told_to, 0)
             return
         leading = self._leading = Leader(
             around.me,
@@ -215,7 +217,7 @@ class Partition(ReplicaLog):
                 self._held_back_bytes += len(records)
                 self._around.flush(self)
             else:
-                self._flushed_to(None, len(records))
+                self._flushed_to(appended.last_offset + 1, len(records))
         return appended
 
     def _not_enough(self, leading: Leader) -> Refused:
@@ -228,11 +230,20 @@ class Partition(ReplicaLog):
 
     @property
     def flushing(self) -> bool:
-        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them."""
+        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them.
+
+        So do those of a new log, until its topic id is synced.
+        """
         return self._log is not None and self._log.owes_flush
 
+    @property
+    def _told_to(self) -> int:
+        """Up to where others may be told of what is in the log."""
+        log = self.log
+        return log.recovery_point if log.owes_flush else log.log_end_offset
+
     def flushed(self) -> None:
-        """The log was flushed as far as its recovery point; or it has failed, and whoever waits finds so."""
+        """The log was flushed, and may owe more by now; or it has failed, and whoever waits finds so."""
         log, held_back = self.log, self._held_back_bytes
         if log.failure is not None:
             self._upset()
@@ -241,11 +252,10 @@ class Partition(ReplicaLog):
         if not log.owes_flush:
             self._held_back_bytes = 0
         if self.is_leader:
-            self._flushed_to(log.recovery_point, held_back)
+            self._flushed_to(self._told_to, held_back)
 
-    def _flushed_to(self, end_offset: int | None, more_bytes: int) -> None:
-        """What this replica has may be told of up to an offset (None: the end): `more_bytes` more than before."""
-        end_offset = self.log.log_end_offset if end_offset is None else end_offset
+    def _flushed_to(self, end_offset: int, more_bytes: int) -> None:
+        """What this replica has may be told of up to an offset: `more_bytes` more than before."""
         leading = self._leading
         if leading is None:
             self._reached(end_offset, more_bytes)
