@@ -228,20 +228,6 @@ class Partition(ReplicaLog):
             f"{', '.join(map(str, leading.isr))}",
         )
 
-    @property
-    def flushing(self) -> bool:
-        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them.
-
-        So do those of a new log, until its topic id is synced.
-        """
-        return self._log is not None and self._log.owes_flush
-
-    @property
-    def _told_to(self) -> int:
-        """Up to where others may be told of what is in the log."""
-        log = self.log
-        return log.recovery_point if log.owes_flush else log.log_end_offset
-
     def flushed(self) -> None:
         """The log was flushed, and may owe more by now; or it has failed, and whoever waits finds so."""
         log, held_back = self.log, self._held_back_bytes
@@ -251,6 +237,7 @@ class Partition(ReplicaLog):
             return
         if not log.owes_flush:
             self._held_back_bytes = 0
+        self._tell_synced(self._told_to)
         if self.is_leader:
             self._flushed_to(self._told_to, held_back)
 
@@ -478,16 +465,17 @@ class Partition(ReplicaLog):
         leading = self.leading
         return leading is not None and self._high_watermark < leading.epoch_start
 
-    def outcome(self, last_offset: int, leader_epoch: int) -> Code:
-        """What became of an append that waited for acks=all (`replicated`), when the wait is over."""
+    def outcome(self, last_offset: int, leader_epoch: int, *, acks_all: bool = True) -> Code:
+        """What became of an append that waited for acks=all (`replicated`), or to be `synced`; the wait is over."""
         log = self._log
-        if log is not None and log.failure is not None and self._high_watermark <= last_offset:
+        reached = self._high_watermark if acks_all else self._told_to
+        if log is not None and log.failure is not None and reached <= last_offset:
             return Code.KAFKA_STORAGE_ERROR
         if not self.is_leader or leader_epoch < self._led_since_epoch:  # another may have led, and written there
             return Code.NOT_LEADER_OR_FOLLOWER
-        if self._high_watermark <= last_offset:
+        if reached <= last_offset:
             return Code.REQUEST_TIMED_OUT
-        if self._leading is not None and not self._leading.enough_have_it:
+        if acks_all and self._leading is not None and not self._leading.enough_have_it:
             return Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         return Code.NONE
 

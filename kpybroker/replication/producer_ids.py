@@ -1,8 +1,8 @@
 """Producer ids for this node's producers, out of blocks that the controller hands out (KIP-730).
 
-The next block is asked for when nine tenths of one are used, as by Kafka's brokers, so that nobody waits for it. Without
-one a producer waits for a moment, and is then told to ask again; the controller is asked by a task of its own, however
-many producers there are.
+The next block is asked for when nine tenths of one are used, as by Kafka's brokers, so that nobody waits for it.
+Without one a producer waits for a moment, and is then told to ask again; the controller is asked by a task of its own,
+however many producers there are.
 """
 
 from __future__ import annotations

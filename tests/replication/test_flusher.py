@@ -61,11 +61,13 @@ def make_log(tmp_path: Path) -> Callable[[int], Log]:
 
 
 @asynccontextmanager
-async def running(disk: Disk, log: Log, *, leader: int = ME) -> AsyncIterator[Partition]:
+async def running(
+    disk: Disk, log: Log, *, leader: int = ME, replicas: tuple[int, ...] = (ME,)
+) -> AsyncIterator[Partition]:
     flusher = Flusher(disk)
     met = lambda *met: disk.met.append(met)  # noqa: E731
     partition = Partition("t", 0, TOPIC_ID, around(open_log=lambda _: log, flush=flusher.want, met=met))
-    partition.lead(partition_image(leader=leader, replicas=(ME,) if leader == ME else (ME, leader)))
+    partition.lead(partition_image(leader=leader, replicas=replicas))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flusher.run)
         yield partition
@@ -120,7 +122,7 @@ async def test_records_that_came_during_a_sync_and_need_none_are_there_after_it(
 @pytest.mark.parametrize("leader", [ME, ME + 1], ids=["leader", "follower"])
 async def test_the_topic_id_of_a_new_log_is_synced_before_anybody_asks(make_log, leader: int) -> None:
     disk = Disk()
-    async with running(disk, make_log(2**63 - 1, named=False), leader=leader) as partition:
+    async with running(disk, make_log(2**63 - 1, named=False), leader=leader, replicas=(1, 2)) as partition:
         disk.gate.release()
         assert partition.log.owes_flush
         await trio.testing.wait_all_tasks_blocked()
@@ -172,3 +174,20 @@ async def test_a_flush_for_which_there_is_no_descriptor_is_tried_again(make_log)
         assert event is not None
         await event.wait()
         assert (disk.begun, partition.high_watermark, len(disk.met)) == ([1, 1], 1, 1)
+
+
+async def test_one_replica_is_enough_for_who_waits_for_the_sync_alone(make_log) -> None:
+    disk = Disk()
+    async with running(disk, make_log(1), replicas=(ME, ME + 1)) as partition:
+        appended = partition.append(batch(b"a"), now_ms=NOW)
+        synced, replicated = partition.synced(1), partition.replicated(1)
+        assert synced is not None
+        await trio.testing.wait_all_tasks_blocked()
+        assert not synced.is_set()
+        assert partition.outcome(appended.last_offset, 0, acks_all=False) is Code.REQUEST_TIMED_OUT
+        disk.gate.release()
+        await synced.wait()
+        assert replicated is not None
+        assert not replicated.is_set()
+        assert partition.outcome(appended.last_offset, 0, acks_all=False) is Code.NONE
+        assert partition.synced(1) is None

@@ -1,4 +1,4 @@
-"""Producer ids: each is handed out once, the next block is there in time, and nobody waits for a controller for ever."""
+"""Producer ids: each is handed out once, the next block comes in time, and nobody waits for a controller for ever."""
 
 from __future__ import annotations
 
