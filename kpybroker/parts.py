@@ -140,7 +140,7 @@ class BrokerParts:
         self.assignments = Assignments(cluster.broker.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
         self.housekeeping = Housekeeping(config, logs, self.replicas, clock)
-        producer_ids = ProducerIds(cluster.broker.allocate_producer_ids)
+        self._producer_ids = producer_ids = ProducerIds(cluster.broker.allocate_producer_ids)
         self.coordinators = NodeCoordinators(
             cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
         )
@@ -176,6 +176,7 @@ class BrokerParts:
         self.live.on_change(partial(self._report_from_now_on, duties))
         duties.start_soon(self.housekeeping.run, name="housekeeping")
         duties.start_soon(replicas.flusher.run, name="flusher")
+        duties.start_soon(self._producer_ids.run, name="producer ids")
         duties.start_soon(self.assignments.run, name="directory assignments")
         duties.start_soon(self.moves.run, name="moves between data folders")
         duties.start_soon(self.folder_failures.run, name="data folders")

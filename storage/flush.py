@@ -32,7 +32,7 @@ class Flush:
     to `Log.end_flush` on the loop.
     """
 
-    __slots__ = ("_files", "_shared", "folders", "generation", "offset", "paths")
+    __slots__ = ("_files", "_shared", "folders", "generation", "names", "offset", "paths")
 
     def __init__(
         self,
@@ -43,11 +43,13 @@ class Flush:
         shared: list[SharedFile],
         paths: list[str],
         folders: list[str],
+        names: bool,
     ) -> None:
         self._files = files
         self._shared = shared  # the segments' log files
         self.paths = paths  # other files, if they are still there
         self.folders = folders  # where names are new
+        self.names = names  # whether the log's topic id is durable then
         self.offset = offset
         self.generation = generation
 

@@ -39,6 +39,7 @@ class LogFiles:
         "_snapshots",
         "_tail_checked",
         "_unflushed_since_ms",
+        "_unnamed",
         "config",
         "directory",
         "epochs",
@@ -56,6 +57,7 @@ class LogFiles:
         self._failure: StorageFailed | None = None
         self._owed: list[str] = []  # files that a flush which had to be given up was to sync
         self._new_names = self._new_folder = loaded.new
+        self._unnamed = loaded.unnamed
         self.first_dirty_offset = 0  # below it every key was compacted once; whoever keeps the checkpoint sets it
         self._unflushed_since_ms = -1
         self._take(loaded)
@@ -273,7 +275,20 @@ class LogFiles:
 
     @property
     def owes_flush(self) -> bool:
-        """Whether flush.messages records are not synced: then nobody may be told of them before they are."""
+        """Whether nobody may be told of the last records before a flush up to `owed_to`.
+
+        So it is when flush.messages records are not synced; and as long as the topic id is not: of a folder that has
+        none after a power failure nobody knows whose records are in it. (Kafka syncs that before the first append.)
+        """
+        return self._unnamed or self._owes_records
+
+    @property
+    def owed_to(self) -> int:
+        """Up to where a flush leaves nothing owed."""
+        return self.log_end_offset if self._owes_records else self.recovery_point
+
+    @property
+    def _owes_records(self) -> bool:
         return self.log_end_offset - self.recovery_point >= self.config.flush_messages
 
     def flush_due(self, now_ms: int) -> int | None:
@@ -297,7 +312,8 @@ class LogFiles:
         offset = self.log_end_offset if offset is None else offset
         if self.epochs.unwritten and (self.epochs.entries or self._segments.all):
             self._write_epochs()
-        if offset <= self.recovery_point and not self._new_names and not self._snapshots.unsynced:
+        names = self._new_names or self._unnamed
+        if offset <= self.recovery_point and not names and not self._snapshots.unsynced:
             return None
         segments = self._segments.between(self.recovery_point, offset)
         shared: list[SharedFile] = []
@@ -313,12 +329,12 @@ class LogFiles:
         paths, folders = self._owed, []
         for segment in segments:
             paths += segment.unsynced_indexes()
-        if self._new_names:
+        if names:
             paths += [f"{self.directory}/{name}" for name in (PARTITION_METADATA, LEADER_EPOCHS)]
-        if self._new_names or self._snapshots.unsynced:
+        if names or self._snapshots.unsynced:
             paths += self._snapshots.take_unsynced()
             folders.append(self.directory)
-        if self._new_folder:
+        if self._new_folder or self._unnamed:
             folders.append(self.directory.rpartition("/")[0])
         self._owed = []
         self._new_names = self._new_folder = False
@@ -330,6 +346,7 @@ class LogFiles:
             shared=shared,
             paths=paths,
             folders=folders,
+            names=names,
         )
 
     def end_flush(self, flush: Flush, failure: StorageFailed | None = None) -> None:
@@ -347,6 +364,8 @@ class LogFiles:
             else:
                 self.fail(failure)
             return
+        if flush.names:
+            self._unnamed = False
         if flush.generation == self.generation:
             self.recovery_point = max(self.recovery_point, flush.offset)
 

@@ -47,6 +47,8 @@ class Loaded(msgspec.Struct, kw_only=True):
     open_segments: OpenSegments | None
     new: bool = False
     """Names in the folder, or its own, may not be durable: it was just made, or its user was killed before a flush."""
+    unnamed: bool = False
+    """Its topic id may not be durable either."""
     trusted: bool
     """The end was taken from a file's name: the first append must look at the batches."""
 
@@ -79,6 +81,7 @@ def create(
         doomed=[],
         open_segments=open_segments,
         new=True,
+        unnamed=True,
         trusted=False,
     )
 
@@ -129,6 +132,7 @@ def load(
         recovery_point=recovery_point,
         doomed=[],
         open_segments=open_segments,
+        unnamed=not clean and recovery_point == 0,  # its user was killed, before the first flush perhaps
         trusted=False,
     )
     if len(segments):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -88,6 +89,8 @@ class MetadataLog:
         """What others are to be sent; whoever steps takes it."""
         self.on_append: Callable[[], None] = lambda: None
         """Called when the log grew or was cut."""
+        self.write_state: Callable[[Callable[[], None]], None] = lambda write: write()
+        """Has quorum-state written by calling what it is handed: at once, unless whoever steps knows when."""
         self._log = opened.log
         self._quorum_state = opened.quorum_state
         self._loader = Loader(opened.image)
@@ -242,7 +245,8 @@ class MetadataLog:
         former = self._quorum_state
         self._quorum_state = QuorumState(election, former.voters if former is not None else ())
         text = quorum_state.write_quorum_state(self._quorum_state, kraft_version=self.raft.quorum.kraft_version)
-        self._files.write_whole(f"{self._log.directory}/{quorum_state.FILE_NAME}", text)
+        path = f"{self._log.directory}/{quorum_state.FILE_NAME}"
+        self.write_state(partial(self._files.write_whole, path, text))
 
     def _check_leading(self) -> None:
         """Who does not lead applies nothing that is not committed."""

@@ -31,7 +31,7 @@ FETCH_BYTES_MAX = 8 << 20
 
 
 class Listener:
-    """One node's quorum, as it answers on one listener."""
+    """One node's quorum, as it answers on one listener: with what it then was, once that is on the disk."""
 
     def __init__(self, node: RaftNode, name: str) -> None:
         self._node = node
@@ -39,7 +39,7 @@ class Listener:
 
     # Votes and announcements
 
-    def vote(self, request: VoteRequest) -> VoteResponse:
+    async def vote(self, request: VoteRequest) -> VoteResponse:
         """Answer a Vote (v0 to 2)."""
         from kpybroker.wire.messages import vote
 
@@ -64,13 +64,15 @@ class Listener:
             leader_epoch=self._node.leader_epoch,
             vote_granted=reply.granted,
         )
-        return vote.VoteResponse(
+        response = vote.VoteResponse(
             error_code=Code.NONE,
             topics=[vote.ResponseTopicData(topic_name=METADATA_TOPIC, partitions=[told])],
             node_endpoints=[vote.NodeEndpoint(node_id=id_, host=host, port=port) for id_, host, port in self._nodes()],
         )
+        await self._node.persisted()
+        return response
 
-    def begin(self, request: BeginQuorumEpochRequest) -> BeginQuorumEpochResponse:
+    async def begin(self, request: BeginQuorumEpochRequest) -> BeginQuorumEpochResponse:
         """Answer a BeginQuorumEpoch (v0 and 1)."""
         from kpybroker.wire.messages import begin_quorum_epoch as begin
 
@@ -92,13 +94,15 @@ class Listener:
             leader_id=self._leader_id,
             leader_epoch=self._node.leader_epoch,
         )
-        return begin.BeginQuorumEpochResponse(
+        response = begin.BeginQuorumEpochResponse(
             error_code=Code.NONE,
             topics=[begin.ResponseTopicData(topic_name=METADATA_TOPIC, partitions=[told])],
             node_endpoints=[begin.NodeEndpoint(node_id=id_, host=host, port=port) for id_, host, port in self._nodes()],
         )
+        await self._node.persisted()
+        return response
 
-    def end(self, request: EndQuorumEpochRequest) -> EndQuorumEpochResponse:
+    async def end(self, request: EndQuorumEpochRequest) -> EndQuorumEpochResponse:
         """Answer an EndQuorumEpoch (v0 and 1)."""
         from kpybroker.wire.messages import end_quorum_epoch as end
 
@@ -121,15 +125,17 @@ class Listener:
             leader_id=self._leader_id,
             leader_epoch=self._node.leader_epoch,
         )
-        return end.EndQuorumEpochResponse(
+        response = end.EndQuorumEpochResponse(
             error_code=Code.NONE,
             topics=[end.ResponseTopicData(topic_name=METADATA_TOPIC, partitions=[told])],
             node_endpoints=[end.NodeEndpoint(node_id=id_, host=host, port=port) for id_, host, port in self._nodes()],
         )
+        await self._node.persisted()
+        return response
 
     # The log
 
-    def fetch(self, request: FetchRequest, version: int) -> FetchResponse:
+    async def fetch(self, request: FetchRequest, version: int) -> FetchResponse:
         """Answer a Fetch (v4 to 18) as things are now."""
         from kpybroker.wire.messages import fetch
 
@@ -167,13 +173,15 @@ class Listener:
             records=node.log.read(asked.fetch_offset, bytes_max) if valid else b"",
         )
         topic = fetch.FetchableTopicResponse(topic=METADATA_TOPIC, topic_id=TOPIC_ID, partitions=[data])
-        return fetch.FetchResponse(
+        response = fetch.FetchResponse(
             throttle_time_ms=0,
             responses=[topic],
             node_endpoints=[fetch.NodeEndpoint(node_id=id_, host=host, port=port) for id_, host, port in self._nodes()],
         )
+        await self._node.persisted()
+        return response
 
-    def fetch_snapshot(self, request: FetchSnapshotRequest) -> FetchSnapshotResponse:
+    async def fetch_snapshot(self, request: FetchSnapshotRequest) -> FetchSnapshotResponse:
         """Answer a FetchSnapshot (v0 and 1). Blocks for reading the slice. Raises: StorageFailed."""
         from kpybroker.wire.messages import fetch_snapshot as messages
 
@@ -213,7 +221,7 @@ class Listener:
             position=asked.position if found else 0,
             unaligned_records=data,
         )
-        return messages.FetchSnapshotResponse(
+        response = messages.FetchSnapshotResponse(
             throttle_time_ms=0,
             error_code=Code.NONE,
             topics=[messages.ResponseTopicSnapshot(name=topic.name, partitions=[told])],
@@ -221,6 +229,8 @@ class Listener:
                 messages.NodeEndpoint(node_id=id_, host=host, port=port) for id_, host, port in self._nodes()
             ],
         )
+        await self._node.persisted()
+        return response
 
     # Inside
 

@@ -1,8 +1,9 @@
 """This node's part in the metadata quorum: the raft machine's edge.
 
-What the machine decides is done here in its order: quorum-state is durable before anybody is answered, and what was
-fetched is durable before more is fetched. Requests go out one at a time by connections of their own kind: a fetch that
-waits at the leader holds up no vote. A quorum of one has no peers: it leads when it starts and only commits.
+What the machine decides is done here in its order. quorum-state is durable before anybody is answered or asked, or
+anything counts as durable that was appended (`persisted`), and what was fetched is durable before more is fetched.
+Requests go out one at a time by connections of their own kind: a fetch that waits at the leader holds up no vote. A
+quorum of one has no peers: it leads when it starts and only commits.
 
 Listeners hear of every committed change, on the loop, in the order in which they registered. An exception in one, as
 any other in here, ends `run` and with it the node.
@@ -26,6 +27,7 @@ from kpybroker.cluster.machines import raft_events as ev
 from kpybroker.cluster.machines.raft_events import Endpoints, Key, Moment, SnapshotId
 from kpybroker.cluster.metadata_log import MetadataLog
 from kpybroker.cluster.snapshot_files import SnapshotJob, SnapshotPolicy
+from kpybroker.cluster.state_writer import StateWriter
 from kpybroker.ids import Ids
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.flush import Flush
@@ -114,6 +116,7 @@ class RaftNode:
         self._counted_bytes = 0
         self._disk = trio.Lock()
         """Held while the log is synced: it is not cut meanwhile."""
+        self._states = StateWriter(in_worker)
         self.connector = connector
         log.on_append = self._grew
 
@@ -184,10 +187,18 @@ class RaftNode:
     def start(self) -> None:
         """Begin: the only voter leads at once. Blocks for a sync of quorum-state. Raises: StorageFailed."""
         self.log.start(self.moment())
+        self.log.write_state = self._states.want
         self._settle()
 
+    async def persisted(self) -> None:
+        """Return when what was decided about elections until now is on the disk; nobody may be told of it before."""
+        await self._states.done()
+
     def step(self, event: ev.Event, records: bytes = b"") -> ev.Reply | ev.FetchReply | None:
-        """Tell the machine, do what it says; returns its reply to a request. Raises: StorageFailed."""
+        """Tell the machine, do what it says; returns its reply to a request, for after `persisted`.
+
+        Raises: StorageFailed.
+        """
         reply = self.log.step(event, self.moment(), records)
         self._settle()
         return reply
@@ -229,6 +240,7 @@ class RaftNode:
         Raises: StorageFailed and whatever a listener raises: the node can't go on then.
         """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._states.run)
             nursery.start_soon(self._commit_forever)
             nursery.start_soon(self._snapshot_forever)
             nursery.start_soon(self._tick_forever)
@@ -294,6 +306,7 @@ class RaftNode:
     async def sync(self) -> None:
         """Make everything appended durable, if it is not. Raises: StorageFailed."""
         async with self._disk:
+            await self.persisted()
             flush = self.log.begin_flush(self.clock.wall_ms())
             if flush is not None:
                 self._publish(self.log.end_flush(flush, await self._sync(flush), self.moment()))

@@ -74,6 +74,7 @@ class RaftPeers:
     async def _ask(self, asked: ev.Send) -> None:
         """Send a request to a voter and tell the machine what came of it."""
         node, to = self._node, asked.to.id
+        await node.persisted()
         if to not in self._voters:
             self._voters[to] = self._channel(lambda: self._voter_address(to))
         channel, who, timeout_s = self._voters[to], node.who, node.settings.request_timeout_s
@@ -120,6 +121,7 @@ class RaftPeers:
         """Fetch whenever the machine wants to, one fetch at a time."""
         node = self._node
         while True:
+            await node.persisted()
             changed, raft = node.changed, node.log.raft
             if raft.loading is not None:
                 await self._load_snapshot(raft.loading)

@@ -111,6 +111,8 @@ class NodeCoordinators:
         if delta.broker_ids:
             self._cluster_markers.follow(image)
             self._txn_coordinators.follow(image)
+        if delta.topic_ids or delta.broker_ids:
+            self.transactions.places_changed()
         if delta.features:
             self.transactions.reconfigure(_transaction_settings(self._live.current, image))
 

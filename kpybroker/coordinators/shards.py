@@ -138,9 +138,17 @@ class Shard(Generic[M]):
             loading = self.state is ShardState.LOADING
             raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS if loading else Code.NOT_COORDINATOR)
 
-    async def ask(self, event: object, waiter: Waiter, wait: Wait = wait_however_long) -> Any:
+    async def ask(
+        self,
+        event: object,
+        waiter: Waiter,
+        wait: Wait = wait_however_long,
+        *,
+        commit_timeout_s: Callable[[], float | None] = lambda: None,
+    ) -> Any:
         """The answer to an event whose token is `waiter`; `wait` is used only if it is not there at once.
 
+        `commit_timeout_s`: how long that then waits for the high watermark, None for what the shard's terms say.
         Being cancelled ends the wait only: a member goes on joining, a record stays appended. Errors come as responses
         that say so. Raises: Refused as `require_active`.
         """
@@ -151,14 +159,16 @@ class Shard(Generic[M]):
             assert waiter.response is not None
         if waiter.end_offset <= self.log.high_watermark:
             return waiter.response
-        return await self._once_replicated(waiter.response, waiter.end_offset)
+        patience_s = commit_timeout_s()
+        patience_s = self._terms.commit_timeout_s if patience_s is None else patience_s
+        return await self._once_replicated(waiter.response, waiter.end_offset, patience_s)
 
-    async def _once_replicated(self, response: Any, end_offset: int) -> Any:
+    async def _once_replicated(self, response: Any, end_offset: int, patience_s: float) -> Any:
         """The response once the log is replicated up to `end_offset`; an error in its place if that takes too long.
 
         Nothing is undone then: what was appended may still become replicated, as with any request that timed out.
         """
-        with trio.move_on_after(self._terms.commit_timeout_s):
+        with trio.move_on_after(patience_s):
             try:
                 await self.replicated(end_offset)
             except Refused as refusal:

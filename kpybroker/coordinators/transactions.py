@@ -42,9 +42,11 @@ EPOCH_BUMPED_SINCE = 5
 TRANSACTION_VERSION_2 = 2
 
 COMMIT_TIMEOUT_S = 30.0
-"""How long an answer waits for its record to be replicated. Kafka gives it the transaction's own timeout."""
+"""How long an answer that is about no transaction waits until what it tells is replicated."""
 RETRY_S = 0.1
-"""How long the writer of markers rests before it tries again what has failed."""
+"""How long the writer of markers rests before it tries again what has failed for the first time."""
+RETRY_S_MAX = 1.0
+"""The same when it has failed again and again, and the metadata says nothing new."""
 PATIENCE_S = 0.01
 """How long the answer to EndTxn waits for the markers. A producer that hears earlier begins its next transaction, is
 told CONCURRENT_TRANSACTIONS, and rests for longer than this."""
@@ -80,6 +82,7 @@ class Transactions(Coordinator["TransactionShard"]):
         self._is_known = is_known
         self._completing: dict[str, trio.Event] = {}
         """Prepared transactions whose markers are being written, and what happens when they are complete."""
+        self._news = trio.Event()
 
     def _new_machine(self) -> TransactionShard:
         from kpybroker.coordinators.machines.transaction_shard import TransactionShard  # not before there is a shard
@@ -187,8 +190,12 @@ class Transactions(Coordinator["TransactionShard"]):
         new_producer_id = None
         try:
             while True:
-                waiter = Waiter()
-                response: Response = await self.shard(transactional_id).ask(event(new_producer_id, waiter), waiter)
+                waiter, shard = Waiter(), self.shard(transactional_id)
+                response: Response = await shard.ask(
+                    event(new_producer_id, waiter),
+                    waiter,
+                    commit_timeout_s=partial(_timeout_s, shard, transactional_id),
+                )
                 if response is not PRODUCER_ID_NEEDED:
                     assert isinstance(response, Outcome)
                     return response
@@ -278,7 +285,9 @@ class Transactions(Coordinator["TransactionShard"]):
             await shard.replicated(end_offset)
         except Refused:
             return
+        rest_s = 0.0
         while shard.state is ShardState.ACTIVE:
+            news = self._news
             markers = shard.machine.markers_due(transactional_id)
             if markers is None:
                 return
@@ -286,8 +295,17 @@ class Transactions(Coordinator["TransactionShard"]):
             if shard.state is not ShardState.ACTIVE:
                 return
             shard.perform(events.MarkersWritten(transactional_id, codes))
-            if shard.machine.markers_due(transactional_id) is not None:
+            left = shard.machine.markers_due(transactional_id)
+            if left is not None:
+                rest_s = RETRY_S if left != markers else min(max(2 * rest_s, RETRY_S), RETRY_S_MAX)
                 await trio.sleep(RETRY_S)
+                with trio.move_on_after(rest_s - RETRY_S):
+                    await news.wait()
+
+    def places_changed(self) -> None:
+        """The metadata says something new of partitions or brokers: markers that could not be written may be now."""
+        self._news.set()
+        self._news = trio.Event()
 
     async def _write(self, markers: Markers, coordinator_epoch: int) -> dict[TopicPartition, Code]:
         known: dict[str, list[int]] = {}
@@ -312,3 +330,9 @@ class Transactions(Coordinator["TransactionShard"]):
         except Refused as refusal:
             asked = [(topic.name, index) for topic in marker.topics for index in topic.partition_indexes]
             return {**codes, **dict.fromkeys(asked, refusal.code)}
+
+
+def _timeout_s(shard: Shard[TransactionShard], transactional_id: str) -> float | None:
+    """How long an answer waits until what was decided of a transaction is replicated: its own timeout, as in Kafka."""
+    txn = shard.machine.transactions.get(transactional_id)
+    return None if txn is None else txn.timeout_ms / 1000

@@ -14,6 +14,7 @@ import msgspec
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
 from kpybroker.security.operations import AUTHORIZATION_FAILED, CLUSTER_NAME, Operation, Resource
+from kpybroker.security.principal import ANONYMOUS, Principal
 from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from kpybroker.replication.producer_ids import ProducerIds
     from kpybroker.replication.replicas import Replicas
     from kpybroker.replication.txn_markers import TxnMarkers
-    from kpybroker.security.principal import Principal
     from kpybroker.wire.api_keys import Api
     from kpybroker.wire.schema import Message
 
@@ -54,6 +54,10 @@ class Forwarding(Protocol):
 
     async def forward(self, ctx: Context, request: Message) -> Message:
         """Have the controller carry `request` out on behalf of the client of `ctx`, and return its response."""
+        ...
+
+    async def ask(self, ctx: Context, request: Message) -> Message:
+        """The same on behalf of this broker, which is the client of `ctx` (`Context.as_broker`)."""
         ...
 
 
@@ -267,6 +271,11 @@ class Context:
         context = Context(self.services, self.connection, self.client, version, self.correlation_id, self.client_id)
         context.account = None if self.account is None else self.account.on_behalf()
         return context
+
+    def as_broker(self, version: int) -> Context:
+        """This broker in the client's place, for what the client has not asked for; no quota is its own."""
+        client = Client(listener=self.client.listener, host="", port=0, principal=ANONYMOUS)
+        return Context(self.services, self.connection, client, version, self.correlation_id, None)
 
     def caller(self, *, quota_strict_since: int = 0) -> Caller:
         """The client as the controller's decisions see it.

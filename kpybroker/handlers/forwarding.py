@@ -8,7 +8,7 @@ controller, or one that has just ceased to be it, the request waits and is sent 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
@@ -18,6 +18,8 @@ from kpybroker.wire.api_keys import APIS
 from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kpybroker.cluster.controller_link import ControllerLink
     from kpybroker.handlers.context import Context
     from kpybroker.security.principal import Principal
@@ -28,6 +30,9 @@ RETRIED_FOR_S = 60.0
 """How long a request waits for an active controller; as in Apache Kafka."""
 
 PRINCIPAL_VERSION: Final = 0
+
+Remotely: TypeAlias = "Callable[[Context, Message], Awaitable[Message]]"
+"""Asks a controller of another process, once. Raises: Refused(NOT_CONTROLLER) if it is to be asked again."""
 
 
 class ControllerHandlers:
@@ -68,13 +73,20 @@ class Forwarder:
 
     async def forward(self, ctx: Context, request: Message) -> Message:
         """As Forwarding.forward. Raises: CloseConnection if the controller can't read what the client sent."""
+        return await self._carried_out(ctx, request, self._in_envelope)
+
+    async def ask(self, ctx: Context, request: Message) -> Message:
+        """As Forwarding.ask."""
+        return await self._carried_out(ctx, request, self._plain)
+
+    async def _carried_out(self, ctx: Context, request: Message, remotely: Remotely) -> Message:
         deadline_s = ctx.clock.monotonic_s() + RETRIED_FOR_S
         while True:
             controller = self._link.local
             try:
                 if controller is not None:
                     return await self._handlers.carry_out(ctx, request)
-                return await self._in_envelope(ctx, request)
+                return await remotely(ctx, request)
             except Refused as refused:
                 if controller is not None and controller.failure is not None:  # this node is about to end
                     return self._handlers.refusal(ctx, request, refused)
@@ -82,6 +94,16 @@ class Forwarder:
                 return self._handlers.refusal(ctx, request, Refused(Code.REQUEST_TIMED_OUT))
             with trio.move_on_at(deadline_s):
                 await self._link.worth_another_try()
+
+    async def _plain(self, ctx: Context, request: Message) -> Message:
+        """Raises: Refused(NOT_CONTROLLER)."""
+        try:
+            response_class = APIS[request.API_KEY].response_class()
+            return await self._link.ask_remote(request, response_class, version=ctx.version)
+        except Refused as refused:
+            if refused.code == Code.NOT_CONTROLLER:
+                raise
+            return self._handlers.refusal(ctx, request, refused)
 
     async def _in_envelope(self, ctx: Context, request: Message) -> Message:
         """Raises: Refused(NOT_CONTROLLER), CloseConnection."""

@@ -32,7 +32,7 @@ class Assignments:
         self._more = trio.Event()
 
     def add(self, topic_id: bytes, index: int, directory_id: bytes) -> trio.Event:
-        """Have it told; the event happens when the controller has recorded it."""
+        """Have it told; the event happens when the controller has recorded it, or what was said of it since."""
         self._wanted[topic_id, index] = directory_id
         self._more.set()
         return self._told.setdefault((topic_id, index), trio.Event())
@@ -44,7 +44,6 @@ class Assignments:
             self._more = trio.Event()
             while self._wanted:
                 batch = dict(list(self._wanted.items())[:AT_ONCE])
-                told = {replica: self._told.pop(replica) for replica in batch}
                 for replica in batch:
                     del self._wanted[replica]
                 try:
@@ -52,9 +51,8 @@ class Assignments:
                 except Refused as refused:
                     log.error("the controller was not told where %d partitions are: %s", len(batch), refused)
                     self._wanted = {**batch, **self._wanted}
-                    for replica, event in told.items():
-                        self._told.setdefault(replica, event)
                     await trio.sleep(RETRY_S)
                 else:
-                    for event in told.values():
-                        event.set()
+                    for replica in batch:
+                        if replica not in self._wanted:
+                            self._told.pop(replica).set()

@@ -21,6 +21,7 @@ class Audience:
         # Whoever waits holds the event; who has given up waiting is not told, and not remembered.
         self._high_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
         self._low_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
+        self._sync_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
 
     def watch(self, watch: Watch[Any], key: Any, *, follower: bool = False) -> None:
         """Tell `watch` of every change, by the name `key`. A follower hears of what is not replicated yet."""
@@ -39,10 +40,7 @@ class Audience:
             else:
                 watch.readable(key, more_bytes)
         if self._high_watermark_waiters:
-            for event, offset in list(self._high_watermark_waiters.items()):
-                if offset <= self._high_watermark:
-                    event.set()
-                    del self._high_watermark_waiters[event]
+            _tell(self._high_watermark_waiters, self._high_watermark)
 
     def _tell_followers(self, more_bytes: int = 0, *, at_once: bool = False) -> None:
         """The log has grown; or the high watermark has moved, of which followers hear with the next answer.
@@ -56,10 +54,10 @@ class Audience:
                 watch.readable(key, more_bytes)
 
     def _tell_low_watermark(self, low_watermark: int) -> None:
-        for event, offset in list(self._low_watermark_waiters.items()):
-            if offset <= low_watermark:
-                event.set()
-                del self._low_watermark_waiters[event]
+        _tell(self._low_watermark_waiters, low_watermark)
+
+    def _tell_synced(self, offset: int) -> None:
+        _tell(self._sync_waiters, offset)
 
     def log_start_moved(self) -> None:
         """Records at the start of the log are gone: fetchers hear of the new log start offset."""
@@ -69,7 +67,7 @@ class Audience:
             watch.upset(key)
 
     def _wake_waiters(self) -> None:
-        for waiters in (self._high_watermark_waiters, self._low_watermark_waiters):
+        for waiters in (self._high_watermark_waiters, self._low_watermark_waiters, self._sync_waiters):
             for event in list(waiters):
                 event.set()
             waiters.clear()
@@ -78,3 +76,10 @@ class Audience:
         for watches in (self._watches, self._follower_watches):
             for watch, key in watches.items():
                 watch.upset(key)
+
+
+def _tell(waiters: WeakKeyDictionary[trio.Event, int], reached: int) -> None:
+    for event, offset in list(waiters.items()):
+        if offset <= reached:
+            event.set()
+            del waiters[event]

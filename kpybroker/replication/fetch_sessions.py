@@ -253,6 +253,10 @@ class FetchSessions:
         return session
 
     def _evict(self, size: int, privileged: bool, now_s: float) -> bool:
+        """Make room for a session of so many partitions, if there is one of less right to its place.
+
+        A follower's yields to a larger one of a follower that was in use for EVICTION_S, and never to a consumer's.
+        """
         if not self._sessions:
             return False
         oldest = next(iter(self._sessions.values()))
@@ -260,7 +264,9 @@ class FetchSessions:
             self.close(oldest.id)
             return True
         rivals = [
-            session for session in self._sessions.values() if now_s - session.created_s > EVICTION_S or privileged
+            session
+            for session in self._sessions.values()
+            if session.last_used_s - session.created_s > EVICTION_S or (privileged and not session.privileged)
         ]
         weakest = min(rivals, key=lambda session: (session.privileged, len(session.interests)), default=None)
         if weakest is None or (weakest.privileged, len(weakest.interests)) >= (privileged, size):

@@ -280,7 +280,7 @@ class _Fetcher:
             self._dirty[key] = None
         if partition.flushing:
             try:
-                await self._all.replicas.logs.flush(opened, opened.log_end_offset)
+                await self._all.replicas.logs.flush(opened, opened.owed_to)
             except StorageFailed as failure:
                 raise partition.failed("flush", failure) from failure
 

@@ -63,6 +63,8 @@ class Partition(ReplicaLog):
         """The log was loaded: take up what the metadata says of the partition."""
         if self.is_leader:
             self._begin_epoch()
+        if self.flushing:  # a new log's topic id, if nothing else: the first append need not wait for it then
+            self._around.flush(self)
 
     def replace_log(self, log: Log, *, checkpointed: int | None = None) -> None:
         """From now on the replica is this log, which has the same records, in another data directory.
@@ -84,7 +86,7 @@ class Partition(ReplicaLog):
         if self.is_leader:
             if self._leading is None:
                 self._begin_epoch()
-            self._flushed_to(None if not self.flushing else self.log.recovery_point, 0)
+            self._flushed_to(self._told_to, 0)
 
     def lead(self, image: PartitionImage) -> None:
         """The metadata log says who leads, in which epoch, and which replicas there are."""
@@ -130,7 +132,7 @@ class Partition(ReplicaLog):
         if len(self._replicas) == 1:
             self._leading = None
             self._hidden.clear()
-            self._reached(log.recovery_point if log.owes_flush else log.log_end_offset, 0)
+            self._reached(self._told_to, 0)
             return
         leading = self._leading = Leader(
             around.me,
@@ -215,7 +217,7 @@ class Partition(ReplicaLog):
                 self._held_back_bytes += len(records)
                 self._around.flush(self)
             else:
-                self._flushed_to(None, len(records))
+                self._flushed_to(appended.last_offset + 1, len(records))
         return appended
 
     def _not_enough(self, leading: Leader) -> Refused:
@@ -226,13 +228,8 @@ class Partition(ReplicaLog):
             f"{', '.join(map(str, leading.isr))}",
         )
 
-    @property
-    def flushing(self) -> bool:
-        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them."""
-        return self._log is not None and self._log.owes_flush
-
     def flushed(self) -> None:
-        """The log was flushed as far as its recovery point; or it has failed, and whoever waits finds so."""
+        """The log was flushed, and may owe more by now; or it has failed, and whoever waits finds so."""
         log, held_back = self.log, self._held_back_bytes
         if log.failure is not None:
             self._upset()
@@ -240,12 +237,12 @@ class Partition(ReplicaLog):
             return
         if not log.owes_flush:
             self._held_back_bytes = 0
+        self._tell_synced(self._told_to)
         if self.is_leader:
-            self._flushed_to(log.recovery_point, held_back)
+            self._flushed_to(self._told_to, held_back)
 
-    def _flushed_to(self, end_offset: int | None, more_bytes: int) -> None:
-        """What this replica has may be told of up to an offset (None: the end): `more_bytes` more than before."""
-        end_offset = self.log.log_end_offset if end_offset is None else end_offset
+    def _flushed_to(self, end_offset: int, more_bytes: int) -> None:
+        """What this replica has may be told of up to an offset: `more_bytes` more than before."""
         leading = self._leading
         if leading is None:
             self._reached(end_offset, more_bytes)
@@ -468,16 +465,17 @@ class Partition(ReplicaLog):
         leading = self.leading
         return leading is not None and self._high_watermark < leading.epoch_start
 
-    def outcome(self, last_offset: int, leader_epoch: int) -> Code:
-        """What became of an append that waited for acks=all (`replicated`), when the wait is over."""
+    def outcome(self, last_offset: int, leader_epoch: int, *, acks_all: bool = True) -> Code:
+        """What became of an append that waited for acks=all (`replicated`), or to be `synced`; the wait is over."""
         log = self._log
-        if log is not None and log.failure is not None and self._high_watermark <= last_offset:
+        reached = self._high_watermark if acks_all else self._told_to
+        if log is not None and log.failure is not None and reached <= last_offset:
             return Code.KAFKA_STORAGE_ERROR
         if not self.is_leader or leader_epoch < self._led_since_epoch:  # another may have led, and written there
             return Code.NOT_LEADER_OR_FOLLOWER
-        if self._high_watermark <= last_offset:
+        if reached <= last_offset:
             return Code.REQUEST_TIMED_OUT
-        if self._leading is not None and not self._leading.enough_have_it:
+        if acks_all and self._leading is not None and not self._leading.enough_have_it:
             return Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         return Code.NONE
 

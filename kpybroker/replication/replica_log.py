@@ -123,6 +123,28 @@ class ReplicaLog(Audience):
         self._high_watermark_waiters[event] = offset
         return event
 
+    def synced(self, offset: int) -> trio.Event | None:
+        """An event that happens when what is below `offset` need not be synced any more; None if it need not now."""
+        if self._told_to >= offset:
+            return None
+        event = trio.Event()
+        self._sync_waiters[event] = offset
+        return event
+
+    @property
+    def flushing(self) -> bool:
+        """Whether records wait to be synced, as flush.messages wants it, before anybody hears of them.
+
+        So do those of a new log, until its topic id is synced.
+        """
+        return self._log is not None and self._log.owes_flush
+
+    @property
+    def _told_to(self) -> int:
+        """Up to where others may be told of what is in the log."""
+        log = self.log
+        return log.recovery_point if log.owes_flush else log.log_end_offset
+
     def read(
         self, offset: int, *, bytes_max: int, committed: bool, at_least_one: bool, to_log_end: bool = False
     ) -> Read:

@@ -7,7 +7,7 @@ in sync is never held back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
 from kpybroker.cluster.image import ResourceType
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Role = Literal["leader", "follower"]
 THROTTLED: tuple[Role, Role] = ("leader", "follower")
 UNLIMITED = 2**63 - 1
+ALL: Collection[int] = range(2**31)
 
 
 class Throttle:
@@ -40,6 +41,8 @@ class Throttle:
         self._now_ms = now_ms
         self._rate_setting = f"{role}.replication.throttled.rate"
         self._replicas_setting = f"{role}.replication.throttled.replicas"
+        self._held: dict[str, Collection[int]] = {}
+        """This node's partitions in each list that was met, so that none is read for every fetch."""
         config = live.current
         self._rate = Rate(
             Window(config.replication_quota_window_num, config.replication_quota_window_size_seconds * 1000)
@@ -48,9 +51,13 @@ class Throttle:
     def holds(self, topic: str, index: int) -> bool:
         """Whether a replica of this node's is one of those."""
         if self._bound >= UNLIMITED:
+            self._held.clear()
             return False
         listed = self._image().config(ResourceType.TOPIC, topic).get(self._replicas_setting, "")
-        return listed.strip() == "*" or f"{index}:{self._me}" in map(str.strip, listed.split(","))
+        held = self._held.get(listed)
+        if held is None:
+            held = self._held[listed] = _partitions_of(self._me, listed)
+        return index in held
 
     def exceeded(self) -> bool:
         """Whether they have had too much lately."""
@@ -63,3 +70,11 @@ class Throttle:
     @property
     def _bound(self) -> int:
         return self._live.current.int_of(self._rate_setting)
+
+
+def _partitions_of(broker: int, listed: str) -> Collection[int]:
+    """The partitions that a list has of one broker: `partition:broker,...`, or `*`. What is neither means nothing."""
+    if listed.strip() == "*":
+        return ALL
+    pairs = (each.strip().partition(":") for each in listed.split(","))
+    return frozenset(int(index) for index, _, holder in pairs if index.isdecimal() and holder == str(broker))

@@ -20,6 +20,7 @@ from kpybroker.wire.messages.alter_client_quotas import (
 )
 from kpybroker.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from kpybroker.wire.messages.metadata import MetadataRequest, MetadataResponse
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
 from kpybroker.wire.records.batch import build_batch
@@ -184,6 +185,20 @@ def test_changes_of_topics(connect: Connect, limit: Callable[..., None]) -> None
     permitted = create(connect(), "c", 5)
     assert permitted.topics[0].error_code == Code.NONE
     assert permitted.throttle_time_ms > refused.throttle_time_ms
+
+
+def test_an_internal_topic_is_no_change_of_the_client_that_needs_it(
+    connect: Connect, limit: Callable[..., None]
+) -> None:
+    limit("controller_mutation_rate", 0.0001)
+    create(connect(), "a", 5)  # all that may be changed for a long time
+    request = FindCoordinatorRequest(coordinator_keys=["g"], key_type=0)
+    deadline = time.monotonic() + 30
+    code: int = Code.COORDINATOR_NOT_AVAILABLE
+    while code == Code.COORDINATOR_NOT_AVAILABLE and time.monotonic() < deadline:
+        (found,) = connect().ask(request, FindCoordinatorResponse, 4).coordinators
+        code = found.error_code
+    assert code == Code.NONE
 
 
 def test_pipelined_requests_wait_for_the_pause(connect: Connect, limit: Callable[..., None]) -> None:

@@ -71,6 +71,8 @@ class QuorumNode:
 
     def __init__(self, network, node_id, disk, settings, seed):
         self.network, self.id, self.disk = network, node_id, disk
+        self.hold = None
+        """An event before which nothing is written that may block."""
         self.dirs = DataDirs.open(["/data"], "/data", disk)
         self.cluster = Cluster.open(
             self.dirs,
@@ -81,11 +83,16 @@ class QuorumNode:
             files=disk,
             now_ms=NOW,
             cluster_id=CLUSTER_ID,
-            in_worker=inline,
+            in_worker=self.in_worker,
         )
         self.raft = self.cluster.raft
         self.raft.connector = network.connector(node_id)
         self.nursery = None
+
+    async def in_worker(self, call):
+        if self.hold is not None:
+            await self.hold.wait()
+        await inline(call)
 
     async def run(self, task_status=trio.TASK_STATUS_IGNORED):
         async with trio.open_nursery() as nursery:
@@ -142,19 +149,19 @@ class QuorumNode:
                 kraft = SupportedFeatureKey(name="kraft.version", min_version=0, max_version=1)
                 return ApiVersionsResponse(error_code=0, api_keys=keys, throttle_time_ms=0, supported_features=[kraft])
             case VoteRequest():
-                return listener.vote(request)
+                return await listener.vote(request)
             case BeginQuorumEpochRequest():
-                return listener.begin(request)
+                return await listener.begin(request)
             case EndQuorumEpochRequest():
-                return listener.end(request)
+                return await listener.end(request)
             case FetchSnapshotRequest():
-                return listener.fetch_snapshot(request)
+                return await listener.fetch_snapshot(request)
             case FetchRequest():
-                response = listener.fetch(request, version)
+                response = await listener.fetch(request, version)
                 with trio.move_on_after(request.max_wait_ms / 1000):
                     while not must_answer(request, response):
                         await self.raft.news.wait()
-                        response = listener.fetch(request, version)
+                        response = await listener.fetch(request, version)
                 return response
 
 

@@ -4,6 +4,8 @@ import pytest
 import trio
 
 from kpybroker.cluster.image import CLUSTER_DEFAULTS, ResourceType
+from kpybroker.cluster.metadata_log import FOLDER
+from kpybroker.cluster.quorum_state import FILE_NAME, read_quorum_state
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.add_raft_voter import AddRaftVoterRequest
 from kpybroker.wire.messages.add_raft_voter import Listener as AddListener
@@ -53,6 +55,40 @@ async def test_the_others_go_on_without_a_leader_that_died():
         await write(second, 2)
         await nodes.start(leader.id)
         await nodes.until(lambda: written(nodes.nodes[leader.id]) == "2")
+
+
+def state_on_disk(node):
+    """The epoch and the vote that a node would know of if its power failed now."""
+    state = read_quorum_state(node.disk.killed().read_whole(f"/data/{FOLDER}/{FILE_NAME}"))
+    return state.election.epoch, state.election.voted_id
+
+
+async def test_a_vote_is_on_the_disk_before_it_is_told_however_long_that_takes():
+    """And the event loop does not wait for it: the voter knows of the new epoch meanwhile."""
+    async with quorum() as nodes:
+        await nodes.start()
+        leader = await nodes.leader()
+        await write(leader, 1)
+        await nodes.until(lambda: all(written(node) == "1" for node in nodes.nodes.values()))
+        one, two = (node for node in nodes.nodes.values() if node is not leader)
+        epoch = leader.raft.leader_epoch
+        before = {node.id: state_on_disk(node) for node in (one, two)}
+        one.hold, two.hold = trio.Event(), trio.Event()
+        nodes.kill(leader.id)
+        await nodes.until(lambda: epoch < max(one.raft.leader_epoch, two.raft.leader_epoch))
+        await trio.sleep(10)
+        assert {node.id: state_on_disk(node) for node in (one, two)} == before
+        assert not one.raft.is_leader
+        assert not two.raft.is_leader, "nobody can have heard of a vote"
+        one.hold.set()
+        await trio.sleep(10)
+        assert not one.raft.is_leader, "the other one's vote is not on its disk"
+        assert state_on_disk(two) == before[two.id]
+        assert state_on_disk(one)[0] == one.raft.leader_epoch
+        two.hold.set()
+        second = await nodes.leader(other_than=leader.id)
+        await write(second, 2)
+        assert all(state_on_disk(node)[0] == second.raft.leader_epoch for node in (one, two))
 
 
 async def test_a_leader_that_is_cut_off_resigns_and_drops_what_it_wrote():

@@ -254,6 +254,47 @@ async def test_a_marker_is_tried_again_until_it_is_written(make_log: Callable[..
         )
 
 
+async def test_a_marker_that_cannot_be_written_is_tried_less_and_less_often(make_log: Callable[..., Any]) -> None:
+    async with running(make_log()) as world:
+        producer = await world.init()
+        await world.add(producer, T0, T1)
+        world.markers.answers = {T0: Code.NOT_ENOUGH_REPLICAS, T1: Code.NOT_LEADER_OR_FOLLOWER}
+        await world.end(producer)
+        await trio.sleep(60)
+        assert 60 <= len(world.markers.written) <= 66
+        world.markers.written.clear()
+        world.transactions.places_changed()
+        await trio.sleep(0.11)
+        assert len(world.markers.written) == 1, "a new leader is told at once"
+        del world.markers.answers[T1]
+        world.transactions.places_changed()
+        world.markers.written.clear()
+        await trio.sleep(0.51)
+        assert len(world.markers.written) >= 2, "progress begins anew"
+        world.markers.answers = {}
+        await trio.sleep(1)
+        assert await world.state() == "CompleteCommit"
+
+
+async def test_an_answer_waits_for_the_timeout_of_its_transaction(make_log: Callable[..., Any]) -> None:
+    log = make_log(replicas=2)
+    async with running(log) as world:
+        for timeout_s in (5, 300):
+            began_s = trio.current_time()
+            outcome = await world.init(transaction_timeout_ms=1000 * timeout_s)
+            assert (outcome.code, trio.current_time() - began_s) == (Code.COORDINATOR_NOT_AVAILABLE, timeout_s)
+        log.replicate()
+        began_s = trio.current_time()
+        assert await world.add(Outcome(Code.NONE, 1, 1), T0) is Code.COORDINATOR_NOT_AVAILABLE
+        assert trio.current_time() - began_s == 300
+        began_s = trio.current_time()
+        assert (await world.end(Outcome(Code.NONE, 1, 1))).code is Code.COORDINATOR_NOT_AVAILABLE
+        assert trio.current_time() - began_s == 300
+        began_s = trio.current_time()
+        assert await world.state() == "COORDINATOR_NOT_AVAILABLE"
+        assert trio.current_time() - began_s == 30
+
+
 async def test_a_partition_that_is_deleted_needs_none(make_log: Callable[..., Any]) -> None:
     async with running(make_log()) as world:
         producer = await world.init()

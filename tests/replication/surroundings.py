@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, PartitionImage
+from kpybroker.replication.partition import Partition
 
 ME = 1
 
@@ -24,10 +25,16 @@ def around(**given: Callable[..., Any]) -> Any:
         "min_insync_replicas": lambda _: 1,
         "eligible": lambda *_: True,
         "propose": lambda *_: None,
-        "flush": lambda _: None,
+        "flush": flush_now,
         "met": lambda *_: None,
     }
     return SimpleNamespace(**(nothing | given))
+
+
+def flush_now(partition: Partition) -> None:
+    """Stands in for the flusher: nobody has to wait for it."""
+    partition.log.flush()
+    partition.flushed()
 
 
 def partition_image(

@@ -163,3 +163,36 @@ def test_a_follower_takes_the_place_of_a_consumer(sessions: FetchSessions) -> No
     consumer.fetch(0, 0, ("a", 1))
     assert Fetcher(sessions, privileged=True).fetch(0, 0, ("a", 1)).session_id != 0
     assert len(sessions) == 2
+
+
+@pytest.mark.parametrize("age_s", [0.0, EVICTION_S, EVICTION_S + 1])
+def test_a_follower_takes_the_place_of_another_only_when_that_had_its_time(
+    sessions: FetchSessions, age_s: float
+) -> None:
+    follower = Fetcher(sessions, privileged=True)
+    small = [follower.fetch(0, 0, ("a", 1)) for _ in range(2)]
+    follower.now_s = age_s
+    for each in small:
+        follower.fetch(each.session_id, 1)
+    assert (follower.fetch(0, 0, ("a", 1), ("b", 1)).session_id != 0) is (age_s > EVICTION_S)
+    assert len(sessions) == 2
+
+
+def test_a_consumer_never_takes_the_place_of_a_follower_in_use(sessions: FetchSessions) -> None:
+    follower, consumer = Fetcher(sessions, privileged=True), Fetcher(sessions)
+    followers = [follower.fetch(0, 0, ("a", 1)) for _ in range(2)]
+    follower.now_s = consumer.now_s = EVICTION_S + 1
+    for each in followers:
+        follower.fetch(each.session_id, 1)
+    assert consumer.fetch(0, 0, ("a", 1), ("b", 1)).session_id == 0
+    assert {each.session_id for each in followers} == {session.id for session in sessions}
+
+
+def test_how_long_a_session_was_in_use_counts_not_when_it_was_made(fetcher: Fetcher) -> None:
+    for _ in range(2):
+        fetcher.fetch(0, 0, ("a", 1))
+    fetcher.now_s = EVICTION_S
+    for session in list(fetcher.sessions):
+        fetcher.fetch(session.id, 1)
+    fetcher.now_s += 60
+    assert fetcher.fetch(0, 0, ("a", 1), ("b", 1)).session_id == 0

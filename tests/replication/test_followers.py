@@ -128,6 +128,7 @@ async def test_a_follower_whose_leader_begins_later_begins_there(tmp_path: Path)
         one = cluster.nodes[1]
         for value in (b"a", b"b", b"c"):
             one.produce(value)
+        await until(lambda: one.partition.high_watermark == 3)
         one.partition.delete_records(2)
         cluster.say(replicas=(1, 2), isr=(1,))
         await until(lambda: set(cluster.partition().isr) == {1, 2})
@@ -140,6 +141,7 @@ async def test_a_follower_whose_leader_begins_within_a_batch_has_all_of_it_out_o
         cluster.say(replicas=(1,), leader=1)
         one = cluster.nodes[1]
         one.produce(b"a", b"b", b"c")
+        await until(lambda: one.partition.high_watermark == 3)
         one.partition.delete_records(2)
         cluster.say(replicas=(1, 2), isr=(1,))
         await until(lambda: set(cluster.partition().isr) == {1, 2})
@@ -364,6 +366,7 @@ async def test_a_replica_that_is_deleted_while_its_start_is_looked_for_is_left_a
         one, two = cluster.nodes[1], cluster.nodes[2]
         one.produce(b"a", b"b")
         one.produce(b"c")
+        await until(lambda: one.partition.high_watermark == 3)
         one.partition.delete_records(2)
         answered, asked, deleted = two.ask, trio.Event(), trio.Event()
 

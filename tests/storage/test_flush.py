@@ -1,9 +1,12 @@
 """Making a log durable: what is synced, in which order, and what a worker thread may meet."""
 
+import errno
+import random
 import threading
 
 import pytest
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.files import RealFiles
 from kpybroker.storage.log import Log
 
@@ -75,6 +78,7 @@ def test_flush_ms(make_log):
 
 def test_flush_messages(disk, make_log):
     log = make_log(config(flush_messages=3))
+    log.flush()
     append(log, b"a", b"b")
     assert not log.owes_flush
     append(log, b"c")
@@ -82,6 +86,68 @@ def test_flush_messages(disk, make_log):
     log.flush()
     assert not log.owes_flush
     assert log.recovery_point == 3
+
+
+class TestTopicId:
+    """Records of a folder without a topic id are nobody's: partition.metadata is durable before they count."""
+
+    @pytest.fixture(autouse=True)
+    def data_folder_is_durable(self, disk):
+        disk.sync_all()
+
+    def test_a_new_log_owes_it_and_nothing_else(self, disk, make_log):
+        log = make_log()
+        assert (log.owes_flush, log.owed_to) == (True, 0)
+        append(log, b"a")
+        assert (log.owes_flush, log.owed_to) == (True, 0)
+        before = len(disk.trace)
+        log.flush(log.owed_to)
+        assert synced(disk, before) == ["partition.metadata", "leader-epoch-checkpoint", FOLDER, "/data"]
+        assert (log.owes_flush, log.recovery_point) == (False, 0)
+
+    def test_it_survives_a_power_failure_once_it_is_not_owed(self, disk, make_log, reopen):
+        log = make_log()
+        assert any(_topic_id(disk.crash(random.Random(seed)), reopen) is None for seed in range(20))
+        log.flush(log.owed_to)
+        append(log, b"a")
+        for seed in range(20):
+            assert _topic_id(disk.crash(random.Random(seed)), reopen) == TOPIC_ID
+
+    def test_a_flush_that_began_later_but_ends_earlier_has_it_too(self, disk, make_log, reopen):
+        log = make_log()
+        first = log.begin_flush(0)
+        second = log.begin_flush(0)
+        second.run()
+        log.end_flush(second)
+        assert not log.owes_flush
+        assert all(_topic_id(disk.crash(random.Random(seed)), reopen) == TOPIC_ID for seed in range(20))
+        first.release()
+
+    def test_a_flush_that_failed_leaves_it_owed(self, make_log):
+        log = make_log()
+        flush = log.begin_flush(0)
+        log.end_flush(flush, StorageFailed("/data", OSError(errno.EMFILE, "too many")))
+        assert log.owes_flush
+        log.flush()
+        assert not log.owes_flush
+
+    @pytest.mark.parametrize("flushed", [False, True])
+    def test_after_a_kill_it_is_owed_unless_there_was_a_flush(self, disk, make_log, reopen, flushed):
+        log = make_log()
+        append(log, b"a")
+        if flushed:
+            log.flush()
+        again = reopen(disk.killed(), clean=False, recovery_point=log.recovery_point)
+        assert again.owes_flush is not flushed
+
+    def test_a_clean_stop_has_it_durable(self, disk, make_log, reopen):
+        make_log().close()
+        assert not reopen(disk, clean=True).owes_flush
+        assert all(_topic_id(disk.crash(random.Random(seed)), reopen) == TOPIC_ID for seed in range(20))
+
+
+def _topic_id(disk, reopen):
+    return reopen(disk, clean=False).topic_id if disk.exists(FOLDER) else None
 
 
 def test_an_index_that_was_not_written_since_is_not_synced_again(disk, make_log):

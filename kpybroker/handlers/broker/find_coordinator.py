@@ -12,7 +12,7 @@ from kpybroker.cluster.auto_topics import AUTO_CREATE_TIMEOUT_MS, CREATE_TOPICS_
 from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
-from kpybroker.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+from kpybroker.wire.messages.create_topics import CreateTopicsRequest
 from kpybroker.wire.messages.find_coordinator import Coordinator, FindCoordinatorRequest, FindCoordinatorResponse
 
 if TYPE_CHECKING:
@@ -99,13 +99,14 @@ async def _find(ctx: Context, key_type: int, key: str, created: set[str]) -> Fou
 async def _owner(ctx: Context, topic: str, key: str, created: set[str]) -> Found:
     """The leader of a key's partition of an internal topic, after creating the topic if it is not there.
 
-    With too few brokers for its replicas, or before this node has heard of it, there is no coordinator yet. `created`:
-    what was created for this request; once is enough.
+    It is created in this broker's name, as Kafka does it: whoever may use a group need not have the right to create
+    topics. With too few brokers for its replicas, or before this node has heard of it, there is no coordinator yet.
+    `created`: what was created for this request; once is enough.
     """
     if topic not in ctx.image.topics.by_name and topic not in created:
         created.add(topic)
         creation = CreateTopicsRequest(topics=[auto_topic(ctx.config, topic)], timeout_ms=AUTO_CREATE_TIMEOUT_MS)
-        await ctx.at_version(CREATE_TOPICS_VERSION).ask_controller(creation, CreateTopicsResponse)
+        await ctx.controller.ask(ctx.as_broker(CREATE_TOPICS_VERSION), creation)
     coordinator = ctx.groups if topic == CONSUMER_OFFSETS else ctx.transactions
     index = coordinator.partition_for(key)
     known = ctx.image.topics.by_name.get(topic)

@@ -68,8 +68,8 @@ LOG_OVERHEAD = 12
 
 
 Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int, int]]"
-"""Appends that are not on all in-sync replicas (or on the disk, where flush.messages wants it) yet: the event, where,
-the last offset, and the leader epoch."""
+"""Appends that are not on all in-sync replicas (or on the disk, where they have to be) yet: the event, where, the last
+offset, and the leader epoch."""
 
 
 async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
@@ -195,8 +195,9 @@ class _Produce:
                 return self._refused(topic, data.index, refused)
             self.failed = True
             return _not_appended(data.index, refused, partition.log.log_start_offset)
-        if self.request.acks == -1 or (self.request.acks and partition.flushing):
-            event = partition.replicated(appended.last_offset + 1)
+        if self.request.acks == -1 or partition.flushing:
+            wait = partition.replicated if self.request.acks == -1 else partition.synced
+            event = wait(appended.last_offset + 1)
             if event is not None:
                 self.waits.append((event, partition, data.index, appended.last_offset, partition.leader_epoch))
         return PartitionProduceResponse(
@@ -264,7 +265,7 @@ class _Produce:
         late: dict[tuple[str, int], Code] = {}
         for event, partition, index, last_offset, leader_epoch in self.waits:
             await self.ctx.wait(event, deadline_s - self.ctx.clock.monotonic_s())
-            code = partition.outcome(last_offset, leader_epoch)
+            code = partition.outcome(last_offset, leader_epoch, acks_all=self.request.acks == -1)
             if code is not Code.NONE:
                 late[partition.topic, index] = code
         if late:

@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: BeginQuorumEpochRequest) -> BeginQuorumEpochResponse:
     """Follow it, if it is."""
     ctx.require(Operation.CLUSTER_ACTION)
-    return Listener(ctx.services.cluster.raft, ctx.client.listener).begin(request)
+    return await Listener(ctx.services.cluster.raft, ctx.client.listener).begin(request)

@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: EndQuorumEpochRequest) -> EndQuorumEpochResponse:
     """Stand for election, when it is our turn."""
     ctx.require(Operation.CLUSTER_ACTION)
-    return Listener(ctx.services.cluster.raft, ctx.client.listener).end(request)
+    return await Listener(ctx.services.cluster.raft, ctx.client.listener).end(request)

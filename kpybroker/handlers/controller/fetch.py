@@ -21,9 +21,9 @@ async def handle(ctx: Context, request: FetchRequest) -> FetchResponse:
     raft = ctx.services.cluster.raft
     listener = Listener(raft, ctx.client.listener)
     deadline_s = ctx.clock.monotonic_s() + request.max_wait_ms / 1000
-    response = listener.fetch(request, ctx.version)
+    response = await listener.fetch(request, ctx.version)
     while not must_answer(request, response):
         if not await ctx.wait(raft.news, deadline_s - ctx.clock.monotonic_s()):
             break
-        response = listener.fetch(request, ctx.version)
+        response = await listener.fetch(request, ctx.version)
     return response

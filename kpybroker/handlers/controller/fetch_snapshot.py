@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: FetchSnapshotRequest) -> FetchSnapshotResponse:
     """Answered as of now."""
     ctx.require(Operation.CLUSTER_ACTION)
-    return Listener(ctx.services.cluster.raft, ctx.client.listener).fetch_snapshot(request)
+    return await Listener(ctx.services.cluster.raft, ctx.client.listener).fetch_snapshot(request)

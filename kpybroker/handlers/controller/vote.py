@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: VoteRequest) -> VoteResponse:
     """The vote is durable before it is told."""
     ctx.require(Operation.CLUSTER_ACTION)
-    return Listener(ctx.services.cluster.raft, ctx.client.listener).vote(request)
+    return await Listener(ctx.services.cluster.raft, ctx.client.listener).vote(request)
