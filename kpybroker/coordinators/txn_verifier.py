@@ -8,7 +8,7 @@ partition's guard stands between the question and the append (`storage/verificat
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
@@ -79,9 +79,15 @@ class TxnVerifier:
         self._live = live
         self._clock = clock
 
-    async def ask(self, producer: TxnProducer, batches: Mapping[Place, int]) -> Verified:
+    async def ask(
+        self,
+        producer: TxnProducer,
+        batches: Mapping[Place, int],
+        before: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> Verified:
         """Ask about the batches that a producer is about to append, given by partition and first sequence number.
 
+        `before`: what is done first, if the coordinator has to be asked at all.
         Codes are the coordinator's, but for what such a client would not understand; and those of a partition that
         can't be asked for, or knows that the producer is fenced.
         """
@@ -98,6 +104,7 @@ class TxnVerifier:
                 refused[place] = refusal.code
         unknown = [place for place, guard in guards.items() if guard is not None]
         if unknown:
+            await before()
             refused |= await self._ask(producer, unknown)
         if not verifies:
             guards = dict.fromkeys(guards, UNVERIFIED)
@@ -120,7 +127,12 @@ class TxnVerifier:
         codes = await ask(producer.transactional_id, producer.producer_id, producer.producer_epoch, places)
         return {place: _told(code, producer.support) for place, code in codes.items() if code is not Code.NONE}
 
-    async def ask_patiently(self, producer: TxnProducer, batches: Mapping[Place, int]) -> Verified:
+    async def ask_patiently(
+        self,
+        producer: TxnProducer,
+        batches: Mapping[Place, int],
+        before: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> Verified:
         """As `ask`; while a transaction of version 2 before this one is being ended, it is asked again for a while.
 
         Otherwise a producer would have to send its records again, which costs more than a short wait.
@@ -129,7 +141,7 @@ class TxnVerifier:
         limit_s = min(config.add_partitions_to_txn_retry_backoff_max_ms, config.request_timeout_ms) / 1000
         deadline_s = self._clock.monotonic_s() + limit_s
         while True:
-            verified = await self.ask(producer, batches)
+            verified = await self.ask(producer, batches, before)
             ending = Code.CONCURRENT_TRANSACTIONS in verified.refused.values()
             if not ending or producer.support is not Support.VERSION_2 or self._clock.monotonic_s() >= deadline_s:
                 return verified

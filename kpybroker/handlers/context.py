@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import msgspec
+import trio
 
 from kpybroker.cluster.machines.decision import Caller
 from kpybroker.security.authorizer import NOT_ASKED, Authorizer, authorized_operations
@@ -18,8 +19,6 @@ from kpybroker.security.principal import ANONYMOUS, Principal
 from kpybroker.wire.codes import Code, Refused
 
 if TYPE_CHECKING:
-    import trio
-
     from kpybroker.clock import Clock
     from kpybroker.cluster.controller import Controller
     from kpybroker.cluster.image import ClusterImage, Endpoint, PartitionImage
@@ -72,6 +71,33 @@ class Answer(Protocol):
         """Whether it has come."""
 
 
+class Later:
+    """A response that depends on what others still have to do; nothing else of its request is left to be done.
+
+    The next Produce of the same connection need not wait for it: only the answers keep their order.
+    """
+
+    __slots__ = ("awaited", "limit_s", "wake")
+
+    def __init__(self, limit_s: float) -> None:
+        """`limit_s`: for how long it is waited for at most."""
+        self.limit_s = limit_s
+        self.awaited = 0
+        """How many things have not happened yet."""
+        self.wake: Callable[[], None] | None = None
+        """Called when all have happened."""
+
+    def happened(self) -> None:
+        """One of them has happened."""
+        self.awaited -= 1
+        if not self.awaited and self.wake is not None:
+            self.wake()
+
+    def response(self) -> Message | None:
+        """The response as it is now, whether all has happened or not; None is no answer. Raises: CloseConnection."""
+        raise NotImplementedError
+
+
 class Door(Protocol):
     """What a handler may ask of the connection that its request came by."""
 
@@ -92,7 +118,7 @@ class Door(Protocol):
         ...
 
     async def send_answers(self) -> None:
-        """Send the answers to earlier requests: a Produce that waits for anything else than `wait` does so first."""
+        """Send the answers to earlier requests, once they are there: a Produce that waits in `handle` does so first."""
         ...
 
     async def wait_answer(self, answer: Answer) -> None:
@@ -308,6 +334,13 @@ class Context:
     async def wait(self, event: trio.Event, limit_s: float) -> bool:
         """Wait for `event`; False after `limit_s` seconds, or when the peer leaves."""
         return await self.connection.wait(event, limit_s)
+
+    async def finish(self, later: Later) -> None:
+        """Wait until its response is there, or time is up, or the peer has left."""
+        if later.awaited:
+            event = trio.Event()
+            later.wake = event.set
+            await self.wait(event, later.limit_s)
 
     async def wait_answer(self, answer: Answer) -> None:
         """Wait for `answer` for as long as the peer stays. Raises: CloseConnection."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from kpybroker.wire.api_keys import APIS, Api
 
 if TYPE_CHECKING:
-    from kpybroker.handlers.context import Context
+    from kpybroker.handlers.context import Context, Later
     from kpybroker.wire.codes import Refused
     from kpybroker.wire.schema import Message
 
@@ -30,7 +30,7 @@ class Side(Enum):
 class Handler(Protocol):
     """What a handler module has."""
 
-    handle: Callable[[Context, Message], Awaitable[Message | None]]
+    handle: Callable[[Context, Message], Awaitable[Message | Later | None]]
     """Carry a request out; None is no answer at all (Produce with acks=0)."""
     refuse: Callable[[Message, int, Refused], Message]
     """The response to a request (of that version) declined as a whole; only where a response needs more than an error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
+from kpybroker.handlers.context import Later
 from kpybroker.handlers.finder import HandlerFinder, Side
 from kpybroker.handlers.refusal import refusal
 from kpybroker.wire.api_keys import APIS
@@ -56,6 +57,7 @@ class ControllerHandlers:
                 raise
             return self.refusal(ctx, request, refused)
         assert response is not None, f"{type(request).__name__} has no answer"
+        assert not isinstance(response, Later), f"{type(request).__name__} has no answer yet"
         return response
 
     def refusal(self, ctx: Context, request: Message, refused: Refused) -> Message:

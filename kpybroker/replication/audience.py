@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
-
-import trio
 
 if TYPE_CHECKING:
     from kpybroker.replication.waiters import Watch
+
+
+class Waiter(Protocol):
+    """Who waits for one thing to happen: a trio.Event, for example."""
+
+    def set(self) -> None:
+        """It has happened, or never will: look."""
+        ...
 
 
 class Audience:
@@ -18,10 +24,10 @@ class Audience:
         self._high_watermark = high_watermark
         self._watches: dict[Watch[Any], Any] = {}
         self._follower_watches: dict[Watch[Any], Any] = {}
-        # Whoever waits holds the event; who has given up waiting is not told, and not remembered.
-        self._high_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
-        self._low_watermark_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
-        self._sync_waiters: WeakKeyDictionary[trio.Event, int] = WeakKeyDictionary()
+        # Whoever waits holds the waiter; who has given up waiting is not told, and not remembered.
+        self._high_watermark_waiters: WeakKeyDictionary[Waiter, int] = WeakKeyDictionary()
+        self._low_watermark_waiters: WeakKeyDictionary[Waiter, int] = WeakKeyDictionary()
+        self._sync_waiters: WeakKeyDictionary[Waiter, int] = WeakKeyDictionary()
 
     def watch(self, watch: Watch[Any], key: Any, *, follower: bool = False) -> None:
         """Tell `watch` of every change, by the name `key`. A follower hears of what is not replicated yet."""
@@ -68,8 +74,8 @@ class Audience:
 
     def _wake_waiters(self) -> None:
         for waiters in (self._high_watermark_waiters, self._low_watermark_waiters, self._sync_waiters):
-            for event in list(waiters):
-                event.set()
+            for waiter in list(waiters):
+                waiter.set()
             waiters.clear()
 
     def _upset(self) -> None:
@@ -78,8 +84,8 @@ class Audience:
                 watch.upset(key)
 
 
-def _tell(waiters: WeakKeyDictionary[trio.Event, int], reached: int) -> None:
-    for event, offset in list(waiters.items()):
+def _tell(waiters: WeakKeyDictionary[Waiter, int], reached: int) -> None:
+    for waiter, offset in list(waiters.items()):
         if offset <= reached:
-            event.set()
-            del waiters[event]
+            waiter.set()
+            del waiters[waiter]

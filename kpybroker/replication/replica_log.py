@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from kpybroker.replication.audience import Audience
+from kpybroker.replication.audience import Audience, Waiter
 from kpybroker.replication.machines.follower import Diverged, divergence
 from kpybroker.storage.errors import FolderOffline, OffsetOutOfRange, StorageFailed
 from kpybroker.wire.codes import Code, Refused
@@ -117,19 +117,22 @@ class ReplicaLog(Audience):
 
     def replicated(self, offset: int) -> trio.Event | None:
         """An event that happens when the high watermark reaches `offset`; None if it has."""
-        if self.high_watermark >= offset:
-            return None
         event = trio.Event()
-        self._high_watermark_waiters[event] = offset
-        return event
+        return event if self.tell_replicated(event, offset) else None
 
-    def synced(self, offset: int) -> trio.Event | None:
-        """An event that happens when what is below `offset` need not be synced any more; None if it need not now."""
+    def tell_replicated(self, waiter: Waiter, offset: int) -> bool:
+        """Have `waiter`, while somebody holds it, told when the high watermark reaches `offset`; False if it has."""
+        if self.high_watermark >= offset:
+            return False
+        self._high_watermark_waiters[waiter] = offset
+        return True
+
+    def tell_synced(self, waiter: Waiter, offset: int) -> bool:
+        """The same when what is below `offset` need not be synced any more; False if it need not now."""
         if self._told_to >= offset:
-            return None
-        event = trio.Event()
-        self._sync_waiters[event] = offset
-        return event
+            return False
+        self._sync_waiters[waiter] = offset
+        return True
 
     @property
     def flushing(self) -> bool:

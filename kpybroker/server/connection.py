@@ -1,5 +1,9 @@
 """One connection: requests read, carried out and answered in order, by one task.
 
+A Produce that waits for replicas keeps nobody: the next one is carried out meanwhile, so many ahead, and only the
+answers wait for each other. (Apache Kafka's broker reads nothing more from the peer until it has answered.) Any other
+request waits until all before it are answered.
+
 While a request waits (a long poll, a join, an acks=all append) for more than a moment, the connection is read on into
 the same bounded buffer, to see the peer leave; that ends with the wait. The end of the stream ends the wait and nothing
 else: what has arrived before is still carried out, for acks=0 producers that send and close rely on it.
@@ -8,12 +12,13 @@ else: what has arrived before is still carried out, for acks=0 producers that se
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 from kpybroker.handlers.context import Client, CloseConnection
-from kpybroker.server.dispatch import Dispatcher, NotServed
+from kpybroker.server.dispatch import Dispatcher, LateReply, NotServed
 from kpybroker.server.transport import PeerGone
 from kpybroker.storage.errors import StorageFailed
 from kpybroker.storage.region import FileRegion
@@ -34,6 +39,9 @@ log = logging.getLogger("kpybroker.server")
 
 READ_AHEAD_BYTES = 64 * 1024
 """Received while a request waits; a peer that pipelines more is not read until its turn comes."""
+
+AHEAD_MAX = 16
+"""Produce requests of a peer that are carried out and wait for their answers; clients have five on the way."""
 
 TURN_REQUESTS = 8
 """Requests that a peer has sent ahead are carried out so many at a time, then others have their turn."""
@@ -70,13 +78,19 @@ class Connection:
         self._ended: list[Callable[[], None]] = []
         self._unsent: Reply = []
         """Answers that wait for those of Produce requests that are here already: one system call sends them all."""
+        self._late: deque[tuple[LateReply | Reply, float]] = deque()
+        """Replies that are not there yet, with their deadlines, and those that come after them."""
         self.scope = trio.CancelScope()
-        self.answering = False
-        """Whether a request is being carried out: then the peer is not idle, however long it takes."""
+        self._busy = False
 
     def __str__(self) -> str:
         client = self._client
         return f"{client.host}:{client.port} on {client.listener}"
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being carried out: then the peer is not idle, however long it takes."""
+        return self._busy or bool(self._late)
 
     @property
     def listener(self) -> str:
@@ -114,23 +128,27 @@ class Connection:
         """Carry out requests until the peer leaves. Raises: PeerGone, and what ends a connection from this side."""
         try:
             while (frame := await self._next_frame()) is not None:
-                self.answering = True
+                self._busy = True
                 reply = await self._dispatcher.answer(frame, self._client, self)
-                self.answering = False
-                self._idle.active(self)
-                if reply is not None:
+                if isinstance(reply, LateReply):
+                    self._late.append((reply, trio.current_time() + reply.later.limit_s))
+                elif self._late and reply is not None:
+                    self._late.append((reply, 0.0))
+                elif reply is not None:
                     self._unsent += reply
+                self._busy = False
+                self._idle.active(self)
                 if self._mute_s:
                     await self._pause()
         except (NotServed, WireError, CloseConnection):
-            await self._send()  # what came before is answered
+            await self.send_answers()  # what came before is answered
             raise
 
     async def _next_frame(self) -> memoryview | None:
         """The next request, None after the last one; before anything is waited for, answers are sent.
 
         Only Produce is carried out before earlier answers are on their way: it has them sent before it waits.
-        Raises: WireError, PeerGone.
+        Raises: WireError, PeerGone, CloseConnection.
         """
         self._in_a_row += 1
         if self._in_a_row > TURN_REQUESTS:  # it sent more than it was answered: the others are next
@@ -139,15 +157,70 @@ class Connection:
             await trio.lowlevel.checkpoint()
         while (frame := self._reader.next_frame()) is None:
             await self._send()
-            if self._at_end or not await self._transport.receive(self._reader):
+            if self._at_end or not await self._receive():
+                await self.send_answers()
                 return None
             self._idle.active(self)
-        if self._unsent and frame[:2] != PRODUCE:
-            await self._send()
+        if frame[:2] != PRODUCE:
+            await self._finish_late()
+        elif len(self._late) >= AHEAD_MAX:
+            await self._finish_late(AHEAD_MAX - 1)
         return frame
 
+    async def _receive(self) -> bool:
+        """Wait for more from the peer, or until the first late reply is there; False at the end of the stream."""
+        if not self._late:
+            return await self._transport.receive(self._reader)
+        first, deadline_s = self._late[0]
+        assert isinstance(first, LateReply), "what stands first is late, or would have been sent"
+        if not first.later.awaited:
+            return True
+        more = True
+        with trio.CancelScope(deadline=deadline_s) as scope:
+            first.later.wake = scope.cancel
+            more = await self._transport.receive(self._reader)
+        first.later.wake = None
+        self._at_end = not more
+        return True
+
+    async def _finish_late(self, left: int = 0) -> None:
+        """Send until no more than so many replies are late; who has left gets what there is.
+
+        Raises: PeerGone, CloseConnection.
+        """
+        while True:
+            await self._send()
+            if len(self._late) <= left:
+                return
+            first, deadline_s = self._late[0]
+            assert isinstance(first, LateReply), "what stands first is late, or would have been sent"
+            happened = trio.Event()
+            first.later.wake = happened.set
+            if not await self._wait(happened, deadline_s - trio.current_time()):
+                self._late[0] = first, 0.0
+
+    def _take_late(self) -> None:
+        """What is not late any more is to be sent, in order. Raises: CloseConnection."""
+        now_s = trio.current_time() if self._late else 0.0
+        while self._late:
+            first, deadline_s = self._late[0]
+            if isinstance(first, LateReply):
+                if first.later.awaited and now_s < deadline_s:
+                    return
+                try:
+                    reply = first.parts()
+                except CloseConnection:
+                    self._late.clear()  # after a gap in the answers no other would be understood
+                    raise
+            else:
+                reply = first
+            self._late.popleft()
+            if reply is not None:
+                self._unsent += reply
+
     async def _send(self) -> None:
-        """Send the answers that were not sent yet. Raises: PeerGone."""
+        """Send the answers that are there and were not sent yet. Raises: PeerGone, CloseConnection."""
+        self._take_late()
         if self._unsent:
             replies, self._unsent = self._unsent, []
             try:
@@ -156,9 +229,9 @@ class Connection:
                 self._release(replies)
 
     async def send_answers(self) -> None:
-        """Send what is not sent yet to earlier requests, so that it does not wait for what this one waits for."""
+        """Send all answers to earlier requests, so that they do not wait for what this one waits for."""
         try:
-            await self._send()
+            await self._finish_late()
         except PeerGone:  # the handler that waits goes on, and nobody hears of it
             self._at_end = True
 
@@ -176,7 +249,7 @@ class Connection:
 
     async def _pause(self) -> None:
         pause_s, self._mute_s = self._mute_s, 0.0
-        await self._send()
+        await self._finish_late()
         await trio.sleep(pause_s)
 
     def advertised(self) -> list[tuple[Api, int, int]]:
@@ -192,7 +265,10 @@ class Connection:
         if event.is_set() or limit_s <= 0:
             return event.is_set()
         await self.send_answers()
-        if self._at_end:
+        return await self._wait(event, limit_s)
+
+    async def _wait(self, event: trio.Event, limit_s: float) -> bool:
+        if self._at_end or limit_s <= 0:
             return event.is_set()
         with trio.move_on_after(min(limit_s, UNWATCHED_S)):
             await event.wait()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import msgspec
 
 from kpybroker.handlers.account import Account
-from kpybroker.handlers.context import Client, CloseConnection, Context, Door, Services
+from kpybroker.handlers.context import Client, CloseConnection, Context, Door, Later, Services
 from kpybroker.handlers.finder import HandlerFinder
 from kpybroker.handlers.refusal import refusal
 from kpybroker.server.reply import Part, reply_parts
@@ -57,6 +57,29 @@ class Route:
         self.response_header_flexible = api.response_header_version(version) > 0
 
 
+class LateReply:
+    """The reply to a request of which nothing is left to be done but to wait (`later`)."""
+
+    __slots__ = ("_context", "_dispatcher", "_route", "later")
+
+    def __init__(self, dispatcher: Dispatcher, route: Route, context: Context, later: Later) -> None:
+        self._dispatcher = dispatcher
+        self._route = route
+        self._context = context
+        self.later = later
+
+    def parts(self) -> Reply | None:
+        """The reply as it is now; None: there is none. Raises: CloseConnection."""
+        try:
+            response = self.later.response()
+            return None if response is None else _encoded(self._route, self._context, response)
+        except CloseConnection:
+            raise
+        except Exception as bug:
+            self._dispatcher.bug(bug, "answering %s failed", self._context.client.host)
+            raise CloseConnection("a bug of this node") from bug
+
+
 class Dispatcher:
     """Carries out the requests that come by one kind of listener."""
 
@@ -70,7 +93,7 @@ class Dispatcher:
         """The APIs served here, each with its least and greatest version."""
         return self._finder.advertised()
 
-    async def answer(self, frame: memoryview, client: Client, connection: Door) -> Reply | None:
+    async def answer(self, frame: memoryview, client: Client, connection: Door) -> Reply | LateReply | None:
         """Carry out the request in `frame`; None: it has no answer.
 
         Raises: NotServed, CloseConnection: the connection ends.
@@ -89,7 +112,8 @@ class Dispatcher:
         if services.quotas.active:
             context.account = Account(services.quotas, client.principal.name, header.client_id, services.clock)
         elif not request_log.isEnabledFor(logging.DEBUG):
-            return await self._carry_out(route, context, self._read(route, frame, header, client))
+            reply = await self._carry_out(route, context, self._read(route, frame, header, client))
+            return LateReply(self, route, context, reply) if isinstance(reply, Later) else reply
         return await self._observed(route, context, frame, header)
 
     async def _observed(self, route: Route, context: Context, frame: memoryview, header: RequestStart) -> Reply | None:
@@ -98,12 +122,12 @@ class Dispatcher:
         began_s = clock.monotonic_s()
         request = self._read(route, frame, header, client)
         if account is None:
-            reply = await self._carry_out(route, context, request)
+            reply = await self._finish(route, context, request)
         else:
             account.spent_s = clock.monotonic_s() - began_s
             if header.api_key == PRODUCE:
                 account.frame_bytes, account.exempt = len(frame), cast("ProduceRequest", request).acks == 0
-            reply = await account.timed(self._carry_out(route, context, request))
+            reply = await account.timed(self._finish(route, context, request))
             if account.settle():  # an answer that there was not is not settled yet
                 context.connection.mute(account.throttle_ms)
         if request_log.isEnabledFor(logging.DEBUG):
@@ -136,14 +160,24 @@ class Dispatcher:
         except WireError as malformed:
             raise NotServed(str(malformed)) from None
         except Exception as bug:  # there is no request to answer, so its connection ends; the node goes on
-            self._bug(bug, "%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
+            self.bug(bug, "%s v%d from %s cannot be read", route.body_class.__name__, route.version, client.host)
             raise NotServed("a bug of this node") from bug
         return request
 
-    async def _carry_out(self, route: Route, context: Context, request: Message) -> Reply | None:
+    async def _finish(self, route: Route, context: Context, request: Message) -> Reply | None:
+        """As `_carry_out`, the wait included: it is not known before what the request has cost."""
+        reply = await self._carry_out(route, context, request)
+        if isinstance(reply, Later):
+            await context.finish(reply)
+            return LateReply(self, route, context, reply).parts()
+        return reply
+
+    async def _carry_out(self, route: Route, context: Context, request: Message) -> Reply | Later | None:
         try:
             response = await route.handler.handle(context, request)
-            return None if response is None else _encoded(route, context, response)
+            if response is None or isinstance(response, Later):
+                return response
+            return _encoded(route, context, response)
         except Refused as refused:
             return _encoded(
                 route, context, refusal(route.handler, request, route.version, refused, route.response_class)
@@ -151,13 +185,13 @@ class Dispatcher:
         except CloseConnection:
             raise
         except Exception as bug:
-            self._bug(bug, "%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
+            self.bug(bug, "%s v%d from %s failed", type(request).__name__, route.version, context.client.host)
             unknown = Refused(Code.UNKNOWN_SERVER_ERROR)
             return _encoded(
                 route, context, refusal(route.handler, request, route.version, unknown, route.response_class)
             )
 
-    def _bug(self, bug: Exception, text: str, *arguments: object) -> None:
+    def bug(self, bug: Exception, text: str, *arguments: object) -> None:
         """Log a bug of ours with its traceback; the same one only so often."""
         self._say(logging.ERROR, (type(bug), str(bug)[:100], text, arguments[:2]), text, *arguments, traceback=True)
 

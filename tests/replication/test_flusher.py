@@ -180,8 +180,8 @@ async def test_one_replica_is_enough_for_who_waits_for_the_sync_alone(make_log) 
     disk = Disk()
     async with running(disk, make_log(1), replicas=(ME, ME + 1)) as partition:
         appended = partition.append(batch(b"a"), now_ms=NOW)
-        synced, replicated = partition.synced(1), partition.replicated(1)
-        assert synced is not None
+        synced, replicated = trio.Event(), partition.replicated(1)
+        assert partition.tell_synced(synced, 1)
         await trio.testing.wait_all_tasks_blocked()
         assert not synced.is_set()
         assert partition.outcome(appended.last_offset, 0, acks_all=False) is Code.REQUEST_TIMED_OUT
@@ -190,4 +190,4 @@ async def test_one_replica_is_enough_for_who_waits_for_the_sync_alone(make_log) 
         assert replicated is not None
         assert not replicated.is_set()
         assert partition.outcome(appended.last_offset, 0, acks_all=False) is Code.NONE
-        assert partition.synced(1) is None
+        assert not partition.tell_synced(trio.Event(), 1)

@@ -7,11 +7,11 @@ instead (KIP-951). v11: TRANSACTION_ABORTABLE. v12: partitions are taken into th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from kpybroker.cluster.names import INTERNAL_TOPICS
 from kpybroker.coordinators.txn_verifier import Place, Support, TxnProducer, Verified
-from kpybroker.handlers.context import CloseConnection
+from kpybroker.handlers.context import CloseConnection, Later
 from kpybroker.security.operations import Operation
 from kpybroker.storage.validation import CODE_OF_FAULT, RecordsRefused
 from kpybroker.wire.codes import Code, Refused
@@ -30,14 +30,14 @@ from kpybroker.wire.messages.produce import (
 from kpybroker.wire.records.batch import read_header
 
 if TYPE_CHECKING:
-    import trio
-
     from kpybroker.handlers.context import Context
     from kpybroker.replication.partition import Partition
 
 ADMIN_CLIENT_ID = "__admin_client"
 """The only client that may write to internal topics (Kafka's own tools for moving offsets use it)."""
 ZSTD_SINCE = 7
+ALL = -1
+"""acks: all replicas in sync."""
 LEADER_HINTS_SINCE = 10
 ABORTABLE_SINCE = 11
 ADDS_PARTITIONS_SINCE = 12
@@ -67,13 +67,8 @@ LOG_OVERHEAD = 12
 """What stands before a batch's own length: less than that is no batch."""
 
 
-Waits: TypeAlias = "list[tuple[trio.Event, Partition, int, int, int]]"
-"""Appends that are not on all in-sync replicas (or on the disk, where they have to be) yet: the event, where, the last
-offset, and the leader epoch."""
-
-
-async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | None:
-    """Append, wait for acks=all, answer; no answer at all to acks=0."""
+async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | Appended | None:
+    """Append, and answer when enough have what was appended; no answer at all to acks=0."""
     if request.acks not in (-1, 0, 1):
         raise Refused(Code.INVALID_REQUIRED_ACKS)
     produce = _Produce(ctx, request)
@@ -82,14 +77,10 @@ async def handle(ctx: Context, request: ProduceRequest) -> ProduceResponse | Non
             raise Refused(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         ctx.require(Operation.WRITE, transactional_id=request.transactional_id)
         await produce.verify(request.transactional_id)
-    responses = [produce.topic(topic) for topic in request.topic_data]
-    if produce.waits:
-        await produce.wait_replicated(responses)
-    if request.acks == 0:
-        if produce.failed:
-            raise CloseConnection("an error in a Produce with acks=0")
-        return None
-    return ProduceResponse(responses=responses, node_endpoints=produce.endpoints)
+    appended = produce.appended
+    for topic in request.topic_data:
+        produce.topic(topic)
+    return appended if appended.awaited else appended.response()
 
 
 def refuse(request: ProduceRequest, version: int, refused: Refused) -> ProduceResponse:  # noqa: ARG001
@@ -110,15 +101,68 @@ def refuse(request: ProduceRequest, version: int, refused: Refused) -> ProduceRe
     )
 
 
+class Appended(Later):
+    """What there is to answer, and which of the appends not enough others have yet. The records are let go of."""
+
+    __slots__ = ("_acks", "appends", "endpoints", "failed", "topics")
+
+    def __init__(self, request: ProduceRequest) -> None:
+        super().__init__(request.timeout_ms / 1000)
+        self._acks = request.acks
+        self.topics: list[TopicProduceResponse] = []
+        self.endpoints: list[NodeEndpoint] = []
+        self.failed = False
+        self.appends: list[_Append] = []
+
+    def wait_for(self, append: _Append) -> None:
+        """It is answered when others have it: with acks=all the in-sync replicas, else the disk, if it has to."""
+        tell = append.partition.tell_replicated if self._acks == ALL else append.partition.tell_synced
+        if tell(append, append.last_offset + 1):
+            self.awaited += 1
+            self.appends.append(append)
+
+    def response(self) -> ProduceResponse | None:
+        """As Later.response: what is not where it has to be by now is answered with REQUEST_TIMED_OUT."""
+        for append in self.appends:
+            code = append.partition.outcome(append.last_offset, append.leader_epoch, acks_all=self._acks == ALL)
+            if code is not Code.NONE:
+                append.answers[append.at] = _failed(append.answers[append.at].index, code)
+                self.failed = True
+        if self._acks != 0:
+            return ProduceResponse(responses=self.topics, node_endpoints=self.endpoints)
+        if self.failed:
+            raise CloseConnection("an error in a Produce with acks=0")
+        return None
+
+
+class _Append:
+    """One that is waited for. A partition holds it weakly, and tells it."""
+
+    __slots__ = ("__weakref__", "answers", "at", "last_offset", "leader_epoch", "of", "partition")
+
+    def __init__(
+        self, of: Appended, partition: Partition, last_offset: int, answers: list[PartitionProduceResponse]
+    ) -> None:
+        """`answers`: of which the next is about it."""
+        self.of = of
+        self.partition = partition
+        self.last_offset = last_offset
+        self.leader_epoch = partition.leader_epoch
+        self.answers = answers
+        self.at = len(answers)
+
+    def set(self) -> None:
+        """As Waiter.set."""
+        self.of.happened()
+
+
 class _Produce:
     """One request on its way: what its appends share."""
 
     def __init__(self, ctx: Context, request: ProduceRequest) -> None:
         self.ctx = ctx
         self.request = request
-        self.failed = False
-        self.waits: Waits = []
-        self.endpoints: list[NodeEndpoint] = []
+        self.appended = Appended(request)
         self.verified: Verified | None = None
         """What came of asking the transaction's coordinator; None without a transaction."""
         self.now_ms = ctx.clock.wall_ms()
@@ -143,24 +187,25 @@ class _Produce:
         if len(producers) > 1:
             why = "Transactional records contained more than one producer ID"
             raise Refused(Code.INVALID_PRODUCER_ID_MAPPING, why)
-        if producers:
-            await self.ctx.connection.send_answers()
+        verifier, before = self.ctx.services.of_broker.txn_verifier, self.ctx.connection.send_answers
         for producer_id, epoch in producers:
             producer = TxnProducer(transactional_id, producer_id, epoch, _support(self.ctx.version))
-            self.verified = await self.ctx.services.of_broker.txn_verifier.ask_patiently(producer, batches)
+            self.verified = await verifier.ask_patiently(producer, batches, before)
         self.now_ms = self.ctx.clock.wall_ms()
 
-    def topic(self, topic: TopicProduceData) -> TopicProduceResponse:
+    def topic(self, topic: TopicProduceData) -> None:
         """Append to each partition of one topic."""
         name, refusal = self._name(topic)
-        answers = []
+        answers: list[PartitionProduceResponse] = []
+        self.appended.topics.append(
+            TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
+        )
         for data in topic.partition_data:
             if refusal is not None:
-                self.failed = True
+                self.appended.failed = True
                 answers.append(_failed(data.index, refusal))
             else:
-                answers.append(self._partition(name, data))
-        return TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
+                answers.append(self._partition(name, data, answers))
 
     def _name(self, topic: TopicProduceData) -> tuple[str, Code | None]:
         """The topic's name, and why nothing can be appended to any of its partitions."""
@@ -176,7 +221,10 @@ class _Produce:
             return name, Code.INVALID_TOPIC_EXCEPTION
         return name, None
 
-    def _partition(self, topic: str, data: PartitionProduceData) -> PartitionProduceResponse:
+    def _partition(
+        self, topic: str, data: PartitionProduceData, answers: list[PartitionProduceResponse]
+    ) -> PartitionProduceResponse:
+        """The next of the answers."""
         try:
             partition = self.ctx.replicas.get(topic, data.index)
             records = self._one_batch(data)
@@ -189,17 +237,14 @@ class _Produce:
                 return self._unverified(topic, data.index, unverified)
             guard = self.verified.guards.get((topic, data.index))
         try:
-            appended = partition.append(records, now_ms=self.now_ms, guard=guard, acks_all=self.request.acks == -1)
+            appended = partition.append(records, now_ms=self.now_ms, guard=guard, acks_all=self.request.acks == ALL)
         except Refused as refused:
             if refused.code in WITHOUT_LOG_START:
                 return self._refused(topic, data.index, refused)
-            self.failed = True
+            self.appended.failed = True
             return _not_appended(data.index, refused, partition.log.log_start_offset)
-        if self.request.acks == -1 or partition.flushing:
-            wait = partition.replicated if self.request.acks == -1 else partition.synced
-            event = wait(appended.last_offset + 1)
-            if event is not None:
-                self.waits.append((event, partition, data.index, appended.last_offset, partition.leader_epoch))
+        if self.request.acks == ALL or partition.flushing:
+            self.appended.wait_for(_Append(self.appended, partition, appended.last_offset, answers))
         return PartitionProduceResponse(
             index=data.index,
             error_code=Code.NONE,
@@ -234,15 +279,15 @@ class _Produce:
 
     def _refused(self, topic: str, index: int, refused: Refused) -> PartitionProduceResponse:
         """An error, with who leads instead where that is the news (KIP-951)."""
-        self.failed = True
+        self.appended.failed = True
         leader = LeaderIdAndEpoch()
         if refused.code is Code.NOT_LEADER_OR_FOLLOWER and self.ctx.version >= LEADER_HINTS_SINCE:
             hint = self.ctx.leader_hint(topic, index)
             if hint is not None:
                 leader = LeaderIdAndEpoch(leader_id=hint.leader_id, leader_epoch=hint.leader_epoch)
-                if hint.endpoint is not None and all(known.node_id != hint.leader_id for known in self.endpoints):
-                    endpoint = hint.endpoint
-                    self.endpoints.append(
+                endpoint, endpoints = hint.endpoint, self.appended.endpoints
+                if endpoint is not None and all(known.node_id != hint.leader_id for known in endpoints):
+                    endpoints.append(
                         NodeEndpoint(node_id=hint.leader_id, host=endpoint.host, port=endpoint.port, rack=hint.rack)
                     )
         return PartitionProduceResponse(index=index, error_code=refused.code, base_offset=-1, current_leader=leader)
@@ -250,36 +295,14 @@ class _Produce:
     def _unverified(self, topic: str, index: int, code: Code) -> PartitionProduceResponse:
         """A batch that can't be said to be in its transaction."""
         if code is Code.INVALID_TXN_STATE:
-            self.failed = True
+            self.appended.failed = True
             return _failed(index, code, "Partition was not added to the transaction")
         ending = code is Code.CONCURRENT_TRANSACTIONS and self.ctx.version < ADDS_PARTITIONS_SINCE
         if ending or code in UNVERIFIABLE:
-            self.failed = True
+            self.appended.failed = True
             why = f"Unable to verify the partition has been added to the transaction. Underlying error: {code.name}"
             return _failed(index, Code.NOT_ENOUGH_REPLICAS, why)
         return self._refused(topic, index, Refused(code))
-
-    async def wait_replicated(self, responses: list[TopicProduceResponse]) -> None:
-        """Wait until every append is on all in-sync replicas; those that are not in time answer REQUEST_TIMED_OUT."""
-        deadline_s = self.ctx.clock.monotonic_s() + self.request.timeout_ms / 1000
-        late: dict[tuple[str, int], Code] = {}
-        for event, partition, index, last_offset, leader_epoch in self.waits:
-            await self.ctx.wait(event, deadline_s - self.ctx.clock.monotonic_s())
-            code = partition.outcome(last_offset, leader_epoch, acks_all=self.request.acks == -1)
-            if code is not Code.NONE:
-                late[partition.topic, index] = code
-        if late:
-            self._take_back(responses, late)
-
-    def _take_back(self, responses: list[TopicProduceResponse], late: dict[tuple[str, int], Code]) -> None:
-        self.failed = True
-        for topic in responses:
-            known = self.ctx.image.topics.by_id.get(topic.topic_id)
-            name = known.name if known is not None else topic.name
-            topic.partition_responses[:] = [
-                _failed(answer.index, late[name, answer.index]) if (name, answer.index) in late else answer
-                for answer in topic.partition_responses
-            ]
 
 
 def _support(version: int) -> Support:
