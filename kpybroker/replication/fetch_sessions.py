@@ -33,7 +33,7 @@ EVICTION_S = 120.0
 """A session that was not used, or a smaller one that has lived, for this long may be evicted (Kafka's fixed value)."""
 
 LOOK_AGAIN_S = 1.0
-"""All sessions are looked through for one to evict no more often than this: fetchers without a session ask each time."""
+"""All sessions are looked through for one to evict no more often: fetchers without a session ask each time."""
 
 
 class Interest:
