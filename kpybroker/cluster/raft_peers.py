@@ -88,11 +88,11 @@ class RaftPeers:
                 case ev.SendBegin():
                     begin = requests.begin_request(who, asked)
                     begun = await channel.ask(begin, BeginQuorumEpochResponse, timeout_s=timeout_s)
-                    event = requests.begin_answered(who, asked, begun)
+                    event = ev.BeginAnswered(asked, requests.announcement_answered(who, begun))
                 case ev.SendEnd():
                     end = requests.end_request(who, asked)
                     ended = await channel.ask(end, EndQuorumEpochResponse, timeout_s=timeout_s)
-                    event = requests.end_answered(who, asked, ended)
+                    event = ev.EndAnswered(asked, requests.announcement_answered(who, ended))
         except PeerGone as gone:
             event = ev.Unanswered(asked, isinstance(gone, PeerRefused))
         except PeerTooOld as old:

@@ -91,15 +91,16 @@ def begin_request(who: Identity, asked: ev.SendBegin) -> begin.BeginQuorumEpochR
     )
 
 
-def begin_answered(who: Identity, asked: ev.SendBegin, response: begin.BeginQuorumEpochResponse) -> ev.BeginAnswered:
-    """What the voter said."""
+def announcement_answered(
+    who: Identity, response: begin.BeginQuorumEpochResponse | end.EndQuorumEpochResponse
+) -> Answer:
+    """What the voter said to being told that an epoch begins or ends."""
     for topic in response.topics[:1]:
         for told in topic.partitions[:1]:
-            answer = _answer(
+            return _answer(
                 who, response.error_code, told.error_code, told.leader_epoch, told.leader_id, response.node_endpoints
             )
-            return ev.BeginAnswered(asked, answer)
-    return ev.BeginAnswered(asked, _unusable(response.error_code))
+    return _unusable(response.error_code)
 
 
 def end_request(who: Identity, asked: ev.SendEnd) -> end.EndQuorumEpochRequest:
@@ -118,17 +119,6 @@ def end_request(who: Identity, asked: ev.SendEnd) -> end.EndQuorumEpochRequest:
         topics=[end.RequestTopicData(topic_name=METADATA_TOPIC, partitions=[partition])],
         leader_endpoints=[end.LeaderEndpoint(name=name, host=host, port=port) for name, host, port in who.endpoints],
     )
-
-
-def end_answered(who: Identity, asked: ev.SendEnd, response: end.EndQuorumEpochResponse) -> ev.EndAnswered:
-    """What the voter said."""
-    for topic in response.topics[:1]:
-        for told in topic.partitions[:1]:
-            answer = _answer(
-                who, response.error_code, told.error_code, told.leader_epoch, told.leader_id, response.node_endpoints
-            )
-            return ev.EndAnswered(asked, answer)
-    return ev.EndAnswered(asked, _unusable(response.error_code))
 
 
 def fetch_request(who: Identity, asked: ev.Fetch, *, bytes_max: int) -> fetch.FetchRequest:

@@ -7,7 +7,7 @@ somebody before them has brought their answer along. So there are no tasks besid
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -40,6 +40,28 @@ class Peer(Protocol):
         ...
 
 
+class OtherBrokers(NamedTuple):
+    """The cluster's brokers as one of them reaches the others."""
+
+    me: int
+    image: Callable[[], ClusterImage]
+    peer_of: Callable[[int], Peer]
+    """Makes a connection to the broker of this id."""
+    timeout_s: float
+    """For one request."""
+
+    def leader_of(self, topic: str, index: int) -> int | None:
+        """Who leads a partition; None: nobody, or nobody that can be reached."""
+        image = self.image()
+        known = image.topics.by_name.get(topic)
+        partition = None if known is None else known.partitions.get(index)
+        if partition is None:
+            return None
+        broker = image.brokers.get(partition.leader)
+        dead = broker is None or broker.fenced
+        return None if dead and partition.leader != self.me else partition.leader
+
+
 class _Question(Generic[Q, A]):
     __slots__ = ("answer", "asked")
 
@@ -51,8 +73,9 @@ class _Question(Generic[Q, A]):
 class BrokerQueue(Generic[Q, A]):
     """The questions to one broker. Subclasses say what a request is made of."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, timeout_s: float) -> None:
         self.peer = peer
+        self.timeout_s = timeout_s
         self._waiting: list[_Question[Q, A]] = []
         self._turn = trio.Lock()
         self._under_way = trio.CancelScope()
@@ -111,16 +134,18 @@ class BrokerQueue(Generic[Q, A]):
 class BrokerQueues(Generic[Q, A]):
     """A queue to each broker that was asked."""
 
-    def __init__(self, make: Callable[[int], BrokerQueue[Q, A]]) -> None:
-        """`make`: a queue to the broker of this id."""
-        self._make = make
+    def __init__(self, kind: type[BrokerQueue[Q, A]], brokers: OtherBrokers) -> None:
+        """`kind`: what is asked, and how."""
+        self._kind = kind
+        self._brokers = brokers
         self._queues: dict[int, BrokerQueue[Q, A]] = {}
 
     async def ask(self, broker_id: int, asked: Q) -> A:
         """The answer of one broker to one question."""
         queue = self._queues.get(broker_id)
         if queue is None:
-            queue = self._queues[broker_id] = self._make(broker_id)
+            peer = self._brokers.peer_of(broker_id)
+            queue = self._queues[broker_id] = self._kind(peer, self._brokers.timeout_s)
         return await queue.ask(asked)
 
     def follow(self, image: ClusterImage) -> None:
@@ -130,14 +155,3 @@ class BrokerQueues(Generic[Q, A]):
             if broker is None or broker.fenced:
                 queue.abandon()
                 del self._queues[broker_id]
-
-
-def leader_of(image: ClusterImage, topic: str, index: int, me: int) -> int | None:
-    """Who leads a partition; None: nobody, or nobody that this broker (`me`) can reach."""
-    known = image.topics.by_name.get(topic)
-    partition = None if known is None else known.partitions.get(index)
-    if partition is None:
-        return None
-    broker = image.brokers.get(partition.leader)
-    dead = broker is None or broker.fenced
-    return None if dead and partition.leader != me else partition.leader

@@ -6,13 +6,13 @@ and is the coordinator's to send again, to whoever leads then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, Peer, leader_of
+from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, OtherBrokers
 from kpybroker.wire.codes import Code, Refused, code_of
 from kpybroker.wire.messages.write_txn_markers import (
     WritableTxnMarker,
@@ -23,7 +23,6 @@ from kpybroker.wire.messages.write_txn_markers import (
 from kpybroker.wire.schema import replace
 
 if TYPE_CHECKING:
-    from kpybroker.cluster.image import ClusterImage
     from kpybroker.coordinators.transactions import MarkerSender
     from kpybroker.peers.channel import PeerGone, PeerTooOld
 
@@ -36,14 +35,10 @@ Codes = Mapping[Place, Code]
 class MarkerQueue(BrokerQueue[WritableTxnMarker, Codes]):
     """Markers on their way to one broker."""
 
-    def __init__(self, peer: Peer, *, timeout_s: float) -> None:
-        super().__init__(peer)
-        self._timeout_s = timeout_s
-
     async def carry(self, asked: list[WritableTxnMarker]) -> list[Codes]:
         """One WriteTxnMarkers. A marker that the answer leaves out is not known to be written."""
         request = WriteTxnMarkersRequest(markers=asked)
-        response = await self.peer.ask(request, WriteTxnMarkersResponse, timeout_s=self._timeout_s)
+        response = await self.peer.ask(request, WriteTxnMarkersResponse, timeout_s=self.timeout_s)
         codes = {
             (marker.producer_id, topic.name, each.partition_index): code_of(each.error_code)
             for marker in response.markers
@@ -63,42 +58,29 @@ class MarkerQueue(BrokerQueue[WritableTxnMarker, Codes]):
 class ClusterMarkers:
     """A MarkerSender for the partitions of the whole cluster."""
 
-    def __init__(
-        self,
-        local: MarkerSender,
-        broker_id: int,
-        image: Callable[[], ClusterImage],
-        peer_of: Callable[[int], Peer],
-        *,
-        timeout_s: float,
-    ) -> None:
-        """`local` writes to what this broker leads; `peer_of` makes a connection to another one."""
+    def __init__(self, local: MarkerSender, brokers: OtherBrokers) -> None:
+        """`local` writes to what this broker leads."""
         self._local = local
-        self._broker_id = broker_id
-        self._image = image
-        self._queues = BrokerQueues(lambda peer_id: MarkerQueue(peer_of(peer_id), timeout_s=timeout_s))
-
-    def follow(self, image: ClusterImage) -> None:
-        """The brokers of the cluster are these from now on."""
-        self._queues.follow(image)
+        self._brokers = brokers
+        self.queues = BrokerQueues(MarkerQueue, brokers)
 
     async def write(self, marker: WritableTxnMarker) -> Codes:
         """What became of the marker in each of its partitions. Raises: Refused, as the local writer."""
         codes: dict[Place, Code] = {}
         by_leader: dict[int, list[Place]] = {}
         for place in places_of(marker):
-            leader = leader_of(self._image(), *place, self._broker_id)
+            leader = self._brokers.leader_of(*place)
             if leader is None:
                 codes[place] = Code.NOT_LEADER_OR_FOLLOWER
             else:
                 by_leader.setdefault(leader, []).append(place)
-        if by_leader.keys() == {self._broker_id} and not codes:
+        if by_leader.keys() == {self._brokers.me} and not codes:
             return await self._local.write(marker)
 
         async def send(leader: int, places: list[Place]) -> None:
             part = _only(marker, places)
             try:
-                ask = self._local.write(part) if leader == self._broker_id else self._queues.ask(leader, part)
+                ask = self._local.write(part) if leader == self._brokers.me else self.queues.ask(leader, part)
                 codes.update(await ask)
             except Refused as refusal:
                 codes.update(dict.fromkeys(places, refusal.code))

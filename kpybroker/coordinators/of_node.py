@@ -11,6 +11,7 @@ import trio
 from kpybroker.cluster.features import TRANSACTION_VERSION
 from kpybroker.cluster.image import ResourceType
 from kpybroker.cluster.names import CONSUMER_OFFSETS, TRANSACTION_STATE
+from kpybroker.coordinators.broker_queues import OtherBrokers
 from kpybroker.coordinators.group_settings import consumer_group_settings, group_settings
 from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.marker_sender import ClusterMarkers
@@ -57,7 +58,6 @@ class NodeCoordinators:
     ) -> None:
         """`peers`: for a client id, what makes connections to other brokers by their ids."""
         config = live.current
-        timeout_s = config.request_timeout_ms / 1000
         self._broker_id = broker_id
         self._live = live
         self._replicas = replicas
@@ -71,9 +71,8 @@ class NodeCoordinators:
             codec=CODECS[int(str(config["offsets.topic.compression.codec"]))],
         )
         self.txn_markers = TxnMarkers(replicas, clock, self.groups, timeout_ms=config.request_timeout_ms)
-        self._cluster_markers = ClusterMarkers(
-            self.txn_markers, broker_id, image, peers(MARKERS_CLIENT_ID % broker_id), timeout_s=timeout_s
-        )
+        others = OtherBrokers(broker_id, image, peers(MARKERS_CLIENT_ID % broker_id), config.request_timeout_ms / 1000)
+        self._cluster_markers = ClusterMarkers(self.txn_markers, others)
         self.transactions = Transactions(
             _transaction_settings(config, image()),
             clock,
@@ -82,9 +81,8 @@ class NodeCoordinators:
             sender=self._cluster_markers,
             is_known=self._is_known,
         )
-        self._txn_coordinators = TxnCoordinators(
-            self.transactions, broker_id, image, peers(QUESTIONS_CLIENT_ID), timeout_s=timeout_s
-        )
+        others = others._replace(peer_of=peers(QUESTIONS_CLIENT_ID))
+        self._txn_coordinators = TxnCoordinators(self.transactions, others)
         self.txn_verifier = TxnVerifier(self._txn_coordinators, replicas, live, clock)
 
     def start(self, duties: trio.Nursery) -> None:
@@ -109,8 +107,8 @@ class NodeCoordinators:
         if delta.topic_ids:
             self._follow_partitions(image)
         if delta.broker_ids:
-            self._cluster_markers.follow(image)
-            self._txn_coordinators.follow(image)
+            self._cluster_markers.queues.follow(image)
+            self._txn_coordinators.queues.follow(image)
         if delta.topic_ids or delta.broker_ids:
             self.transactions.places_changed()
         if delta.features:

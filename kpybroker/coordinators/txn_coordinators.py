@@ -7,16 +7,15 @@ not asked twice: codes that call for that go to the producer, who has to send it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpybroker.cluster.names import TRANSACTION_STATE
-from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, Peer, leader_of
+from kpybroker.coordinators.broker_queues import BrokerQueue, BrokerQueues, OtherBrokers
 from kpybroker.wire.api_keys import ApiKey
 from kpybroker.wire.codes import Code, code_of
 
 if TYPE_CHECKING:
-    from kpybroker.cluster.image import ClusterImage
     from kpybroker.coordinators.transactions import Transactions
     from kpybroker.peers.channel import PeerGone, PeerTooOld
     from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnTopic
@@ -45,10 +44,6 @@ class Question(NamedTuple):
 class QuestionQueue(BrokerQueue[Question, Codes]):
     """What one coordinator is asked."""
 
-    def __init__(self, peer: Peer, *, timeout_s: float) -> None:
-        super().__init__(peer)
-        self._timeout_s = timeout_s
-
     async def carry(self, asked: list[Question]) -> list[Codes]:
         """One AddPartitionsToTxn; more, if one transaction is asked about more than once: a request has it once."""
         answers: dict[int, Codes] = {}
@@ -66,11 +61,11 @@ class QuestionQueue(BrokerQueue[Question, Codes]):
         from kpybroker.peers.channel import PeerTooOld
         from kpybroker.wire.messages.add_partitions_to_txn import AddPartitionsToTxnResponse
 
-        version = await self.peer.version_of(ApiKey.ADD_PARTITIONS_TO_TXN, timeout_s=self._timeout_s)
+        version = await self.peer.version_of(ApiKey.ADD_PARTITIONS_TO_TXN, timeout_s=self.timeout_s)
         if version < BROKERS_ASK_SINCE:
             raise PeerTooOld(f"AddPartitionsToTxn {version} is for clients")
         response = await self.peer.ask(
-            _request(asked), AddPartitionsToTxnResponse, version=version, timeout_s=self._timeout_s
+            _request(asked), AddPartitionsToTxnResponse, version=version, timeout_s=self.timeout_s
         )
         if response.error_code:
             code = code_of(response.error_code)
@@ -128,31 +123,18 @@ def _request(asked: list[Question]) -> AddPartitionsToTxnRequest:
 class TxnCoordinators:
     """All transaction coordinators of the cluster as one: a txn_verifier.Coordinator."""
 
-    def __init__(
-        self,
-        local: Transactions,
-        broker_id: int,
-        image: Callable[[], ClusterImage],
-        peer_of: Callable[[int], Peer],
-        *,
-        timeout_s: float,
-    ) -> None:
-        """`local` is this broker's; `peer_of` makes a connection to another one."""
+    def __init__(self, local: Transactions, brokers: OtherBrokers) -> None:
+        """`local` is this broker's."""
         self._local = local
-        self._broker_id = broker_id
-        self._image = image
-        self._queues = BrokerQueues(lambda peer_id: QuestionQueue(peer_of(peer_id), timeout_s=timeout_s))
-
-    def follow(self, image: ClusterImage) -> None:
-        """The brokers of the cluster are these from now on."""
-        self._queues.follow(image)
+        self._brokers = brokers
+        self.queues = BrokerQueues(QuestionQueue, brokers)
 
     async def verify(
         self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Iterable[Place]
     ) -> Codes:
         """Whether the partitions are in the producer's transaction: AddPartitionsToTxn, verify only."""
         leader = self._coordinator(transactional_id)
-        if leader == self._broker_id:
+        if leader == self._brokers.me:
             return await self._local.verify(transactional_id, producer_id, producer_epoch, partitions)
         places = tuple(partitions)
         return await self._ask(
@@ -164,7 +146,7 @@ class TxnCoordinators:
     ) -> Codes:
         """Take the partitions into the producer's transaction."""
         leader = self._coordinator(transactional_id)
-        if leader == self._broker_id:
+        if leader == self._brokers.me:
             return await self._local.add_partitions(transactional_id, producer_id, producer_epoch, partitions)
         places = tuple(partitions)
         return await self._ask(
@@ -174,9 +156,9 @@ class TxnCoordinators:
     async def _ask(self, leader: int | None, asked: Question) -> Codes:
         if leader is None:
             return dict.fromkeys(asked.places, Code.COORDINATOR_NOT_AVAILABLE)
-        return await self._queues.ask(leader, asked)
+        return await self.queues.ask(leader, asked)
 
     def _coordinator(self, transactional_id: str) -> int | None:
         """Who coordinates it; None: nobody, or nobody that can be reached."""
         index = self._local.partition_for(transactional_id)
-        return leader_of(self._image(), TRANSACTION_STATE, index, self._broker_id)
+        return self._brokers.leader_of(TRANSACTION_STATE, index)

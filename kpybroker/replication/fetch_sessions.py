@@ -32,6 +32,9 @@ INITIAL_EPOCH = 0
 EVICTION_S = 120.0
 """A session that was not used, or a smaller one that has lived, for this long may be evicted (Kafka's fixed value)."""
 
+LOOK_AGAIN_S = 1.0
+"""All sessions are looked through for one to evict no more often: fetchers without a session ask each time."""
+
 
 class Interest:
     """One partition of a fetch: from where, how much, and what its fetcher was last told of it."""
@@ -190,6 +193,9 @@ class FetchSessions:
         self._slots_max = slots_max
         self._ids = ids
         self._sessions: dict[int, FetchSession] = {}  # in the order of their last use
+        self._in_vain = (False, 0)
+        self._in_vain_until_s = 0.0
+        """Until then a session that is privileged and large like that, or less so, need not look for a place again."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -263,6 +269,8 @@ class FetchSessions:
         if now_s - oldest.last_used_s > EVICTION_S:
             self.close(oldest.id)
             return True
+        if (privileged, size) <= self._in_vain and now_s < self._in_vain_until_s:
+            return False
         rivals = [
             session
             for session in self._sessions.values()
@@ -270,6 +278,7 @@ class FetchSessions:
         ]
         weakest = min(rivals, key=lambda session: (session.privileged, len(session.interests)), default=None)
         if weakest is None or (weakest.privileged, len(weakest.interests)) >= (privileged, size):
+            self._in_vain, self._in_vain_until_s = (privileged, size), now_s + LOOK_AGAIN_S
             return False
         self.close(weakest.id)
         return True

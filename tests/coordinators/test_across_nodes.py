@@ -15,6 +15,7 @@ import trio.testing
 
 from kpybroker.cluster.image import BrokerImage, ClusterImage, PartitionImage, TopicImage, TopicsImage
 from kpybroker.cluster.names import TRANSACTION_STATE
+from kpybroker.coordinators.broker_queues import OtherBrokers
 from kpybroker.coordinators.coordinator import partition_of
 from kpybroker.coordinators.marker_sender import ClusterMarkers
 from kpybroker.coordinators.txn_coordinators import TxnCoordinators
@@ -122,6 +123,7 @@ class Brokers:
         self.image = image_of(leaders)
         self.answer = answer
         self.peers: dict[int, FakePeer] = {}
+        self.as_reached = OtherBrokers(ME, lambda: self.image, self.peer_of, TIMEOUT_S)
 
     def peer_of(self, broker_id: int) -> FakePeer:
         return self.peers.setdefault(broker_id, FakePeer(self.answer))
@@ -159,7 +161,7 @@ class World:
         self.here: list[WritableTxnMarker] = []
         self.refuses: Code | None = None
         self.brokers = Brokers(leaders, self.answer)
-        self.sender = ClusterMarkers(self, ME, lambda: self.brokers.image, self.brokers.peer_of, timeout_s=TIMEOUT_S)
+        self.sender = ClusterMarkers(self, self.brokers.as_reached)
 
     async def write(self, marker: WritableTxnMarker) -> dict[Place, Code]:
         """What this broker itself writes."""
@@ -279,11 +281,11 @@ async def test_a_frozen_leader_is_not_waited_for_once_it_is_fenced() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(write, T2)
         await trio.testing.wait_all_tasks_blocked()
-        world.sender.follow(world.brokers.image)
+        world.sender.queues.follow(world.brokers.image)
         await trio.testing.wait_all_tasks_blocked()
         assert codes == []
         world.brokers.image = image_of({T1: THIRD, T2: THIRD}, fenced=[SECOND])
-        world.sender.follow(world.brokers.image)
+        world.sender.queues.follow(world.brokers.image)
     assert sorted(map(str, codes)) == sorted(map(str, [{T1: Code.REQUEST_TIMED_OUT}, {T2: Code.REQUEST_TIMED_OUT}]))
     assert peer.closed
     assert len(peer.requests) == 1
@@ -350,9 +352,7 @@ class Askers:
         leaders = {} if leader is None else {(TRANSACTION_STATE, index): leader for index in range(50)}
         self.brokers = Brokers(leaders, self.answer)
         self.local = Local()
-        self.coordinators = TxnCoordinators(
-            cast("Any", self.local), ME, lambda: self.brokers.image, self.brokers.peer_of, timeout_s=TIMEOUT_S
-        )
+        self.coordinators = TxnCoordinators(cast("Any", self.local), self.brokers.as_reached)
 
     def answer(self, request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse:
         if self.error:

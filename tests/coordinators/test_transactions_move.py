@@ -15,6 +15,7 @@ import trio.testing
 from kpybroker.clock import SimulatedClock
 from kpybroker.cluster.image import BrokerImage, ClusterImage, PartitionImage, TopicImage, TopicsImage
 from kpybroker.cluster.names import TRANSACTION_STATE
+from kpybroker.coordinators.broker_queues import OtherBrokers
 from kpybroker.coordinators.machines.settings import TransactionSettings
 from kpybroker.coordinators.machines.transaction_events import Outcome
 from kpybroker.coordinators.marker_sender import ClusterMarkers, places_of
@@ -99,7 +100,7 @@ class Node:
         self.cluster = cluster
         self.line = Line(cluster.partitions)
         ids = count(broker_id * 1000)
-        self.markers = ClusterMarkers(self, broker_id, lambda: cluster.image, lambda _: self.line, timeout_s=30.0)
+        self.markers = ClusterMarkers(self, OtherBrokers(broker_id, lambda: cluster.image, lambda _: self.line, 30.0))
 
         async def new_producer_id() -> int:
             await trio.lowlevel.checkpoint()
@@ -132,7 +133,7 @@ class Node:
     def follow(self) -> None:
         image = self.cluster.image
         self.transactions.follow(image.topics.by_name.get(TRANSACTION_STATE), self.id, lambda _: self.cluster.log)
-        self.markers.follow(image)
+        self.markers.queues.follow(image)
 
     async def begun(self) -> Outcome:
         """A producer whose transaction has both partitions."""

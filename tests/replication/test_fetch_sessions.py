@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kpybroker.ids import Ids
-from kpybroker.replication.fetch_sessions import EVICTION_S, Fetch, FetchSessions, Interest
+from kpybroker.replication.fetch_sessions import EVICTION_S, LOOK_AGAIN_S, Fetch, FetchSessions, Interest
 from kpybroker.wire.codes import Code, Refused
 
 
@@ -196,3 +196,17 @@ def test_how_long_a_session_was_in_use_counts_not_when_it_was_made(fetcher: Fetc
         fetcher.fetch(session.id, 1)
     fetcher.now_s += 60
     assert fetcher.fetch(0, 0, ("a", 1), ("b", 1)).session_id == 0
+
+
+def test_a_full_cache_is_not_looked_through_for_every_fetch(fetcher: Fetcher) -> None:
+    for _ in range(2):
+        fetcher.fetch(0, 0, ("a", 1))
+    fetcher.now_s = EVICTION_S
+    assert fetcher.fetch(0, 0, ("a", 1), ("b", 1)).session_id == 0
+    fetcher.now_s += LOOK_AGAIN_S / 2
+    for session in list(fetcher.sessions):
+        fetcher.fetch(session.id, 1)
+    assert fetcher.fetch(0, 0, ("a", 1), ("b", 1)).session_id == 0, "looked a moment ago"
+    assert fetcher.fetch(0, 0, ("a", 1), ("b", 1), ("c", 1)).session_id != 0, "a better one may be luckier"
+    fetcher.now_s += LOOK_AGAIN_S
+    assert fetcher.fetch(0, 0, ("a", 1), ("b", 1)).session_id != 0
