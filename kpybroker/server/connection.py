@@ -1,7 +1,7 @@
 """One connection: requests read, carried out and answered in order, by one task.
 
-A Produce that waits for replicas keeps nobody: the next one is carried out meanwhile, so many ahead, and only the
-answers wait for each other. (Apache Kafka's broker reads nothing more from the peer until it has answered.) Any other
+Produce requests that have come together are all carried out before any of them is waited for, so that followers fetch
+their records together; then they are answered one by one. (Apache Kafka's broker carries out one at a time.) Any other
 request waits until all before it are answered.
 
 While a request waits (a long poll, a join, an acks=all append) for more than a moment, the connection is read on into
@@ -41,7 +41,7 @@ READ_AHEAD_BYTES = 64 * 1024
 """Received while a request waits; a peer that pipelines more is not read until its turn comes."""
 
 AHEAD_MAX = 16
-"""Produce requests of a peer that are carried out and wait for their answers; clients have five on the way."""
+"""Produce requests of a peer that wait for replicas together; most clients have five on the way."""
 
 TURN_REQUESTS = 8
 """Requests that a peer has sent ahead are carried out so many at a time, then others have their turn."""
@@ -156,9 +156,10 @@ class Connection:
             await self._send()
             await trio.lowlevel.checkpoint()
         while (frame := self._reader.next_frame()) is None:
-            await self._send()
-            if self._at_end or not await self._receive():
-                await self.send_answers()
+            if self._late and self._transport.receive_now(self._reader):
+                continue
+            await self._finish_late()
+            if self._at_end or not await self._transport.receive(self._reader):
                 return None
             self._idle.active(self)
         if frame[:2] != PRODUCE:
@@ -166,22 +167,6 @@ class Connection:
         elif len(self._late) >= AHEAD_MAX:
             await self._finish_late(AHEAD_MAX - 1)
         return frame
-
-    async def _receive(self) -> bool:
-        """Wait for more from the peer, or until the first late reply is there; False at the end of the stream."""
-        if not self._late:
-            return await self._transport.receive(self._reader)
-        first, deadline_s = self._late[0]
-        assert isinstance(first, LateReply), "what stands first is late, or would have been sent"
-        if not first.later.awaited:
-            return True
-        more = True
-        with trio.CancelScope(deadline=deadline_s) as scope:
-            first.later.wake = scope.cancel
-            more = await self._transport.receive(self._reader)
-        first.later.wake = None
-        self._at_end = not more
-        return True
 
     async def _finish_late(self, left: int = 0) -> None:
         """Send until no more than so many replies are late; who has left gets what there is.

@@ -55,6 +55,10 @@ class Transport(Protocol):
         """Wait for bytes and hand them to `reader`; False at the end of the stream (a reset counts as one)."""
         ...
 
+    def receive_now(self, reader: FrameReader) -> bool:
+        """Hand bytes that are here already to `reader`; whether there were any that others needn't wait for."""
+        ...
+
     async def send(self, parts: Sequence[Part]) -> None:
         """Send all of `parts`. Raises: PeerGone."""
         ...
@@ -91,6 +95,19 @@ class SocketTransport:
             if count:
                 reader.received(count)
             return count > 0
+
+    def receive_now(self, reader: FrameReader) -> bool:
+        """As Transport.receive_now."""
+        if self._taken_at_once >= AT_ONCE_MAX:
+            return False
+        try:
+            count = self._socket.recv_into(reader.room())
+        except OSError:  # nothing, or an error, which `receive` hears of too
+            return False
+        self._taken_at_once += 1
+        if count:
+            reader.received(count)
+        return count > 0
 
     async def _readable(self) -> None:
         """Wait for more, while others have their turn."""
@@ -215,6 +232,10 @@ class StreamTransport:
         if data:
             reader.feed(data)
         return bool(data)
+
+    def receive_now(self, reader: FrameReader) -> bool:  # noqa: ARG002
+        """As Transport.receive_now: a stream does not say what it has."""
+        return False
 
     async def send(self, parts: Sequence[Part]) -> None:
         """As Transport.send: regions are read in a worker, a step at a time."""

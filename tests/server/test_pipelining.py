@@ -1,4 +1,4 @@
-"""Produce requests whose answers are late: the next is carried out meanwhile, and only the answers keep their order."""
+"""Produce requests whose answers are late: those that came together are carried out together, and answered in order."""
 
 from __future__ import annotations
 
@@ -78,13 +78,25 @@ async def story(limit_s: float = 1e6) -> AsyncIterator[Story]:
 async def test_the_next_is_carried_out_and_answered_after_it() -> None:
     async with story() as told:
         one, two, three = LATE + b"1", LATE + b"2", AT_ONCE + b"3"
-        await told.send(one)
-        await told.send(two, three)
+        await told.send(one, two, three)
         assert told.peer.scripted.seen == [one, two, three]
         told.come(two)
         await told.answered()
         told.come(one)
         await told.answered(one, two, three)
+
+
+async def test_what_comes_later_has_its_turn_when_they_are_answered() -> None:
+    async with story() as told:
+        one, two, three = LATE + b"1", LATE + b"2", LATE + b"3"
+        await told.send(one, two)
+        await told.send(three)
+        told.come(one)
+        await told.answered(one)
+        assert told.peer.scripted.seen == [one, two]
+        told.come(two)
+        await told.answered(two)
+        assert told.peer.scripted.seen == [one, two, three]
 
 
 async def test_an_answer_is_sent_when_it_is_there_though_the_next_is_not() -> None:
@@ -123,11 +135,9 @@ async def test_so_many_are_carried_out_ahead_and_no_more() -> None:
 async def test_time_is_up_for_each_in_its_turn() -> None:
     async with story(limit_s=2.0) as told:
         one, two = LATE + b"1", LATE + b"2"
-        await told.send(one)
-        await trio.sleep(1)
-        await told.send(two)
+        await told.send(one, two)
         told.come(two)
-        await trio.sleep(0.9)
+        await trio.sleep(1.9)
         await told.answered()
         await trio.sleep(0.2)
         await told.answered(b"timed out", two)

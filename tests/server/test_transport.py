@@ -36,6 +36,27 @@ async def test_what_is_there_is_taken_without_asking_the_event_loop(pair: tuple[
     assert reader.buffered_bytes == 10
 
 
+def test_what_is_there_is_taken_now_and_nothing_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    transport, reader = SocketTransport(ours), FrameReader(1000)
+    assert not transport.receive_now(reader)
+    theirs.sendall(b"x" * 10)
+    assert transport.receive_now(reader)
+    assert reader.buffered_bytes == 10
+    theirs.close()
+    assert not transport.receive_now(reader)
+
+
+def test_no_more_is_taken_now_than_in_a_turn(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    transport, taken = SocketTransport(ours), 0
+    theirs.sendall(b"x")
+    while transport.receive_now(FrameReader(1000)):
+        taken += 1
+        theirs.sendall(b"x")
+    assert taken == AT_ONCE_MAX
+
+
 async def test_a_peer_that_never_pauses_does_not_starve_others(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     transport, turns = SocketTransport(ours), 0
