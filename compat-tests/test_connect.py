@@ -41,6 +41,7 @@ class Worker:
             "offset.flush.interval.ms": 500,
             "consumer.session.timeout.ms": 6000,  # how long a killed worker's sink keeps its partitions
             "consumer.heartbeat.interval.ms": 500,
+            "consumer.allow.auto.create.topics": "false",  # or a sink that asks first has it made with one partition
         }
         source = {
             "name": f"source-{unique}",

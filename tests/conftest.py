@@ -5,9 +5,19 @@ from __future__ import annotations
 import inspect
 from functools import partial
 
+import hypothesis
 import pytest
 import trio
 from trio.testing import MockClock
+
+hypothesis.settings.register_profile(
+    "tests",
+    derandomize=True,  # campaigns look for what is new; a test that passes passes again
+    database=None,
+    deadline=None,  # nor is it a matter of how busy the machine is
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +33,8 @@ from kpybroker.wire.primitives import ZERO_UUID
 from kpybroker.wire.records.batch import build_batch, read_records, split
 from kpybroker.wire.records.record import Record
 
+from .ports import free_ports
+
 CYCLES = 4
 
 
@@ -43,8 +44,7 @@ class Process:
     def __init__(self, folder: Path, *settings: str) -> None:
         self.folder = folder
         self.settings = settings
-        with socket.create_server(("localhost", 0)) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

@@ -20,6 +20,8 @@ from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest
 from kpybroker.wire.records.batch import build_batch
 from kpybroker.wire.records.record import Record
 
+from .ports import free_ports
+
 FEW = 72
 PARTITIONS = 100
 
@@ -29,8 +31,7 @@ class Process:
 
     def __init__(self, folder: Path) -> None:
         self.output = folder / "output"
-        with socket.create_server(("localhost", 0)) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         command = [sys.executable, "-m", "kpybroker", "serve", "--listen", f"localhost:{self.port}"]
         command += ["--data-dir", str(folder / "data")]
         self._command = command

@@ -6,7 +6,6 @@ import contextlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -43,6 +42,8 @@ from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest
 from kpybroker.wire.primitives import ZERO_UUID
 from kpybroker.wire.records.batch import build_batch, iter_headers, read_records
 from kpybroker.wire.records.record import Record
+
+from .ports import free_ports
 
 LIMIT_S = 60.0
 KILLS = 2
@@ -483,8 +484,7 @@ class OwnProcess(Node):
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, **settings: object) -> None:
-        with socket.create_server(("localhost", 0)) as free:
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         command = [sys.executable, "-m", "kpybroker", "serve", "--listen", f"localhost:{port}"]
         named = {"log.dirs": ",".join(map(str, self.folders))} | {k.replace("_", "."): v for k, v in settings.items()}
         command += [f"--set={name}={value}" for name, value in named.items()]

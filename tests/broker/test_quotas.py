@@ -204,9 +204,9 @@ def test_an_internal_topic_is_no_change_of_the_client_that_needs_it(
 def test_pipelined_requests_wait_for_the_pause(connect: Connect, limit: Callable[..., None]) -> None:
     limit("request_percentage", 1e-9)
     client = connect()
+    began = time.monotonic()
     for _ in range(2):
         client.send(MetadataRequest(topics=[]), 12)
-    began = time.monotonic()
     frames = [client.receive_frame() for _ in range(2)]
     assert time.monotonic() - began >= 0.9, "the second answer came before the pause was over"
     throttle_ms = [struct.unpack(">i", frame[5:9])[0] for frame in frames]

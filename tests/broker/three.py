@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from kpybroker.wire.messages.metadata import MetadataRequest, MetadataRequestTop
 from kpybroker.wire.messages.metadata import MetadataResponsePartition as Partition
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
 from kpybroker.wire.records.batch import Record, build_batch, iter_headers, iter_records
+
+from .ports import free_ports
 
 LIMIT_S = 30.0
 AGAIN_S = 0.02
@@ -153,14 +154,6 @@ class Trio:
         assert data.error_code == Code.NONE, data
         records = bytes(data.records or b"")
         return [bytes(r.value or b"") for at, _ in iter_headers(records) for r in iter_records(records, at)]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def folders(path: Path, node_id: int, count: int) -> list[Path]:

@@ -75,9 +75,7 @@ class Door:
 
     async def change(self, **settings: object) -> None:
         self.gate.reconfigure(self.config(**settings))
-        with trio.move_on_after(60):  # hosts are looked up in a thread, which simulated time does not wait for
-            while self.gate._connections.limits.connections_max != int(str(settings["max_connections"])):
-                await trio.to_thread.run_sync(lambda: None)
+        await trio.testing.wait_all_tasks_blocked()
 
 
 @pytest.fixture

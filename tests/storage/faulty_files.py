@@ -8,13 +8,17 @@ durable, as Linux does: the next one says that all is well.
 
 Every changing operation has a number, counted from 1, and with `count_reads` every reading one too; a fault happens at
 the one ordered. `trace` lists them.
+
+The event loop writes while worker threads sync and read. Each operation is whole: nobody writes between what a sync
+makes durable and what it takes for durable, or a record would be lost that no disk loses.
 """
 
 import errno
 import os
 import random
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, field
+from functools import wraps
 
 from kpybroker.storage.errors import DataDirRefused, StorageFailed, SyncFailed
 from kpybroker.storage.files import Room
@@ -81,13 +85,22 @@ def _some(changes: list[tuple[int, bytes | None]], rng: random.Random) -> list[t
     return kept
 
 
-Fault = Callable[[str, str], OSError | None]
+def whole(operation):
+    """Let only one operation on a disk happen at a time."""
+
+    @wraps(operation)
+    def alone(self, *args, **named):
+        with self.mutex:
+            return operation(self, *args, **named)
+
+    return alone
 
 
 class FaultyFiles:
     """An implementation of `Files`."""
 
     def __init__(self) -> None:
+        self.mutex = threading.RLock()
         self.root = _Folder()
         self.operations = 0
         self.trace: list[tuple[str, str]] = []
@@ -143,6 +156,7 @@ class FaultyFiles:
 
     # Files
 
+    @whole
     def open(self, path, *, create=False):
         content = self._content(path)
         if content is None:
@@ -156,6 +170,7 @@ class FaultyFiles:
             self.look("open", path)
         return FaultyFile(self, os.fspath(path), content)
 
+    @whole
     def read_whole(self, path):
         content = self._content(path)
         if content is None:
@@ -164,6 +179,7 @@ class FaultyFiles:
         self.reads.append((os.fspath(path), 0, len(content.data)))
         return bytes(content.data)
 
+    @whole
     def read_part(self, path, position, length):
         content = self._content(path)
         if content is None:
@@ -171,6 +187,7 @@ class FaultyFiles:
         self.look("read", path)
         return bytes(content.data[position : position + length])
 
+    @whole
     def write_whole(self, path, data, *, sync=True, temporary=".tmp"):
         name = os.fspath(path)
         file = self.open(name + temporary, create=True)
@@ -187,14 +204,17 @@ class FaultyFiles:
         if sync:
             self.sync_folder(os.path.dirname(name))
 
+    @whole
     def names(self, folder):
         self.look("list", folder)
         return list(self._folder(folder).names)
 
+    @whole
     def folders(self, folder):
         self.look("list", folder)
         return [name for name, entry in self._folder(folder).names.items() if isinstance(entry, _Folder)]
 
+    @whole
     def exists(self, path):
         try:
             folder, name = self._parent(path)
@@ -202,6 +222,7 @@ class FaultyFiles:
             return not self._split(path)
         return name in folder.names
 
+    @whole
     def size(self, path):
         content = self._content(path)
         if content is None:
@@ -223,10 +244,12 @@ class FaultyFiles:
             raise self._error(path, errno.ENOENT)
         return id(content)
 
+    @whole
     def set_modified_ms(self, path, modified_ms):
         self.change("set time", path)
         self.modified[os.fspath(path)] = modified_ms
 
+    @whole
     def rename(self, source, target):
         self.change("rename", source)
         folder, name = self._parent(source)
@@ -242,11 +265,13 @@ class FaultyFiles:
         folder.names.pop(name, None)
         folder.changed()
 
+    @whole
     def remove(self, path):
         if self.exists(path):
             self.change("remove", path)
             self._drop(path)
 
+    @whole
     def make_folder(self, path):
         folder, name = self._parent(path)
         if not isinstance(folder.names.get(name), _Folder):
@@ -254,11 +279,13 @@ class FaultyFiles:
             folder.names[name] = _Folder()
             folder.changed()
 
+    @whole
     def remove_folder(self, path):
         if self.exists(path):
             self.change("rmdir", path)
             self._drop(path)
 
+    @whole
     def sync_folder(self, path):
         self.change("sync folder", path)
         folder = self._folder(path)
@@ -268,6 +295,7 @@ class FaultyFiles:
     def file_system(self, path):
         return _FileSystem(self, os.fspath(path))
 
+    @whole
     def lock(self, path):
         name = os.fspath(path)
         if name in self.locked:
@@ -275,6 +303,7 @@ class FaultyFiles:
         self.locked.add(name)
         return _Lock(self, name)
 
+    @whole
     def sync_all(self, folder=None):
         """Everything is on the disk."""
         folder = folder or self.root
@@ -313,6 +342,7 @@ class FaultyFiles:
 
         return self._copy(content_of, names_of)
 
+    @whole
     def _copy(self, content_of, names_of) -> "FaultyFiles":
         copies: dict[int, object] = {}
 
@@ -337,6 +367,7 @@ class FaultyFiles:
         assert found is not None, path
         return bytes(found.data)
 
+    @whole
     def put(self, path, data: bytes) -> None:
         """Replace a file's content behind everybody's back."""
         folder, name = self._parent(path)
@@ -346,6 +377,7 @@ class FaultyFiles:
 class FaultyFile:
     def __init__(self, disk: FaultyFiles, path: str, content: _Content) -> None:
         self._disk = disk
+        self.mutex = disk.mutex
         self.path = path
         self.content = content
         self.closed = False
@@ -353,12 +385,14 @@ class FaultyFile:
     def fileno(self):
         raise OSError(errno.EBADF, "a simulated file has no descriptor")
 
+    @whole
     def read_at(self, position, length):
         assert not self.closed, f"read of {self.path} after close"
         self._disk.look("read", self.path)
         self._disk.reads.append((self.path, position, length))
         return bytes(self.content.data[position : position + length])
 
+    @whole
     def write_at(self, position, data):
         assert not self.closed, f"write to {self.path} after close"
         try:
@@ -379,10 +413,12 @@ class FaultyFile:
         _put(self.content.data, position, data)
         self.content.pending.append((position, bytes(data)))
 
+    @whole
     def size(self):
         self._disk.look("stat", self.path)
         return len(self.content.data)
 
+    @whole
     def truncate(self, size):
         self._disk.change("truncate", self.path)
         data = self.content.data
@@ -392,6 +428,7 @@ class FaultyFile:
             data[:] = _after(data, [(size, None)])
             self.content.pending.append((size, None))
 
+    @whole
     def sync(self):
         try:
             self._disk.change("sync", self.path)

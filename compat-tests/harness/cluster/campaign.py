@@ -25,7 +25,10 @@ SOURCE, TARGET = "source", "target"
 FAULT_S: Final = 15.0
 """How long a fault lasts if the load is not served again before: who hears and is not heard misleads clients."""
 STALLED_S: Final = 15.0
-"""When copies are killed and started again because nothing has come out of a partition that has more."""
+"""When copies are killed and started again because nothing has come out of a partition that has more.
+
+Each time it is twice as long, until something does come out: on a busy machine their start may take that long.
+"""
 ACKNOWLEDGED_AFTER: Final = 20
 """Records of each partition after which it counts as being served again."""
 
@@ -45,6 +48,26 @@ class Costs:
             for what, gaps in sorted(self.unavailable_s.items())
         )
         return "; ".join(rows)
+
+
+class _Patience:
+    """Restarts copies that stand still: see STALLED_S."""
+
+    def __init__(self, copied: Copied) -> None:
+        self._copied = copied
+        self._since_s = time.monotonic()
+        self._limit_s = STALLED_S
+        self._uncopied: list[int] = []
+
+    def look(self, uncopied: list[int]) -> None:
+        """`uncopied`: what has yet to come out, of each partition."""
+        waiting = [max(at_s, self._since_s) for left, at_s in zip(uncopied, self._copied.moved_s, strict=True) if left]
+        if self._uncopied != uncopied:
+            self._uncopied, self._limit_s = uncopied, STALLED_S
+        if waiting and time.monotonic() - min(waiting) > self._limit_s:
+            self._copied.restart()
+            self._since_s = time.monotonic()
+            self._limit_s *= 2
 
 
 class Campaign:
@@ -117,40 +140,44 @@ class Campaign:
 
     def _while_hurt(self, since_s: float) -> None:
         self._wait(
-            lambda: self._served(since_s) or time.monotonic() - since_s > FAULT_S,
+            lambda: not any(self._unserved(since_s)) or time.monotonic() - since_s > FAULT_S,
             "records acknowledged in each partition",
         )
 
     def _until_served(self, since_s: float) -> None:
-        self._wait(lambda: self._served(since_s), "records acknowledged in each partition")
+        self._wait(
+            lambda: not any(self._unserved(since_s)),
+            "records acknowledged in each partition",
+            lambda: self._unserved(since_s),
+        )
 
-    def _served(self, since_s: float) -> bool:
-        return all(self.load.served(index, since_s) >= ACKNOWLEDGED_AFTER for index in range(PARTITIONS))
+    def _unserved(self, since_s: float) -> list[int]:
+        """How many records of each partition have yet to be acknowledged for it to count as being served."""
+        return [max(ACKNOWLEDGED_AFTER - self.load.served(index, since_s), 0) for index in range(PARTITIONS)]
 
     def _until_all_have_come_through(self) -> None:
         """Until the group and the copies have reached what is acknowledged now."""
         marks = [writer.acknowledged for writer in self.load.writers]
-        since_s = time.monotonic()
+        patience = _Patience(self.copied)
+
+        def missing() -> tuple[list[int], list[int]]:
+            unread = [max(mark - self.group.read.get(index, 0), 0) for index, mark in enumerate(marks)]
+            return unread, [max(mark - seen, 0) for mark, seen in zip(marks, self.copied.seen, strict=True)]
 
         def reached() -> bool:
-            nonlocal since_s
-            now_s = time.monotonic()
-            copied = list(zip(self.copied.seen, marks, self.copied.moved_s, strict=True))
-            moved_s = [max(at_s, since_s) for have, mark, at_s in copied if have < mark]
-            if now_s - min(moved_s, default=now_s) > STALLED_S:
-                self.copied.restart()
-                since_s = time.monotonic()
-            return not moved_s and all(self.group.read.get(index, 0) >= mark for index, mark in enumerate(marks))
+            unread, uncopied = missing()
+            patience.look(uncopied)
+            return not any(unread + uncopied)
 
-        self._wait(reached, f"{marks} read by the group and copied")
+        self._wait(reached, f"{marks} read by the group and copied", missing)
 
-    def _wait(self, reached: Callable[[], bool], what: str) -> None:
+    def _wait(self, reached: Callable[[], bool], what: str, progress: Callable[[], object] = lambda: None) -> None:
         def check() -> None:
             self.load.check()
             self.group.check()
             self.copied.keep_up()
 
-        wait_until(reached, lambda: f"{what}: {self}; {self.cluster.picture()}", check)
+        wait_until(reached, lambda: f"{what}: {self}; {self.cluster.picture()}", check, progress)
 
     def _finish(self) -> None:
         """No more is sent: everything has to be where it belongs."""

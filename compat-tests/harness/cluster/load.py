@@ -175,12 +175,22 @@ def _longest_gap_s(acks_s: list[float], begin_s: float, end_s: float) -> float:
     return max(later - earlier for earlier, later in pairwise(points))
 
 
-def wait_until(reached: Callable[[], bool], otherwise: Callable[[], str], check: Callable[[], None]) -> None:
-    """Look again until it is so. Raises: AssertionError after LIMIT_S, and whatever `check` raises."""
-    deadline_s = time.monotonic() + LIMIT_S
+def wait_until(
+    reached: Callable[[], bool],
+    otherwise: Callable[[], str],
+    check: Callable[[], None],
+    progress: Callable[[], object] = lambda: None,
+) -> None:
+    """Look again until it is so.
+
+    Raises: AssertionError when LIMIT_S have passed without `progress` being another, and whatever `check` raises.
+    """
+    known, deadline_s = progress(), time.monotonic() + LIMIT_S
     while not reached():
         check()
-        assert time.monotonic() < deadline_s, f"not within {LIMIT_S} s: {otherwise()}"
+        if (found := progress()) != known:
+            known, deadline_s = found, time.monotonic() + LIMIT_S
+        assert time.monotonic() < deadline_s, f"no further for {LIMIT_S} s: {otherwise()}"
         time.sleep(0.01)  # between two looks: what is waited for is other threads' and processes' work
 
 
@@ -341,19 +351,29 @@ class Copied:
 
 def read_back(address: str, topic: str, ends: list[int]) -> None:
     """Read a topic from its beginning: record n at offset n, and up to these ends. Raises: AssertionError."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "nobody", "enable.auto.commit": False, **CLIENT})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": "nobody",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",  # or it would go on elsewhere, and what it left out would pass for lost
+            **CLIENT,
+        }
+    )
     try:
         consumer.assign([TopicPartition(topic, index, 0) for index in range(len(ends))])
         read = [0] * len(ends)
         deadline_s = time.monotonic() + LIMIT_S
         while read != ends:
-            assert time.monotonic() < deadline_s, f"{topic}: read {read} of {ends}"
+            assert time.monotonic() < deadline_s, f"{topic}: read {read} of {ends}, and nothing for {LIMIT_S} s"
             for message in consumer.consume(5000, timeout=0.2):
-                if message.error() is not None:
+                if (error := message.error()) is not None:
+                    assert error.code() != KafkaError._AUTO_OFFSET_RESET, error
                     continue
                 index = message.partition()
                 found, due = (message.offset(), int(message.value())), (read[index], read[index])
                 assert found == due, f"{topic}-{index}: offset and number are {found}, {due} were due"
                 read[index] += 1
+                deadline_s = time.monotonic() + LIMIT_S
     finally:
         consumer.close()
