@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, help="what a campaign's chance begins with [1]")
     group.addoption("--nodes", help="of the cluster campaign, by their kinds [three of --broker]")
     group.addoption("--faults", help="of the cluster campaign, separated by commas [all that this machine allows]")
+    group.addoption("--in-flight", type=int, default=1, help="requests each of its producers has on the way [1]")
     group.addoption("--record", type=Path, help="file for what each test came to, and what clients asked for")
     group.addoption("--rewrite-answers", action="store_true", help="take Kafka's answers down anew (--broker=kafka)")
 

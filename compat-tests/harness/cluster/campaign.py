@@ -73,14 +73,16 @@ class _Patience:
 class Campaign:
     """A cluster, its load, and faults: each undone before the next."""
 
-    def __init__(self, cluster: Cluster, folder: Path, seed: int, faults: tuple[str, ...] | None = None) -> None:
-        """`faults`: the names of those to choose from; all that the network allows unless told."""
+    def __init__(
+        self, cluster: Cluster, folder: Path, seed: int, faults: tuple[str, ...] | None = None, *, in_flight: int = 1
+    ) -> None:
+        """`faults`: those to choose from; by default all that the network allows. `in_flight`: see Load."""
         self.cluster = cluster
         self.costs = Costs()
         self._chance = random.Random(seed)
         for topic in (SOURCE, TARGET):
             cluster.create_topic(topic, PARTITIONS, min(3, len(cluster.brokers)))
-        self.load = Load(cluster.address, SOURCE, per_s=50)
+        self.load = Load(cluster.address, SOURCE, per_s=50, in_flight=in_flight)
         self.group = Group(cluster.address, "readers", SOURCE)
         self.copied = Copied(cluster.address, SOURCE, TARGET, self._chance, folder)
         every: dict[str, Callable[[Node], Callable[[], None]]] = {
