@@ -190,6 +190,7 @@ class BrokerParts:
     def _replicate(self, duties: trio.Nursery) -> None:
         """Follow the leaders of other brokers, and ask for the in-sync replicas that what is led here needs."""
         from kpybroker.replication.fetchers import ReplicaFetchers
+        from kpybroker.replication.isolation import Isolation
         from kpybroker.replication.isr_changes import IsrChanges
         from kpybroker.replication.versions import ISR_WITH_EPOCHS_SINCE, alter_partition_version
         from kpybroker.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
@@ -220,6 +221,13 @@ class BrokerParts:
             broker_epoch=lambda: cluster.broker.epoch,
             with_epochs=lambda: level() >= ISR_WITH_EPOCHS_SINCE,
         )
+        isolation = Isolation(
+            self.replicas,
+            clock,
+            heard_s=lambda: cluster.broker.heard_s,
+            session_s=lambda: self.live.current.broker_session_timeout_ms / 1000,
+        )
+        duties.start_soon(isolation.run, name="isolation")
         duties.start_soon(fetchers.run, name="replica fetchers")
         duties.start_soon(changes.run, name="changes of in-sync replicas")
 

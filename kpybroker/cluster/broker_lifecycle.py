@@ -109,6 +109,7 @@ class BrokerLifecycle:
         self._registration: BrokerRegistrationRequest | None = None
         self._amended = False
         """The registration was written anew, with the data folders; the metadata may not say so yet."""
+        self._heard_s = float("-inf")
         self._in_service = False
         self._stopping = False
         self._was_alone = False
@@ -116,6 +117,14 @@ class BrokerLifecycle:
         self._due = trio.Event()
         self._changed = trio.Event()
         raft.on_change(self._follow)
+
+    @property
+    def heard_s(self) -> float:
+        """When the newest heartbeat was sent that the controller has answered, monotonic seconds.
+
+        Now for a broker that sends none: it is not registered yet, or the controller is in its process.
+        """
+        return trio.current_time() if self._alone or self.epoch < 0 else self._heard_s
 
     @property
     def registered(self) -> BrokerImage | None:
@@ -162,14 +171,14 @@ class BrokerLifecycle:
     async def _register(self, registration: BrokerRegistrationRequest) -> None:
         """Ask until the controller agrees."""
         while True:
-            request = replace(registration, log_dirs=self._online())
+            request, sent_s = replace(registration, log_dirs=self._online()), trio.current_time()
             try:
                 response = await self._heartbeats.ask(request, BrokerRegistrationResponse)
             except Refused as refused:
                 log.info("broker %d is not registered: %s", self._node_id, refused)
                 await trio.sleep(min(REGISTER_AGAIN_S, self._settings.heartbeat_s))
             else:
-                self.epoch = response.broker_epoch
+                self.epoch, self._heard_s = response.broker_epoch, sent_s
                 log.info("broker %d is registered with broker epoch %d", self._node_id, self.epoch)
                 return
 
@@ -226,7 +235,7 @@ class BrokerLifecycle:
         told = list(self._offline)
         with trio.move_on_at(min(self._untold.values(), default=float("inf"))):
             try:
-                await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse)
+                await self._ask()
             except Refused as refused:
                 # Also when it was unregistered, or another has come under its id: it stays out until it starts anew.
                 log.warning("broker %d sent a heartbeat and was refused: %s", self._node_id, refused)
@@ -249,7 +258,7 @@ class BrokerLifecycle:
         broker = image.brokers.get(self._node_id)
         waiting = self._in_service and broker is not None and broker.epoch == self.epoch and broker.fenced
         if delta.broker_ids and self._was_alone != self._alone:
-            self._was_alone, waiting = not self._was_alone, True
+            self._was_alone, self._heard_s, waiting = not self._was_alone, trio.current_time(), True
         if waiting or self._outdated:
             self._due.set()
 
@@ -271,6 +280,13 @@ class BrokerLifecycle:
             and self._raft.is_lone_voter
             and not self._raft.image.brokers.keys() - {self._node_id}
         )
+
+    async def _ask(self, *, timeout_s: float | None = None) -> BrokerHeartbeatResponse:
+        """Send a heartbeat. Raises: Refused."""
+        sent_s = trio.current_time()
+        response = await self._heartbeats.ask(self._heartbeat(), BrokerHeartbeatResponse, timeout_s=timeout_s)
+        self._heard_s = sent_s
+        return response
 
     def _heartbeat(self, *, offset: int | None = None) -> BrokerHeartbeatRequest:
         image = self._raft.image
@@ -346,9 +362,7 @@ class BrokerLifecycle:
         self._beating.cancel()  # one that is sent again afterwards would ask to be taken back into service
         while self.registered is not None:
             try:
-                response = await self._heartbeats.ask(
-                    self._heartbeat(), BrokerHeartbeatResponse, timeout_s=NOBODY_ANSWERS_S
-                )
+                response = await self._ask(timeout_s=NOBODY_ANSWERS_S)
             except Refused as refused:
                 if refused.code in FORGOTTEN:  # this node is not told yet
                     return

@@ -74,13 +74,9 @@ class PartitionLog:
 
     async def wait_high_watermark(self, offset: int) -> None:
         """Return when the high watermark has reached `offset`. Raises: Refused once this node no longer leads."""
-        leader_epoch = self._partition.leader_epoch
-        event = self._partition.replicated(offset)
-        if event is not None:
-            await event.wait()
-            code = self._partition.outcome(offset - 1, leader_epoch)
-            if code not in (Code.NONE, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND):  # what was replicated stays so
-                raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
+        code = await self._partition.until_replicated(offset, self._partition.leader_epoch)
+        if code not in (Code.NONE, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND):  # what was replicated stays so
+            raise Refused(Code.NOT_LEADER_OR_FOLLOWER)
 
     def read_batches(self, from_offset: int) -> Iterator[bytes]:
         """Whole batches from the one that has `from_offset` up to the log's end. Raises: Refused."""

@@ -11,12 +11,12 @@ follower takes it from its leader's answers.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
+from kpybroker.replication.hidden import Hidden
 from kpybroker.replication.machines.follower import Diverged, followed_high_watermark, truncation_point
 from kpybroker.replication.machines.leader import Decided, Heard, Leader, Proposal
 from kpybroker.replication.replica_log import ReplicaLog, append_fetched
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 HIGH_WATERMARK = -1
 """In DeleteRecords: the offset up to which everything is deleted that can be."""
 
-HIDDEN_MAX = 1000
-"""How many appends above the high watermark are remembered one by one; with more the last ones count as one."""
-
 
 class Partition(ReplicaLog):
     """One replica on this node."""
@@ -53,7 +50,7 @@ class Partition(ReplicaLog):
         """From that leader epoch on nobody else has led."""
         self._isr: tuple[int, ...] = ()
         self._leading: Leader | None = None  # while this node leads, and has followers, and the log is open
-        self._hidden: deque[tuple[int, int]] = deque()  # (end offset, bytes) of what is above the high watermark
+        self._hidden = Hidden()
         self._gone = False
         self.moving = False
         """A copy of it is being made in another data directory."""
@@ -247,7 +244,7 @@ class Partition(ReplicaLog):
         if leading is None:
             self._reached(end_offset, more_bytes)
             return
-        self._hide(end_offset, more_bytes)
+        self._hidden.hide(end_offset, more_bytes)
         moved = leading.appended(end_offset, self._around.now_s())
         self._tell_followers(more_bytes)
         self._moved(moved)
@@ -255,21 +252,8 @@ class Partition(ReplicaLog):
     def _moved(self, moved: bool) -> None:
         """What is said of the followers may have moved the high watermark."""
         if moved and self._leading is not None:
-            self._reached(self._leading.high_watermark, self._uncover(self._leading.high_watermark))
+            self._reached(self._leading.high_watermark, self._hidden.uncover(self._leading.high_watermark))
             self._tell_followers(at_once=self._around.followers_have_readers)
-
-    def _hide(self, end_offset: int, more_bytes: int) -> None:
-        """So many bytes more, up to that offset, are in the log and above the high watermark."""
-        if len(self._hidden) == HIDDEN_MAX:
-            more_bytes += self._hidden.pop()[1]
-        self._hidden.append((end_offset, more_bytes))
-
-    def _uncover(self, high_watermark: int) -> int:
-        """How many bytes come to light when the high watermark gets there."""
-        more_bytes, hidden = 0, self._hidden
-        while hidden and hidden[0][0] <= high_watermark:
-            more_bytes += hidden.popleft()[1]
-        return more_bytes
 
     def _reached(self, reached: int, more_bytes: int) -> None:
         """So much is replicated. Tells readers and whoever waits for acks=all."""
@@ -388,10 +372,10 @@ class Partition(ReplicaLog):
         try:
             if len(records):
                 appended = append_fetched(log, records, now_ms)
-                self._hide(appended.last_offset + 1, len(records))
+                self._hidden.hide(appended.last_offset + 1, len(records))
             moved = followed_high_watermark(self._high_watermark, high_watermark, log.log_end_offset)
             if moved > self._high_watermark:
-                self._reached(moved, self._uncover(moved))
+                self._reached(moved, self._hidden.uncover(moved))
             if log.log_start_offset < log_start <= self._high_watermark:
                 log.increment_log_start_offset(log_start)
                 self.log_start_moved()
@@ -423,8 +407,7 @@ class Partition(ReplicaLog):
         end_offset = log.log_end_offset
         self._high_watermark = max(min(self._high_watermark, end_offset), log.log_start_offset)
         log.producers.replicated_to(self._high_watermark)  # they were read again, as if nobody had the markers yet
-        while self._hidden and self._hidden[-1][0] > end_offset:
-            self._hidden.pop()
+        self._hidden.cut(end_offset)
         self._upset()
 
     def delete_records(self, before: int) -> int:
@@ -465,6 +448,15 @@ class Partition(ReplicaLog):
         leading = self.leading
         return leading is not None and self._high_watermark < leading.epoch_start
 
+    async def until_replicated(self, offset: int, leader_epoch: int) -> Code:
+        """Wait until the high watermark reaches `offset`, or never will in that epoch; the `outcome`."""
+        while (event := self.replicated(offset)) is not None:
+            await event.wait()
+            code = self.outcome(offset - 1, leader_epoch)
+            if code is not Code.REQUEST_TIMED_OUT:
+                return code
+        return Code.NONE
+
     def outcome(self, last_offset: int, leader_epoch: int, *, acks_all: bool = True) -> Code:
         """What became of an append that waited for acks=all (`replicated`), or to be `synced`; the wait is over."""
         log = self._log
@@ -478,6 +470,16 @@ class Partition(ReplicaLog):
         if acks_all and self._leading is not None and not self._leading.enough_have_it:
             return Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         return Code.NONE
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether another may lead, and this node be cut off from who would tell: see `isolation`."""
+        return self._leading is not None and self._leading.waits_for_silent(self._around.silent_since_s)
+
+    def doubt(self) -> None:
+        """The controller has not been heard for long: whoever waits in vain here finds so."""
+        if self._high_watermark_waiters and self.doubtful:
+            self._wake_waiters()
 
     def stop(self) -> None:
         """The replica is gone (its topic was deleted, its data directory has failed): whoever waits for it finds so."""

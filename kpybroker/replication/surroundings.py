@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, ResourceType
 from kpybroker.config.topic import topic_config
+from kpybroker.replication.machines.leader import NEVER_S
 from kpybroker.replication.replica_selection import RACK_AWARE
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Surroundings(Protocol):
     @property
     def followers_have_readers(self) -> bool:
         """Whether consumers are sent to followers, and wait there for the high watermark."""
+        ...
+
+    @property
+    def silent_since_s(self) -> float:
+        """Who has not been heard since then is as far out of reach as the controller is; NEVER_S: that is heard."""
         ...
 
     def now_s(self) -> float:
@@ -99,6 +105,8 @@ class Node:
         self._placed = placed
         self.flush = flusher.want
         self.propose: Propose = _nobody_to_ask
+        self.silent_since_s = NEVER_S
+        """As Surroundings.silent_since_s; `Isolation` says."""
 
     @property
     def lag_s_max(self) -> float:

@@ -68,9 +68,8 @@ class TxnMarkers:
                 except Refused as refused:
                     codes[place] = refused.code
                     continue
-                event = partition.replicated(end_offset)
-                if event is not None:
-                    waits.append(_Wait(place, event, partition, partition.leader_epoch, end_offset))
+                if partition.high_watermark < end_offset:
+                    waits.append(_Wait(place, partition, partition.leader_epoch, end_offset))
         for index in offsets:
             codes[CONSUMER_OFFSETS, index] = await self._offsets.end_transaction(index, marker)
         if waits:
@@ -104,8 +103,8 @@ class TxnMarkers:
         """
         with trio.move_on_after(self._timeout_ms / 1000):
             for wait in waits:
-                await wait.event.wait()
-        for place, _, partition, leader_epoch, end_offset in waits:
+                await wait.partition.until_replicated(wait.end_offset, wait.leader_epoch)
+        for place, partition, leader_epoch, end_offset in waits:
             if not partition.is_leader or partition.leader_epoch != leader_epoch:
                 codes[place] = Code.NOT_LEADER_OR_FOLLOWER
             elif partition.high_watermark < end_offset:
@@ -117,7 +116,6 @@ class _Wait(NamedTuple):
     """A marker that is not on all in-sync replicas yet."""
 
     place: tuple[str, int]
-    event: trio.Event
     partition: Partition
     leader_epoch: int
     end_offset: int

@@ -153,6 +153,26 @@ async def test_from_nothing_to_service() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_when_the_controller_was_last_heard() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        broker = world.lifecycle()
+        assert broker.heard_s == trio.current_time(), "one that is not registered misses nobody"
+        nursery.start_soon(broker.run)
+        await broker.join([LISTENER], rack="r", previous_epoch=42)
+        await broker.serve()
+        await trio.sleep(7)
+        assert trio.current_time() - broker.heard_s <= 2.01
+        world.found = trio.Event()
+        asked_s = broker.heard_s
+        await trio.sleep(20)
+        assert broker.heard_s == asked_s
+        world.found.set()
+        await trio.sleep(0.1)
+        assert broker.heard_s > asked_s
+        nursery.cancel_scope.cancel()
+
+
 async def test_one_that_shuts_down_is_not_kept_waiting() -> None:
     """It may go when the controller has heard from all brokers that they know: they tell it before it is their time."""
     world = World()

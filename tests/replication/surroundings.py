@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from kpybroker.cluster.image import UNASSIGNED_DIRECTORY, PartitionImage
+from kpybroker.replication.machines.leader import NEVER_S
 from kpybroker.replication.partition import Partition
 
 ME = 1
@@ -20,6 +21,7 @@ def around(**given: Callable[..., Any]) -> Any:
         "me": ME,
         "lag_s_max": 30.0,
         "followers_have_readers": False,
+        "silent_since_s": NEVER_S,
         "now_s": trio.current_time,
         "checkpointed_high_watermark": lambda _: 0,
         "min_insync_replicas": lambda _: 1,

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from kpybroker.replication.hidden import HIDDEN_MAX
 from kpybroker.replication.machines.follower import Diverged
 from kpybroker.replication.machines.leader import Heard
-from kpybroker.replication.partition import HIDDEN_MAX, Partition
+from kpybroker.replication.partition import Partition
 from kpybroker.storage.log import Log
 from kpybroker.wire.codes import Code, Refused
 from tests.replication.surroundings import around, partition_image
@@ -23,7 +24,7 @@ def partition_of(**given: Any) -> Partition:
     def make(_: object) -> Log:
         return Log.create("/data/t-0", topic_id=TOPIC_ID, config=config(), files=disk)
 
-    return Partition("t", 0, TOPIC_ID, around(open_log=make, now_s=lambda: 0.0, **given))
+    return Partition("t", 0, TOPIC_ID, around(**({"open_log": make, "now_s": lambda: 0.0} | given)))
 
 
 def test_the_first_append_to_a_log_that_is_not_open_needs_enough_replicas_too() -> None:

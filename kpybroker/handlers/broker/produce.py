@@ -63,6 +63,8 @@ UNVERIFIABLE = frozenset(
     }
 )
 """What a coordinator may say that a producer does not expect of a partition; NOT_ENOUGH_REPLICAS makes it try again."""
+CUT_OFF = "another may lead, and this node is cut off from who would tell"
+"""Said to nobody but the log: an error would have a client ask here who leads, where it is not known."""
 LOG_OVERHEAD = 12
 """What stands before a batch's own length: less than that is no batch."""
 
@@ -125,6 +127,8 @@ class Appended(Later):
         """As Later.response: what is not where it has to be by now is answered with REQUEST_TIMED_OUT."""
         for append in self.appends:
             code = append.partition.outcome(append.last_offset, append.leader_epoch, acks_all=self._acks == ALL)
+            if code is Code.REQUEST_TIMED_OUT and append.partition.doubtful:
+                raise CloseConnection(CUT_OFF)
             if code is not Code.NONE:
                 append.answers[append.at] = _failed(append.answers[append.at].index, code)
                 self.failed = True
@@ -230,6 +234,8 @@ class _Produce:
             records = self._one_batch(data)
         except Refused as refused:
             return self._refused(topic, data.index, refused)
+        if self.request.acks == ALL and partition.doubtful:
+            raise CloseConnection(CUT_OFF)
         guard = None
         if self.verified is not None:
             unverified = self.verified.refused.get((topic, data.index))

@@ -23,6 +23,8 @@ import msgspec
 from kpybroker.wire.codes import Code
 
 UNKNOWN = -1
+NEVER_S = float("-inf")
+"""When something was that has not been."""
 
 Eligible = Callable[[int, int], bool]
 """Whether a broker, as the incarnation of that epoch, may be in an ISR: registered, not fenced, not shutting down."""
@@ -92,16 +94,21 @@ class Follower:
         self.broker_epoch = UNKNOWN
         self.caught_up_s = caught_up_s
         """It had everything that was in the leader's log at that time."""
-        self.dropped_s = float("-inf")
+        self.dropped_s = NEVER_S
         """When the controller has left it out of the ISR."""
-        self.fetched_s = float("-inf")
+        self.fetched_s = NEVER_S
         self.leader_end_at_fetch = UNKNOWN
         self.heard: Heard | None = None
         self.told_high_watermark = UNKNOWN
 
     def dropped(self, now_s: float) -> None:
         """It is no longer in the ISR, and not about to join before it is heard again: its folder may have failed."""
-        self.caught_up_s, self.dropped_s = float("-inf"), now_s
+        self.caught_up_s, self.dropped_s = NEVER_S, now_s
+
+    @property
+    def heard_s(self) -> float:
+        """When it last asked, or if it has not: since when it has been waited for."""
+        return self.caught_up_s if self.heard is None else max(self.heard.at_s, self.caught_up_s)
 
     @property
     def is_back(self) -> bool:
@@ -143,7 +150,7 @@ class Leader:
         """The ISR that the controller is known to have recorded."""
         self.maximal_isr = frozenset(isr)
         self.pending: Proposal | None = None
-        self._patient_until_s = float("-inf")
+        self._patient_until_s = NEVER_S
         self.log_end = log_end
         self.epoch_start = log_end
         """Where the leader's epoch begins: whoever is to be in sync has reached it."""
@@ -163,7 +170,7 @@ class Leader:
             self.leader_epoch = decided.leader_epoch
             self.epoch_start = self.log_end
             for replica, follower in self.followers.items():
-                follower.caught_up_s = now_s if replica in decided.isr else float("-inf")
+                follower.caught_up_s = now_s if replica in decided.isr else NEVER_S
         if news:  # else it was in the controller's answer, and what was proposed since may yet be carried out
             for replica in set(self.isr) - set(decided.isr):
                 if replica in self.followers:
@@ -176,8 +183,7 @@ class Leader:
         others = [replica for replica in replicas if replica != self._me]
         # One in sync gets as long as any to be heard of; others were not caught up, for all that is known.
         self.followers = {
-            replica: self.followers.get(replica) or Follower(now_s if replica in isr else float("-inf"))
-            for replica in others
+            replica: self.followers.get(replica) or Follower(now_s if replica in isr else NEVER_S) for replica in others
         }
 
     def _committed(self, partition_epoch: int, isr: tuple[int, ...]) -> None:
@@ -232,6 +238,12 @@ class Leader:
         return self._advance(now_s)
 
     # in-sync replicas
+
+    def waits_for_silent(self, since_s: float) -> bool:
+        """Whether a replica that has to have everything has not been heard since then (NEVER_S: it does not matter)."""
+        return since_s > NEVER_S and any(
+            self.followers[each].heard_s < since_s for each in self.maximal_isr & self.followers.keys()
+        )
 
     @property
     def under_min_isr(self) -> bool:
