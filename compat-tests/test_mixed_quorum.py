@@ -5,6 +5,7 @@ With --broker=kafka all nodes are Apache Kafka's, which proves the tests.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,9 +34,8 @@ SNAPSHOTS: Final = {
 }
 """Often, nothing kept that is older than the last ones, and several slices of each."""
 ROUNDS_MAX: Final = 15
-JVM: Final = 1
-LATE: Final = 4
-"""Node ids: the voter of Apache Kafka, and a broker."""
+JVM, OURS, LATE = 1, 2, 4
+"""Node ids: the voter of Apache Kafka, one of the kind under test, and a broker."""
 
 pytestmark = pytest.mark.usefixtures("java")
 
@@ -84,8 +84,11 @@ def test_the_leader_dies_again_and_again(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("cluster", [SNAPSHOTS], indirect=True, ids=["small"])
 def test_who_comes_back_too_late_for_the_log(cluster: Cluster) -> None:
-    """It is given a snapshot, in slices: a voter of Apache Kafka by ours, then a broker of ours by Apache Kafka."""
-    jvm, late = cluster.node(JVM), cluster.node(LATE)
+    """It is given a snapshot, in slices: a voter of Apache Kafka by ours, then a voter and a broker by Apache Kafka.
+
+    The voter has lost its log: a leader of Apache Kafka deletes what it has a snapshot of once in a minute only.
+    """
+    jvm, voter, late = cluster.node(JVM), cluster.node(OURS), cluster.node(LATE)
     ended = {}
     for node in (jvm, late):
         node.kill()
@@ -102,15 +105,23 @@ def test_who_comes_back_too_late_for_the_log(cluster: Cluster) -> None:
         cluster.wait_until(lambda node=node: _leader(cluster) not in (None, node.node_id), "another leader")
         node.launch()
         cluster.wait_until(lambda: _caught_up(cluster), "all voters fetch")
-    late.launch()
+    voter.kill()
+    shutil.rmtree(voter.data_dir / FOLDER)
+    ended[OURS] = 0
+    for node in (voter, late):
+        node.launch()
     cluster.wait_whole()
-    assert begins_with_a_snapshot(late, ended[LATE])
-    assert min(slices, slices_of(late)) > 1
+    cluster.wait_until(lambda: _caught_up(cluster), "all voters fetch")
+    for node in (voter, late):
+        assert begins_with_a_snapshot(node, ended[node.node_id])
+    read = [slices, slices_of(voter), slices_of(late)]
+    assert min(read) > 1
+    assert cluster.quorum().leader == JVM
     cluster.create_topic("last", partitions=1, replication=1)
     for node in cluster.nodes:
         node.kill()
     equal, found = compared(cluster.nodes), [snapshots(node) for node in cluster.nodes]
-    print(f"\nlogs ended at {ended}, {slices} and {slices_of(late)} slices of a snapshot were read; {found} now")
+    print(f"\nlogs ended at {ended}, {read} slices of a snapshot were read; {found} now")
     print(f"{equal} batches are equal in all logs")
 
 

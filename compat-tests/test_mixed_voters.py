@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from harness.brokers import read_properties
 from harness.cluster.cluster import Cluster
 from harness.cluster.metadata_files import compared
 from harness.cluster.network import Loopback, Place
 from harness.cluster.nodes import Node
-from harness.java_tools import METADATA_QUORUM, ToolHost
+from harness.cluster.voters import add, remove
+from harness.java_tools import ToolHost
 
 AUTO_JOIN: Final = "controller.quorum.auto.join.enable"
 JVM, OURS, THIRD = 1, 2, 3
@@ -46,8 +46,7 @@ def test_voters_come_and_go(cluster: Cluster, tools: ToolHost) -> None:
         wait_voters(cluster, cluster.others(node_id))
         leader = cluster.quorum().leader
         assert leader in {OURS: [JVM], JVM: [OURS, THIRD]}[node_id]
-        added = run(tools, cluster, "--command-config", str(cluster.node(node_id).properties_path), "add-controller")
-        assert f"Added controller {node_id} with directory id {directory_id(cluster, node_id)}" in added
+        add(tools, cluster, node_id)
         wait_voters(cluster, cluster.nodes)
         at_another_port(cluster, node_id, later[node_id])
         remove(tools, cluster, node_id)
@@ -83,21 +82,6 @@ def joins_by_itself(cluster: Cluster, node_id: int) -> None:
     node.launch()
     cluster.wait_until(lambda: node_id in cluster.quorum().voters, f"{node} has joined")
     del node.settings[AUTO_JOIN]
-
-
-def remove(tools: ToolHost, cluster: Cluster, node_id: int) -> None:
-    named = ("--controller-id", str(node_id), "--controller-directory-id", directory_id(cluster, node_id))
-    assert f"KRaft controller {node_id} with directory id" in run(tools, cluster, "remove-controller", *named)
-
-
-def run(tools: ToolHost, cluster: Cluster, *arguments: str) -> str:
-    result = tools.run(METADATA_QUORUM, "--bootstrap-controller", cluster.controller_address, *arguments)
-    assert result.code == 0, f"{result.out}\n{result.err}"
-    return result.out
-
-
-def directory_id(cluster: Cluster, node_id: int) -> str:
-    return read_properties(cluster.node(node_id).data_dir / "meta.properties")["directory.id"]
 
 
 def wait_voters(cluster: Cluster, voters: list[Node]) -> None:
