@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.cluster.cluster import Cluster, gone
-from harness.cluster.load import PARTITIONS, Copied, Group, Load, read_back, wait_until
+from harness.cluster.load import PARTITIONS, PROTOCOLS, Copied, Group, Load, read_back, wait_until
 from harness.cluster.network import CLIENTS
 from harness.cluster.nodes import Node
 
@@ -83,7 +83,7 @@ class Campaign:
         for topic in (SOURCE, TARGET):
             cluster.create_topic(topic, PARTITIONS, min(3, len(cluster.brokers)))
         self.load = Load(cluster.address, SOURCE, per_s=50, in_flight=in_flight)
-        self.group = Group(cluster.address, "readers", SOURCE)
+        self.groups = {name: Group(cluster.address, f"{name}-readers", SOURCE, name) for name in PROTOCOLS}
         self.copied = Copied(cluster.address, SOURCE, TARGET, self._chance, folder)
         every: dict[str, Callable[[Node], Callable[[], None]]] = {
             "kill leader": self._kill,
@@ -122,7 +122,8 @@ class Campaign:
         finally:
             self.load.give_up()
             self.copied.stop()
-            self.group.stop()
+            for group in self.groups.values():
+                group.stop()
 
     def _round(self, what: str, victim: Node) -> None:
         began_s = time.monotonic()
@@ -158,12 +159,16 @@ class Campaign:
         return [max(ACKNOWLEDGED_AFTER - self.load.served(index, since_s), 0) for index in range(PARTITIONS)]
 
     def _until_all_have_come_through(self) -> None:
-        """Until the group and the copies have reached what is acknowledged now."""
+        """Until the groups and the copies have reached what is acknowledged now."""
         marks = [writer.acknowledged for writer in self.load.writers]
         patience = _Patience(self.copied)
 
         def missing() -> tuple[list[int], list[int]]:
-            unread = [max(mark - self.group.read.get(index, 0), 0) for index, mark in enumerate(marks)]
+            unread = [
+                max(mark - group.read.get(index, 0), 0)
+                for group in self.groups.values()
+                for index, mark in enumerate(marks)
+            ]
             return unread, [max(mark - seen, 0) for mark, seen in zip(marks, self.copied.seen, strict=True)]
 
         def reached() -> bool:
@@ -171,12 +176,13 @@ class Campaign:
             patience.look(uncopied)
             return not any(unread + uncopied)
 
-        self._wait(reached, f"{marks} read by the group and copied", missing)
+        self._wait(reached, f"{marks} read by the groups and copied", missing)
 
     def _wait(self, reached: Callable[[], bool], what: str, progress: Callable[[], object] = lambda: None) -> None:
         def check() -> None:
             self.load.check()
-            self.group.check()
+            for group in self.groups.values():
+                group.check()
             self.copied.keep_up()
 
         wait_until(reached, lambda: f"{what}: {self}; {self.cluster.picture()}", check, progress)
@@ -218,4 +224,5 @@ class Campaign:
         return lambda: self.cluster.network.heal(node.node_id)
 
     def __str__(self) -> str:
-        return f"{self.load}; group {self.group}; {self.copied}; {self.costs}"
+        groups = "; ".join(f"{name} group {group}" for name, group in self.groups.items())
+        return f"{self.load}; {groups}; {self.copied}; {self.costs}"

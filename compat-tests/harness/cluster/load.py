@@ -1,9 +1,10 @@
 """What stock clients do with a cluster while it is hurt, and what must hold of it whatever happened.
 
 Each partition has one idempotent producer with acks=all that lives through everything, and its records are numbered: so
-record n must be at offset n, by what a delivery report says and by what is read. A group of two reads and commits all
-the time: it may read twice what it had not committed, and may leave nothing out. Copies of a read-process-write
-application carry the numbers into a second topic in transactions: there each must come once, and in order.
+record n must be at offset n, by what a delivery report says and by what is read. Groups of two, one for
+each group protocol, read and commit all the time: they may read twice what they had not committed, and may leave
+nothing out. Copies of a read-process-write application carry the numbers into a second topic in transactions: there
+each must come once, and in order.
 """
 
 from __future__ import annotations
