@@ -83,6 +83,13 @@ def test_a_shrink_counts_when_it_is_confirmed_and_an_expansion_at_once() -> None
     assert leader.high_watermark == 10
 
 
+def test_an_isr_is_proposed_in_the_order_of_ids() -> None:
+    """Kafka's leaders keep it as a set of small integers."""
+    leader = leading(isr=(3, 1))
+    fetch(leader, 2, 10)
+    assert ids(leader.propose_joining(1.0, 2)) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("code", "again", "pending"),
     [

@@ -293,8 +293,9 @@ class Leader:
         return self._propose(tuple(replica for replica in self.isr if replica not in late)) if late else None
 
     def _propose(self, isr: tuple[int, ...]) -> Proposal:
-        with_epochs = tuple(
-            (replica, self.followers[replica].broker_epoch if replica in self.followers else UNKNOWN) for replica in isr
+        with_epochs = tuple(  # in their order, as Kafka's leaders have them
+            (replica, self.followers[replica].broker_epoch if replica in self.followers else UNKNOWN)
+            for replica in sorted(isr)
         )
         self.pending = Proposal(with_epochs, self.leader_epoch, self.partition_epoch)
         self.maximal_isr = frozenset(self.isr) | frozenset(isr)
