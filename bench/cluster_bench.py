@@ -25,6 +25,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 
+from broker_bench import KAFKA_JVM, TOOLS_JVM
 from broker_client import Percentiles, ProduceLatency, new_name
 from broker_process import cpu_s, resident_mb
 from broker_table import print_ratios
@@ -34,7 +35,6 @@ from harness.cluster.nodes import Node
 from harness.java_tools import PRODUCER_PERFORMANCE, ToolHost
 
 KINDS: Final = ("kafka", "kpybroker")
-TOOLS_JVM = ("-Xmx512m", "-XX:+UseParallelGC")
 RECORD_BYTES = 1000
 SETTLED = 200
 """Records of each partition that are acknowledged before a fault, and after it."""
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str]) -> None:
     values: dict[str, Values] = {kind: {} for kind in chosen}
     with tempfile.TemporaryDirectory(prefix="kpybroker-bench-") as name:
         folder = Path(name)
-        clusters = [Cluster(folder / kind, combined(kind), settings=settings) for kind in chosen]
+        clusters = [Cluster(folder / kind, combined(kind), settings=settings, jvm=KAFKA_JVM) for kind in chosen]
         try:
             with ToolHost(folder / "tools", jvm=TOOLS_JVM) as tools:
                 measured = [Measured(each, values[kind]) for kind, each in zip(chosen, clusters, strict=True)]
@@ -211,6 +211,7 @@ def main(arguments: Sequence[str]) -> None:
             if options.json:
                 options.json.write_text(json.dumps({"options": vars(options), "values": values}, default=str, indent=1))
     print_ratios(ROWS, KINDS, values)
+    print(f"The JVM of each node of Apache Kafka: {' '.join(KAFKA_JVM)}")
 
 
 def run(measured: Sequence[Measured], tools: ToolHost, options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
     python bench/cluster_partitions_bench.py                      # 10,000 partitions, each on all three nodes
     python bench/cluster_partitions_bench.py --partitions 3000 --only kpybroker
 
-The JVMs have 256 MB of heap, as in compat-tests/. Needs what those need.
+The JVMs have what Kafka's start script gives them. Needs what compat-tests/ need.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "compat-tests"))
 
+from broker_bench import KAFKA_JVM
 from broker_client import Percentiles, ProduceLatency, new_name
 from broker_process import cpu_s, resident_mb
 from broker_table import print_ratios
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     for kind in values:
         with (
             tempfile.TemporaryDirectory(prefix="kpybroker-bench-") as name,
-            Cluster(Path(name), combined(kind)) as cluster,
+            Cluster(Path(name), combined(kind), jvm=KAFKA_JVM) as cluster,
         ):
             values[kind] = measure(cluster, options.partitions)
     print_ratios(ROWS, KINDS, values)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from harness.brokers import BrokerFailed
 from harness.cluster.network import Loopback, Network
-from harness.cluster.nodes import BOTH, KINDS, Node
+from harness.cluster.nodes import BOTH, KINDS, JvmNode, Node
 from harness.versions.world import Wire
 from kpybroker.wire.api_keys import ApiKey
 
@@ -87,11 +87,13 @@ class Cluster:
         voters: Collection[int] | None = None,
         static: bool = False,
         release: str | None = None,
+        jvm: tuple[str, ...] | None = None,
     ) -> None:
         """`settings` are every node's, beside those of nodes.CLUSTER_PROFILE.
 
         `voters`: the controllers that vote from the beginning, if not all do. `static`: they are told of in
         controller.quorum.voters, which makes kraft.version 0. `release`: whose features the cluster has at first.
+        `jvm`: settings of the JVM for nodes of Apache Kafka, nodes.NODE_JVM by default.
         """
         self.folder = folder
         self._voters = voters
@@ -103,6 +105,9 @@ class Cluster:
             KINDS[kind](node_id, roles, folder / f"node-{node_id}", self.network, settings or {})
             for node_id, (kind, roles) in enumerate(plan, 1)
         ]
+        for node in self.nodes:
+            if jvm is not None and isinstance(node, JvmNode):
+                node.jvm = jvm
         self._formatted = False
 
     def __enter__(self) -> Cluster:

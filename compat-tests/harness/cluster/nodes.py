@@ -12,6 +12,7 @@ from harness.brokers import STOP_LIMIT_S, BrokerFailed, _kpybroker_command
 from harness.cluster.network import Network
 
 NODE_JVM: Final = ("-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Small, and soon up. A comparison of speed has to give them what Kafka's start script does."""
 BOTH: Final = "broker,controller"
 
 CLUSTER_PROFILE: Final = {
@@ -169,9 +170,10 @@ class JvmNode(Node):
     def __init__(self, node_id: int, roles: str, folder: Path, network: Network, settings: dict[str, str]) -> None:
         kafka_jars.classpath()
         super().__init__(node_id, roles, folder, network, settings)
+        self.jvm: tuple[str, ...] = NODE_JVM
 
     def command(self) -> list[str]:
-        return kafka_jars.java("kafka.Kafka", str(self.properties_path), jvm=NODE_JVM)
+        return kafka_jars.java("kafka.Kafka", str(self.properties_path), jvm=self.jvm)
 
     def format_command(self, cluster_id: str, *how: str) -> list[str]:
         return kafka_jars.java(
