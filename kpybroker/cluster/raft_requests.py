@@ -30,12 +30,33 @@ class _Node(Protocol):
     def port(self) -> int: ...
 
 
+class _Response(Protocol):
+    @property
+    def error_code(self) -> int: ...
+    @property
+    def node_endpoints(self) -> Sequence[_Node]: ...
+
+
+class _Told(Protocol):
+    @property
+    def error_code(self) -> int: ...
+
+
+class _Leader(Protocol):
+    @property
+    def leader_id(self) -> int: ...
+    @property
+    def leader_epoch(self) -> int: ...
+
+
 AddressOf = Callable[[], "tuple[str, int] | None"]
 
 
-def _answer(who: Identity, top: int, code: int, epoch: int, leader_id: int, nodes: Sequence[_Node]) -> Answer:
-    endpoints = tuple((who.listener, node.host, node.port) for node in nodes if node.node_id == leader_id)
-    return Answer(top or code, epoch, leader_id, endpoints)
+def _answer(who: Identity, response: _Response, told: _Told, leader: _Leader) -> Answer:
+    """What every answer says; `told` is of the partition, `leader` where it says who leads."""
+    nodes = response.node_endpoints
+    endpoints = tuple((who.listener, node.host, node.port) for node in nodes if node.node_id == leader.leader_id)
+    return Answer(response.error_code or told.error_code, leader.leader_epoch, leader.leader_id, endpoints)
 
 
 def payload(records: object) -> bytes:
@@ -71,9 +92,7 @@ def vote_answered(who: Identity, asked: ev.SendVote, response: vote.VoteResponse
     """What the voter said."""
     for topic in response.topics[:1]:
         for told in topic.partitions[:1]:
-            answer = _answer(
-                who, response.error_code, told.error_code, told.leader_epoch, told.leader_id, response.node_endpoints
-            )
+            answer = _answer(who, response, told, told)
             return ev.VoteAnswered(asked, answer, told.vote_granted)
     return ev.VoteAnswered(asked, _unusable(response.error_code), False)
 
@@ -97,9 +116,7 @@ def announcement_answered(
     """What the voter said to being told that an epoch begins or ends."""
     for topic in response.topics[:1]:
         for told in topic.partitions[:1]:
-            return _answer(
-                who, response.error_code, told.error_code, told.leader_epoch, told.leader_id, response.node_endpoints
-            )
+            return _answer(who, response, told, told)
     return _unusable(response.error_code)
 
 
@@ -146,15 +163,7 @@ def fetch_answered(who: Identity, asked: ev.Fetch, response: fetch.FetchResponse
     """What the leader, or who was taken for it, said; and the records."""
     for topic in response.responses[:1]:
         for told in topic.partitions[:1]:
-            leader = told.current_leader
-            answer = _answer(
-                who,
-                response.error_code,
-                told.error_code,
-                leader.leader_epoch,
-                leader.leader_id,
-                response.node_endpoints,
-            )
+            answer = _answer(who, response, told, told.current_leader)
             diverging, snapshot = told.diverging_epoch, told.snapshot_id
             records = payload(told.records)
             event = ev.FetchAnswered(
@@ -196,15 +205,7 @@ def snapshot_answered(
     """What the leader said; and the slice."""
     for topic in response.topics[:1]:
         for told in topic.partitions[:1]:
-            leader = told.current_leader
-            answer = _answer(
-                who,
-                response.error_code,
-                told.error_code,
-                leader.leader_epoch,
-                leader.leader_id,
-                response.node_endpoints,
-            )
+            answer = _answer(who, response, told, told.current_leader)
             return ev.SnapshotAnswered(wanted.epoch, answer), told
     return ev.SnapshotAnswered(wanted.epoch, _unusable(response.error_code)), None
 

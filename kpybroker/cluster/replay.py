@@ -7,7 +7,7 @@ bug, and every node that reads it must come to the same image or to none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec.structs
 
@@ -33,6 +33,9 @@ from kpybroker.cluster.image import (
 )
 from kpybroker.cluster.image_change import Contradiction, ImageChange, MapChange
 from kpybroker.wire.internal import metadata_records as rec
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 NO_LEADER_CHANGE = -2
 """PartitionChangeRecord.leader when the leader stays; any other value, also the same leader, raises its epoch."""
@@ -276,29 +279,26 @@ def _feature_level(change: ImageChange, record: rec.FeatureLevelRecord) -> None:
 
 def _config(change: ImageChange, record: rec.ConfigRecord) -> None:
     resource = ConfigResource(record.resource_type, record.resource_name)
-    values = dict(change.configs.get(resource) or {})
-    if record.value is None:
-        values.pop(record.name, None)
-    else:
-        values[record.name] = record.value
-    if values:
-        change.configs.put(resource, values)
-    else:
-        change.configs.remove(resource)
+    _put_value(change.configs, resource, record.name, record.value)
 
 
 def _client_quota(change: ImageChange, record: rec.ClientQuotaRecord) -> None:
     parts = sorted(((part.entity_type, part.entity_name) for part in record.entity), key=lambda part: part[0])
     entity: QuotaEntity = tuple(QuotaEntityPart(*part) for part in parts)
-    values = dict(change.quotas.get(entity) or {})
-    if record.remove:
-        values.pop(record.key, None)
+    _put_value(change.quotas, entity, record.key, None if record.remove else record.value)
+
+
+def _put_value(of_all: MapChange[K, Mapping[str, V]], key: K, name: str, value: V | None) -> None:
+    """Change one of the named values under a key, None: drop it; a key without values is none."""
+    values = dict(of_all.get(key) or {})
+    if value is None:
+        values.pop(name, None)
     else:
-        values[record.key] = record.value
+        values[name] = value
     if values:
-        change.quotas.put(entity, values)
+        of_all.put(key, values)
     else:
-        change.quotas.remove(entity)
+        of_all.remove(key)
 
 
 def _producer_ids(change: ImageChange, record: rec.ProducerIdsRecord) -> None:

@@ -7,7 +7,7 @@ its loggers; the rest is forwarded. The order of the checks, the codes and the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kpybroker.cluster.image import ResourceType
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 R = TypeVar("R", bound="AlterConfigsResponse | IncrementalAlterConfigsResponse")
+T = TypeVar("T")
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 """The codes of `config_operation`."""
@@ -39,6 +40,24 @@ class Outcome(NamedTuple):
 
     code: int
     why: str | None
+
+
+def results(of: Callable[..., T], resources: Sequence[Any], outcomes: Iterable[tuple[int, str | None]]) -> list[T]:
+    """What is answered about each resource; `of` is the response's struct for one."""
+    return [
+        of(
+            error_code=code,
+            error_message=why,
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
+        )
+        for resource, (code, why) in zip(resources, outcomes, strict=True)
+    ]
+
+
+def refusals(of: Callable[..., T], resources: Sequence[Any], refused: Refused) -> list[T]:
+    """The same error for every resource."""
+    return results(of, resources, [(refused.code, refused.why)] * len(resources))
 
 
 async def alter(

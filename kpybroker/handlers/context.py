@@ -6,6 +6,7 @@ end of the connection ends the wait and nothing else.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -71,7 +72,7 @@ class Answer(Protocol):
         """Whether it has come."""
 
 
-class Later:
+class Later(ABC):
     """A response that depends on what others still have to do; nothing else of its request is left to be done.
 
     The next Produce of the same connection need not wait for it: only the answers keep their order.
@@ -93,9 +94,9 @@ class Later:
         if not self.awaited and self.wake is not None:
             self.wake()
 
+    @abstractmethod
     def response(self) -> Message | None:
         """The response as it is now, whether all has happened or not; None is no answer. Raises: CloseConnection."""
-        raise NotImplementedError
 
 
 class Door(Protocol):

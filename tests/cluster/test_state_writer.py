@@ -105,11 +105,25 @@ async def test_without_room_it_is_written_later():
         assert (disk.written, seen) == ([2], [True])
 
 
+async def test_without_room_it_is_tried_again_though_nothing_else_is_wanted():
+    disk = Disk()
+    disk.failure = StorageFailed("/data", OSError(errno.ENOSPC, "full"))
+    async with running(disk) as writer:
+        writer.want(disk.state(1))
+        disk.turns.release()
+        await trio.testing.wait_all_tasks_blocked()
+        disk.failure = None
+        disk.turns.release()
+        with trio.fail_after(10):
+            await writer.done()
+        assert disk.written == [1]
+
+
 async def test_a_disk_that_failed_ends_it():
     disk = Disk()
     disk.failure = SyncFailed("/data", OSError(errno.EIO, "bad"))
     writer = StateWriter(disk.in_worker)
     writer.want(disk.state(1))
     disk.turns.release()
-    with pytest.raises(SyncFailed):
+    with trio.fail_after(10), pytest.raises(SyncFailed):
         await writer.run()

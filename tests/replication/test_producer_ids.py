@@ -118,3 +118,17 @@ async def test_a_block_that_cannot_be_one_is_not_used(block: range) -> None:
         assert refusal.value.code is Code.COORDINATOR_LOAD_IN_PROGRESS
         controller.gives = None
         assert await ids.next() > 22
+
+
+async def test_who_asks_again_before_the_block_has_come_makes_it_one_block() -> None:
+    controller = Controller()
+    controller.there = trio.Event()
+    async with running(controller) as ids:
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await ids.next()
+            await trio.testing.wait_all_tasks_blocked()
+        controller.there.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await ids.next() == 10
+        assert controller.asked == 1

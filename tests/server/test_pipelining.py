@@ -18,11 +18,18 @@ AT_ONCE, LATE, SILENT = b"\0\0at once ", b"\0\0late ", b"\0\0silent "
 OTHER = b"\0\1other "
 
 
+class Promise(Later):
+    """Something to wait for. What is answered is the business of Promised."""
+
+    def response(self) -> None:
+        raise AssertionError("never asked for")
+
+
 class Promised(LateReply):
     """A reply that comes when the test says so."""
 
     def __init__(self, frame: bytes, limit_s: float) -> None:
-        self.later = Later(limit_s)
+        self.later = Promise(limit_s)
         self.later.awaited = 1
         self.frame = frame
 

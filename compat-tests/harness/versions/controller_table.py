@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.versions import controller_cases, controller_stories
+from harness.versions import (
+    controller_cases,
+    controller_feature_stories,
+    controller_placement_stories,
+    controller_stories,
+)
 from harness.versions.controller_world import ControllerWorld
 from harness.versions.world import Answer
 from kpybroker.wire.api_keys import APIS, ApiKey
@@ -57,12 +62,12 @@ CASES: Final = {
     "reassignments": _story(controller_stories.reassignments),
     "alterations": _story(controller_stories.alterations),
     "folders-fail": _story(controller_stories.folders_fail),
-    "placement": _story(controller_stories.placement),
-    "racks": _story(controller_stories.racks),
+    "placement": _story(controller_placement_stories.placement),
+    "racks": _story(controller_placement_stories.racks),
     "over-the-controllers-listener": _story(controller_stories.over_the_controllers_listener),
-    "features-of-all": ControllerCase(ApiKey.UPDATE_FEATURES, controller_stories.features_of_all, since=1),
-    "elr-is-disabled": ControllerCase(ApiKey.UPDATE_FEATURES, controller_stories.elr_is_disabled, since=2),
-    "other-controllers": ControllerCase(ApiKey.CONTROLLER_REGISTRATION, controller_stories.other_controllers),
+    "features-of-all": ControllerCase(ApiKey.UPDATE_FEATURES, controller_feature_stories.features_of_all, since=1),
+    "elr-is-disabled": ControllerCase(ApiKey.UPDATE_FEATURES, controller_feature_stories.elr_is_disabled, since=2),
+    "other-controllers": ControllerCase(ApiKey.CONTROLLER_REGISTRATION, controller_feature_stories.other_controllers),
 }
 """The last one leaves controllers behind that nobody can unregister."""
 
@@ -84,6 +89,6 @@ OLD: Final = {
             "folders-fail",
         )
     },
-    "upgrades": _story(controller_stories.upgrades),
+    "upgrades": _story(controller_feature_stories.upgrades),
 }
 """What is asked of a cluster with that metadata.version, at the last version of each API; the last one raises it."""

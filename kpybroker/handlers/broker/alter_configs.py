@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpybroker.handlers.altering import alter, check_broker, check_own_id, left_to_the_controller
+from kpybroker.handlers.altering import alter, check_broker, check_own_id, left_to_the_controller, results
 from kpybroker.wire.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResource,
@@ -28,13 +28,5 @@ async def handle(ctx: Context, request: AlterConfigsRequest) -> AlterConfigsResp
         return False
 
     outcomes = await alter(ctx, request, AlterConfigsResponse, here=here, is_null=lambda config: config.value is None)
-    responses = [
-        AlterConfigsResourceResponse(
-            error_code=code,
-            error_message=why,
-            resource_type=resource.resource_type,
-            resource_name=resource.resource_name,
-        )
-        for resource, (code, why) in zip(request.resources, outcomes, strict=True)
-    ]
+    responses = results(AlterConfigsResourceResponse, request.resources, outcomes)
     return AlterConfigsResponse(throttle_time_ms=0, responses=responses)

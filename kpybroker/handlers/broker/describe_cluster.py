@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.handlers.endpoint_types import EndpointType, check_endpoint_type
 from kpybroker.security.operations import Operation
-from kpybroker.wire.codes import Code, Refused
+from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.describe_cluster import (
     DescribeClusterBroker,
     DescribeClusterRequest,
@@ -18,20 +19,12 @@ from kpybroker.wire.messages.describe_cluster import (
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
 
-BROKERS = 1
-CONTROLLERS = 2
 NO_CONTROLLER = -1
 
 
 async def handle(ctx: Context, request: DescribeClusterRequest) -> DescribeClusterResponse:
     """List brokers that have an endpoint on the client's listener."""
-    if request.endpoint_type == CONTROLLERS:
-        raise Refused(
-            Code.MISMATCHED_ENDPOINT_TYPE,
-            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
-        )
-    if request.endpoint_type != BROKERS:
-        raise Refused(Code.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
+    check_endpoint_type(ctx, request.endpoint_type, EndpointType.BROKER)
     operations = ctx.authorized_operations(request.include_cluster_authorized_operations)
     if request.include_cluster_authorized_operations and not ctx.allows(Operation.DESCRIBE):
         operations = 0

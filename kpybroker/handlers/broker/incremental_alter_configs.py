@@ -15,6 +15,7 @@ from kpybroker.handlers.altering import (
     check_broker,
     check_own_id,
     left_to_the_controller,
+    results,
 )
 from kpybroker.handlers.levels import alter_loggers
 from kpybroker.security.operations import Operation
@@ -49,13 +50,5 @@ async def handle(ctx: Context, request: IncrementalAlterConfigsRequest) -> Incre
         return config.value is None and config.config_operation != DELETE
 
     outcomes = await alter(ctx, request, IncrementalAlterConfigsResponse, here=here, is_null=is_null)
-    responses = [
-        AlterConfigsResourceResponse(
-            error_code=code,
-            error_message=why,
-            resource_type=resource.resource_type,
-            resource_name=resource.resource_name,
-        )
-        for resource, (code, why) in zip(request.resources, outcomes, strict=True)
-    ]
+    responses = results(AlterConfigsResourceResponse, request.resources, outcomes)
     return IncrementalAlterConfigsResponse(throttle_time_ms=0, responses=responses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpybroker.handlers.altering import refusals
 from kpybroker.wire.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResourceResponse,
@@ -22,15 +23,5 @@ async def handle(ctx: Context, request: AlterConfigsRequest) -> AlterConfigsResp
 
 def refuse(request: AlterConfigsRequest, version: int, refused: Refused) -> AlterConfigsResponse:  # noqa: ARG001
     """The same error for every resource."""
-    return AlterConfigsResponse(
-        throttle_time_ms=0,
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=refused.code,
-                error_message=refused.why,
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
-            for resource in request.resources
-        ],
-    )
+    responses = refusals(AlterConfigsResourceResponse, request.resources, refused)
+    return AlterConfigsResponse(throttle_time_ms=0, responses=responses)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpybroker.cluster.features import CONTROLLER_REGISTRATION_SINCE
+from kpybroker.handlers.endpoint_types import EndpointType, check_endpoint_type
 from kpybroker.security.operations import Operation
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.describe_cluster import (
@@ -19,8 +20,6 @@ from kpybroker.wire.messages.describe_cluster import (
 if TYPE_CHECKING:
     from kpybroker.handlers.context import Context
 
-BROKERS = 1
-CONTROLLERS = 2
 NO_CONTROLLER = -1
 
 
@@ -38,14 +37,7 @@ async def handle(ctx: Context, request: DescribeClusterRequest) -> DescribeClust
             "Direct-to-controller communication is not supported with the current MetadataVersion.",
         )
     ctx.require(Operation.ALTER)
-    if request.endpoint_type == BROKERS:
-        raise Refused(
-            # Version 0, which has no endpoint types, is told in a code that it knows.
-            Code.MISMATCHED_ENDPOINT_TYPE if ctx.version >= 1 else Code.INVALID_REQUEST,
-            "The request was sent to an endpoint of type CONTROLLER, but we wanted an endpoint of type BROKER",
-        )
-    if request.endpoint_type != CONTROLLERS:
-        raise Refused(Code.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
+    check_endpoint_type(ctx, request.endpoint_type, EndpointType.CONTROLLER)
     nodes = [
         DescribeClusterBroker(broker_id=controller.id, host=endpoint.host, port=endpoint.port)
         for controller in ctx.image.controllers.values()
@@ -56,7 +48,7 @@ async def handle(ctx: Context, request: DescribeClusterRequest) -> DescribeClust
     return DescribeClusterResponse(
         throttle_time_ms=0,
         error_code=Code.NONE,
-        endpoint_type=CONTROLLERS,
+        endpoint_type=EndpointType.CONTROLLER,
         cluster_id=ctx.services.cluster.cluster_id,
         controller_id=NO_CONTROLLER if leader_id is None else leader_id,
         brokers=nodes,

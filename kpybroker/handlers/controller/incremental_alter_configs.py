@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from kpybroker.cluster.image import ResourceType
 from kpybroker.cluster.machines.decision import error_of
+from kpybroker.handlers.altering import refusals, results
 from kpybroker.handlers.levels import alter_loggers
 from kpybroker.security.operations import Operation
-from kpybroker.wire.codes import Refused
+from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
     AlterConfigsResourceResponse,
@@ -28,7 +29,8 @@ async def handle(ctx: Context, request: IncrementalAlterConfigsRequest) -> Incre
     levels = [each for each in request.resources if each.resource_type == ResourceType.BROKER_LOGGER]
     if not levels:
         return await ctx.services.active_controller.incremental_alter_configs(request, ctx.caller())
-    responses = [_set_levels(ctx, each, validate_only=request.validate_only) for each in levels]
+    outcomes = [_set_levels(ctx, each, validate_only=request.validate_only) for each in levels]
+    responses = results(AlterConfigsResourceResponse, levels, outcomes)
     rest = [each for each in request.resources if each.resource_type != ResourceType.BROKER_LOGGER]
     if rest:
         left = IncrementalAlterConfigsRequest(resources=rest, validate_only=request.validate_only)
@@ -37,32 +39,16 @@ async def handle(ctx: Context, request: IncrementalAlterConfigsRequest) -> Incre
     return IncrementalAlterConfigsResponse(throttle_time_ms=0, responses=responses)
 
 
-def _set_levels(ctx: Context, resource: AlterConfigsResource, *, validate_only: bool) -> AlterConfigsResourceResponse:
-    code, why = 0, None
+def _set_levels(ctx: Context, resource: AlterConfigsResource, *, validate_only: bool) -> tuple[int, str | None]:
     try:
         ctx.require(Operation.CLUSTER_ACTION)
         alter_loggers(ctx, resource.resource_name, resource.configs, validate_only=validate_only)
     except Refused as refused:
-        code, why = error_of(refused)
-    return AlterConfigsResourceResponse(
-        error_code=code,
-        error_message=why,
-        resource_type=resource.resource_type,
-        resource_name=resource.resource_name,
-    )
+        return error_of(refused)
+    return Code.NONE, None
 
 
 def refuse(request: IncrementalAlterConfigsRequest, version: int, refused: Refused) -> IncrementalAlterConfigsResponse:  # noqa: ARG001
     """The same error for every resource."""
-    return IncrementalAlterConfigsResponse(
-        throttle_time_ms=0,
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=refused.code,
-                error_message=refused.why,
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
-            for resource in request.resources
-        ],
-    )
+    responses = refusals(AlterConfigsResourceResponse, request.resources, refused)
+    return IncrementalAlterConfigsResponse(throttle_time_ms=0, responses=responses)
