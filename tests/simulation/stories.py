@@ -11,6 +11,7 @@ from .administrator import Administrator
 from .clients import COMMITTED, UNCOMMITTED, Client, Consumer, Producer
 from .copier import ATTEMPT, Copier
 from .faults import Faults
+from .member import Member
 from .promises import Place
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ LIMIT_S = 120.0
 SETTLED_S = 3.0
 SOURCES = [Place("in", 0), Place("in", 1)]
 COPIES = [Place("out", 0), Place("out", 1)]
+GROUP, MEMBERS = "readers", 3
 
 
 async def under_load(world: World, duration_s: float) -> None:
@@ -37,6 +39,8 @@ async def under_load(world: World, duration_s: float) -> None:
         for place in (*SOURCES, *COPIES):
             for isolation in (UNCOMMITTED, COMMITTED):
                 consuming.start_soon(Consumer(world, f"consumer-{place}-{isolation}", place, isolation).run)
+        for number in range(MEMBERS):
+            consuming.start_soon(Member(world, f"member-{number}", GROUP, SOURCES).run)
         stop, written = trio.Event(), trio.Event()
         async with trio.open_nursery() as copying:
             for source, target in zip(SOURCES, COPIES, strict=True):
@@ -55,9 +59,12 @@ async def under_load(world: World, duration_s: float) -> None:
                 await _in_time(producing, "producers")
             written.set()
             await _in_time(copying, "copiers")
+        await _all_handed(world)
         administrator.check()
         consuming.cancel_scope.cancel()
     await _look_at_everything(world)
+    for place, offset in (await Member(world, "last-member", GROUP, SOURCES).committed_offsets(SOURCES)).items():
+        world.promises.group.final(place, offset)
 
 
 async def blackouts(world: World, count: int) -> None:
@@ -91,6 +98,16 @@ async def _in_time(nursery: trio.Nursery, what: str) -> None:
             await trio.sleep(0.1)
         return
     raise AssertionError(f"{what} are not at their end in {LIMIT_S:g} s")
+
+
+async def _all_handed(world: World) -> None:
+    """Raises: AssertionError unless the group is given all that was acknowledged."""
+    promises = world.promises
+    with trio.move_on_after(LIMIT_S):
+        while not all(promises.group.has_had(place, promises.acknowledged[place]) for place in SOURCES):
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"the group was not given everything in {LIMIT_S:g} s")
 
 
 async def _look_at_everything(world: World) -> None:
