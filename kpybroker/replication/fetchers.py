@@ -374,9 +374,12 @@ class ReplicaFetchers:
     async def run(self) -> None:
         """Fetch what this node follows, until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            for partition in self.replicas.replicated():
-                self._follow(partition)
-            await trio.sleep_forever()
+            try:
+                for partition in self.replicas.replicated():
+                    self._follow(partition)
+                await trio.sleep_forever()
+            finally:  # a sync of the metadata log may end later, and what it commits is told to `_follow` even then
+                self._nursery = None
 
     def _follow(self, partition: Partition) -> None:
         """The metadata has said something of a partition."""

@@ -38,7 +38,7 @@ class Administrator(Client):
     async def run(self, stop: trio.Event) -> None:
         """Until `stop` is set."""
         while not stop.is_set():
-            await self.rng.choice([self._create, self._delete, self._elect, self._reorder])()
+            await self.rng.choice([self._create, self._delete, self.elect, self._reorder])()
             await trio.sleep(self.rng.uniform(0.0, 4.0))
 
     def check(self) -> None:
@@ -63,17 +63,20 @@ class Administrator(Client):
             await self.rest()
         self.created.discard(name)
 
-    async def _elect(self) -> None:
+    async def elect(self) -> None:
         """The preferred leaders lead again."""
         await self._attempt(
             ElectLeadersRequest(election_type=PREFERRED, topic_partitions=None), ElectLeadersResponse, 2
         )
 
     async def _reorder(self) -> None:
-        """Another replica is preferred."""
+        await self.reorder(self.rng.choice(["in", "out"]))
+
+    async def reorder(self, topic_name: str) -> None:
+        """Another replica of one of two partitions is preferred."""
         replicas = self.rng.choice(list(permutations(self.world.nodes)))
         partition = ReassignablePartition(partition_index=self.rng.randrange(2), replicas=list(replicas))
-        topic = ReassignableTopic(name=self.rng.choice(["in", "out"]), partitions=[partition])
+        topic = ReassignableTopic(name=topic_name, partitions=[partition])
         request = AlterPartitionReassignmentsRequest(topics=[topic], timeout_ms=5000)
         await self._attempt(request, AlterPartitionReassignmentsResponse, 0)
 

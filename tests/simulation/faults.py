@@ -9,6 +9,7 @@ stops, and whatever befalls the network, come at any time.
 from __future__ import annotations
 
 import errno
+from collections.abc import Awaitable, Callable
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Faults:
         """For so long; whatever was begun is over at the end."""
         with trio.move_on_after(duration_s):
             while True:
-                await trio.sleep(self._rng.expovariate(1 / 2.0))
+                await trio.sleep(self._rng.expovariate(1 / 1.5))
                 self._revive()
                 if self._at_risk and self._sound():
                     self._at_risk = False
@@ -70,8 +71,8 @@ class Faults:
             kinds += [self._room] * 2
         if self._all_run():
             kinds += [self._restart]
-            if not self._at_risk and self._sound():
-                kinds += [self._kill] * 4 + [self._full_disk, self._broken_disk]
+            if not self._at_risk:
+                kinds += [self._kill] * 3 + [self._one_after_the_other] * 3 + [self._full_disk, self._broken_disk]
         self.count += 1
         await self._rng.choice(kinds)()
 
@@ -138,21 +139,52 @@ class Faults:
         self._world.trace("clock", node.id, node.clock.skew_ms)
 
     async def _kill(self) -> None:
-        node = self._node()
+        await self._kill_one(self._node(), self._rng.choice([0.0, 1.0, 10.0, 20.0]))
+
+    async def _kill_one(self, node: SimulatedNode, down_s_max: float) -> None:
         self._at_risk = True
         power = self._rng.random() < 0.6
         if self._rng.random() < 0.5:
             await node.crash(power=power)
         else:
             await node.crash_at_work(power=power, changes=self._rng.randrange(1, 60))
-        await trio.sleep(self._rng.choice([0.0, 1.0, 10.0, 20.0]) * self._rng.random())
-        node.start()
+        await self._start_again(node, down_s_max)
 
     async def _restart(self) -> None:
-        node = self._node()
+        await self._restart_one(self._node(), self._rng.choice([0.0, 1.0, 10.0]))
+
+    async def _restart_one(self, node: SimulatedNode, down_s_max: float) -> None:
         await node.stop()
-        await trio.sleep(self._rng.choice([0.0, 1.0, 10.0]) * self._rng.random())
-        node.start()
+        await self._start_again(node, down_s_max)
+
+    async def _start_again(self, node: SimulatedNode, down_s_max: float) -> None:
+        await trio.sleep(down_s_max * self._rng.random())
+        if node.node is None:
+            node.start()
+
+    async def _one_after_the_other(self) -> None:
+        """A node falls behind, another one dies while only the third has all of its records, and that one stops."""
+        self._at_risk = True
+        behind, dies, stops = self._rng.sample(list(self._world.nodes.values()), 3)
+        others = [each.machine.name for each in (dies, stops)]
+        self._cut({(behind.machine.name, each) for each in others} | {(each, behind.machine.name) for each in others})
+        await trio.sleep(self._rng.uniform(5.0, 10.0))
+        fates = [(self._kill_one, dies), (self._restart_one, stops), (self._heal_soon, behind)]
+        self._rng.shuffle(fates)
+        async with trio.open_nursery() as nursery:
+            for number, (fate, node) in enumerate(fates):
+                nursery.start_soon(self._later, number * self._rng.uniform(0.0, 3.0), fate, node)
+
+    async def _later(
+        self, after_s: float, fate: Callable[[SimulatedNode, float], Awaitable[None]], node: SimulatedNode
+    ) -> None:
+        await trio.sleep(after_s)
+        if node.node is not None:
+            await fate(node, self._rng.choice([0.5, 5.0]))
+
+    async def _heal_soon(self, _: SimulatedNode, within_s: float) -> None:
+        await trio.sleep(within_s * self._rng.random())
+        await self._heal()
 
     async def _full_disk(self) -> None:
         """There is no room, on all of a machine's disk or in one folder; until `_room`."""

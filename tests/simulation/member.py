@@ -36,6 +36,7 @@ SESSION_TIMEOUT_MS, REBALANCE_TIMEOUT_MS = 6000, 4000
 HEARTBEAT_S = 1.0
 ASLEEP_S = 9.0
 """Longer than a session: the others go on without it."""
+NOBODY = -1
 OFTEN, SELDOM = 0.3, 0.01
 
 
@@ -167,12 +168,14 @@ class Member(Coordinated):
     async def _resume(self) -> None:
         """From where the group has come."""
         offsets = await self.committed_offsets(list(self._positions))
-        for place, offset in offsets.items():
+        for place, (offset, leader_epoch) in offsets.items():
             self.world.promises.group.resumed(self.generation, place, offset)
             self._positions[place] = max(offset, 0)
+            if leader_epoch > self._leaders.get(place, (NOBODY, -1))[1]:
+                self._leaders[place] = (NOBODY, leader_epoch)  # who led before may not have so much (KIP-320)
 
-    async def committed_offsets(self, places: list[Place]) -> dict[Place, int]:
-        """What the coordinator has; -1 for nothing."""
+    async def committed_offsets(self, places: list[Place]) -> dict[Place, tuple[int, int]]:
+        """What the coordinator has, and the leader epoch that was committed with it; -1 for nothing."""
         if not places:
             return {}
         topics = [OffsetFetchRequestTopics(name=each.topic, partition_indexes=[each.index]) for each in places]
@@ -184,7 +187,10 @@ class Member(Coordinated):
         )
         assert code is Code.NONE, f"{self.name}: OffsetFetch: {code.name}"
         found = [topic.partitions[0] for topic in fetched.groups[0].topics]
-        return {place: each.committed_offset for place, each in zip(places, found, strict=True)}
+        return {
+            place: (each.committed_offset, each.committed_leader_epoch)
+            for place, each in zip(places, found, strict=True)
+        }
 
     async def _commit(self) -> None:
         if not self._positions:
@@ -195,7 +201,10 @@ class Member(Coordinated):
                 name=place.topic,
                 partitions=[
                     OffsetCommitRequestPartition(
-                        partition_index=place.index, committed_offset=offset, committed_metadata=""
+                        partition_index=place.index,
+                        committed_offset=offset,
+                        committed_leader_epoch=self._leaders.get(place, (NOBODY, -1))[1],
+                        committed_metadata="",
                     )
                 ],
             )

@@ -63,7 +63,7 @@ async def under_load(world: World, duration_s: float) -> None:
         administrator.check()
         consuming.cancel_scope.cancel()
     await _look_at_everything(world)
-    for place, offset in (await Member(world, "last-member", GROUP, SOURCES).committed_offsets(SOURCES)).items():
+    for place, (offset, _) in (await Member(world, "last-member", GROUP, SOURCES).committed_offsets(SOURCES)).items():
         world.promises.group.final(place, offset)
 
 

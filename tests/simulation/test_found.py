@@ -6,6 +6,7 @@ import trio
 
 from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 
+from .administrator import Administrator
 from .clients import Client
 from .world import SimulatedNode, World
 
@@ -77,6 +78,34 @@ def test_nobody_coordinates_before_the_controller_has_heard_of_its_new_life() ->
         await world.until_healthy()
 
     World(SEED).play(story)
+
+
+def test_what_is_committed_while_a_node_comes_to_its_end_is_no_other_reason() -> None:
+    """The metadata log's last sync is over when the fetchers are at their end already, and are told to fetch more."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        await Client(world, "admin").create_topic("in", 2)
+        leader = next(node for node in world.nodes.values() if node.node._cluster.raft.is_leader)
+        other = next(node for node in world.nodes.values() if node is not leader)
+        await other.stop()  # so that nothing is committed without the leader's disk
+        leader.disk_delay_s = (0.2, 0.3)
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(_change_leaders, Administrator(world, f"administrator-{number}"))
+            await trio.sleep(3.0)
+            await leader.crash(power=False)
+            nursery.cancel_scope.cancel()
+
+    World(2).play(story)
+
+
+async def _change_leaders(administrator: Administrator) -> None:
+    while True:
+        await administrator.reorder("in")
+        await administrator.elect()
 
 
 def _shards(node: SimulatedNode) -> list[object]:
