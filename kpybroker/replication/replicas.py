@@ -178,13 +178,17 @@ class Replicas:
 
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
+        left: set[LogDir | None] = set()
         for partition in list(self.mine()):
             try:
                 await trio.to_thread.run_sync(partition.load)
             except StorageFailed as failure:
                 partition.failed("recover", failure)
+                left.add(self._logs.dir_of(partition.topic, partition.index))
             else:
                 partition.begin()
+        for home in self._logs.dirs:
+            home.sound = home not in left
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""

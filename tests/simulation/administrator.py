@@ -33,6 +33,8 @@ class Administrator(Client):
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
         self.created: set[str] = set()
+        self._deletable: set[str] = set()
+        """Not those whose creation may still come, late: they would be created again."""
         self._made = 0
 
     async def run(self, stop: trio.Event) -> None:
@@ -51,17 +53,21 @@ class Administrator(Client):
     async def _create(self) -> None:
         self._made += 1
         name = f"temporary-{self._made}"
+        unanswered = self.unanswered
         await self.create_topic(name, 2)
         self.created.add(name)
+        if self.unanswered == unanswered:
+            self._deletable.add(name)
 
     async def _delete(self) -> None:
-        if not self.created:
+        if not self._deletable:
             return
-        name = self.rng.choice(sorted(self.created))
+        name = self.rng.choice(sorted(self._deletable))
         request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name, topic_id=bytes(16))], timeout_ms=5000)
         while (await self.ask_any(request, DeleteTopicsResponse, 6)).responses[0].error_code not in GONE:
             await self.rest()
         self.created.discard(name)
+        self._deletable.discard(name)
 
     async def elect(self) -> None:
         """The preferred leaders lead again."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from .administrator import Administrator
-from .clients import COMMITTED, UNCOMMITTED, Client, Consumer, Producer
+from .clients import COMMITTED, UNCOMMITTED, Client, Consumer
 from .copier import ATTEMPT, Copier
 from .faults import Faults
 from .member import Member
+from .producer import Producer
 from .promises import Place
 
 if TYPE_CHECKING:

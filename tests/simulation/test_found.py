@@ -35,6 +35,25 @@ def test_one_that_stops_before_it_is_registered_has_stopped_cleanly() -> None:
     World(SEED).play(story)
 
 
+def test_one_that_stops_before_its_logs_are_recovered_has_not_stopped_cleanly() -> None:
+    """Its logs may end in what is no batch, and their indexes may tell of what is lost: the next start reads them."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        last = world.nodes[3]
+        await last.crash(power=False)
+        world.network.cut_off({(last.machine.name, f"node{other}") for other in (1, 2)})
+        last.start()
+        await trio.sleep(5)
+        assert not last.in_service
+        await last.stop()
+        assert not last.disk.exists(MARKER)
+
+    World(SEED).play(story)
+
+
 def test_what_is_decided_while_logs_are_recovered_is_heard_of() -> None:
     """A leader that was killed, and is fenced while its next life is busy with its logs, leads no more afterwards."""
 
