@@ -172,7 +172,8 @@ class _Fetcher:
 
     async def _positions(self, config: BrokerConfig) -> list[tuple[Key, FetchPartition]]:
         """What the next request names: in a session what has changed, else everything that does not rest."""
-        keys = list(self._dirty if self._session.incremental else self.followed.keys() - self._resting.keys())
+        incremental = self._session.incremental
+        keys = list(self._dirty) if incremental else [key for key in self.followed if key not in self._resting]
         positions = []
         for key in keys:
             followed = self.followed.get(key)
