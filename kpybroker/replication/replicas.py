@@ -49,6 +49,8 @@ class Replicas:
         self.flusher = Flusher(logs)
         self.around = Node(me, live, logs, image, self.flusher, self.placed)
         """What the partitions need of this node."""
+        self.knows_this_life: Callable[[ClusterImage], bool] = lambda _: True
+        """Whether the metadata has this node as the broker that it is now; to be set before anything is loaded."""
         self.leader_throttle, self.follower_throttle = (
             Throttle(role, me, live, image, lambda: int(logs.clock.monotonic_s() * 1000)) for role in THROTTLED
         )
@@ -192,6 +194,7 @@ class Replicas:
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
+        self.around.former_life = not self.knows_this_life(delta.after)
         for topic in delta.topics_deleted():
             for index, image in topic.partitions.items():
                 if self._me in image.replicas:
