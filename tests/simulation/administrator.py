@@ -1,12 +1,14 @@
-"""Somebody who changes things all the time: topics come and go, leaders and replicas' orders are changed."""
+"""Somebody who changes things all the time: topics come and go, leaders, replicas' orders and folders change."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 import trio
 
+from kpybroker.peers.channel import PeerGone
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -14,11 +16,18 @@ from kpybroker.wire.messages.alter_partition_reassignments import (
     ReassignablePartition,
     ReassignableTopic,
 )
+from kpybroker.wire.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+    AlterReplicaLogDirTopic,
+)
 from kpybroker.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicState
 from kpybroker.wire.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 from kpybroker.wire.schema import Message
 
 from .clients import Client, R
+from .world import FOLDERS
 
 if TYPE_CHECKING:
     from .world import World
@@ -40,7 +49,7 @@ class Administrator(Client):
     async def run(self, stop: trio.Event) -> None:
         """Until `stop` is set."""
         while not stop.is_set():
-            await self.rng.choice([self._create, self._delete, self.elect, self._reorder])()
+            await self.rng.choice([self._create, self._delete, self.elect, self._reorder, self._move])()
             await trio.sleep(self.rng.uniform(0.0, 4.0))
 
     def check(self) -> None:
@@ -85,6 +94,13 @@ class Administrator(Client):
         topic = ReassignableTopic(name=topic_name, partitions=[partition])
         request = AlterPartitionReassignmentsRequest(topics=[topic], timeout_ms=5000)
         await self._attempt(request, AlterPartitionReassignmentsResponse, 0)
+
+    async def _move(self) -> None:
+        """A replica moves to another folder, or back, or stays where it is."""
+        topic = AlterReplicaLogDirTopic(name=self.rng.choice(["in", "out"]), partitions=[self.rng.randrange(2)])
+        request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=self.rng.choice(FOLDERS), topics=[topic])])
+        with suppress(PeerGone):
+            await self.ask(self.rng.choice(list(self.world.nodes)), request, AlterReplicaLogDirsResponse, 2)
 
     async def _attempt(self, request: Message, response_class: type[R], version: int) -> None:
         with trio.move_on_after(5.0):

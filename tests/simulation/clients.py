@@ -37,7 +37,7 @@ R = TypeVar("R", bound=Message)
 
 TIMEOUT_S = 6.0
 AGAIN_S = 0.1
-LATEST = -1
+LATEST, EARLIEST = -1, -2
 UNCOMMITTED, COMMITTED = 0, 1
 AGAIN = {
     Code.NOT_LEADER_OR_FOLLOWER,
@@ -151,10 +151,10 @@ class Client:
         await self.look(place)
         return None
 
-    async def latest(self, place: Place, isolation: int = UNCOMMITTED) -> int | None:
-        """Where a partition ends; None: nobody says so now."""
+    async def latest(self, place: Place, isolation: int = UNCOMMITTED, timestamp: int = LATEST) -> int | None:
+        """Where a partition ends, or begins; None: nobody says so now."""
         leader, epoch = await self.leader(place)
-        partition = ListOffsetsPartition(partition_index=place.index, current_leader_epoch=epoch, timestamp=LATEST)
+        partition = ListOffsetsPartition(partition_index=place.index, current_leader_epoch=epoch, timestamp=timestamp)
         request = ListOffsetsRequest(
             replica_id=-1,
             isolation_level=isolation,

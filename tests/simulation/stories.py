@@ -14,6 +14,7 @@ from .faults import Faults
 from .member import Member
 from .producer import Producer
 from .promises import Place
+from .trimmer import Trimmer
 
 if TYPE_CHECKING:
     from .world import World
@@ -25,6 +26,7 @@ LIMIT_S = 120.0
 SETTLED_S = 3.0
 SOURCES = [Place("in", 0), Place("in", 1)]
 COPIES = [Place("out", 0), Place("out", 1)]
+TRIMMED = Place("trimmed", 0)
 GROUP, MEMBERS = "readers", 3
 
 
@@ -35,6 +37,7 @@ async def under_load(world: World, duration_s: float) -> None:
     await world.until_healthy()
     for name in ("in", "out"):
         await Client(world, "admin").create_topic(name, 2)
+    await Client(world, "admin").create_topic(TRIMMED.topic, 1)
     faults = world.faults = Faults(world)
     async with trio.open_nursery() as consuming:
         for place in (*SOURCES, *COPIES):
@@ -49,7 +52,9 @@ async def under_load(world: World, duration_s: float) -> None:
             async with trio.open_nursery() as producing:
                 administrator = Administrator(world, "administrator")
                 producing.start_soon(administrator.run, stop)
-                for number, place in enumerate([*SOURCES, SOURCES[0]]):
+                trimmer = Trimmer(world, "trimmer", TRIMMED)
+                producing.start_soon(trimmer.run, stop)
+                for number, place in enumerate([*SOURCES, SOURCES[0], TRIMMED]):
                     producing.start_soon(Producer(world, f"p{number}", place).run, stop)
                 await faults.run(duration_s)
                 await world.until_healthy()
@@ -66,6 +71,7 @@ async def under_load(world: World, duration_s: float) -> None:
     await _look_at_everything(world)
     for place, (offset, _) in (await Member(world, "last-member", GROUP, SOURCES).committed_offsets(SOURCES)).items():
         world.promises.group.final(place, offset)
+    await trimmer.check()
 
 
 async def blackouts(world: World, count: int) -> None:

@@ -16,6 +16,7 @@ from kpybroker.config import BrokerConfig
 from kpybroker.endings import NodeFailed, StartupFailed
 from kpybroker.ids import Ids
 from kpybroker.node import Node
+from kpybroker.storage.errors import StorageFailed
 
 from .disk import SimulatedDisk, Trouble
 from .network import SimulatedNetwork
@@ -277,5 +278,5 @@ class _Bugs(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        if record.exc_info and not isinstance(record.exc_info[1], StorageFailed):  # that of a disk that is in trouble
             self._world.bugs.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
