@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -136,6 +136,8 @@ class BrokerParts:
         self.live = common.live
         self.telemetry = common.telemetry
         self.replicas = Replicas(cluster.node_id, self.live, logs, lambda: cluster.image)
+        self.replicas.knows_this_life = self._knows_this_life
+        self.replicas.around.former_life = True
         self.folder_failures = FolderFailures(logs, self.replicas, metadata_path, cluster.broker.directory_failed)
         self.assignments = Assignments(cluster.broker.assign_directories)
         self.moves = Moves(self.replicas, logs, self.assignments, self.live, clock, ids)
@@ -145,7 +147,7 @@ class BrokerParts:
             cluster.node_id, lambda: cluster.image, self.live, self.replicas, clock, ids, producer_ids, self._peers
         )
         self.reporter: PrometheusReporter | None = None
-        self._channels: WeakSet[Channel] = WeakSet()
+        self._channels: WeakKeyDictionary[Channel, None] = WeakKeyDictionary()  # in the order in which they were made
         common.services.broker = BrokerServices(
             replicas=self.replicas,
             moves=self.moves,
@@ -231,6 +233,10 @@ class BrokerParts:
         duties.start_soon(fetchers.run, name="replica fetchers")
         duties.start_soon(changes.run, name="changes of in-sync replicas")
 
+    def _knows_this_life(self, image: ClusterImage) -> bool:
+        known = image.brokers.get(self.cluster.node_id)
+        return known is not None and known.epoch == self.cluster.broker.epoch
+
     def joined(self, duties: trio.Nursery) -> None:
         """This node's broker is registered: it may coordinate, and tell the controller where its replicas are.
 
@@ -293,7 +299,7 @@ class BrokerParts:
             connector=self.common.connector or connect,
             negotiate=negotiate,
         )
-        self._channels.add(channel)
+        self._channels[channel] = None
         return channel
 
     def _address_of(self, broker_id: int) -> tuple[str, int] | None:

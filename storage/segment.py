@@ -115,6 +115,8 @@ class Segment:
         self._repath()
 
     def _repath(self) -> None:
+        if self._shared is not None:  # whoever closes a log syncs its files by their names
+            self._shared.file.path = self.path(LOG)
         self.offset_index.file.path = self.path(OFFSET_INDEX)
         self.time_index.file.path = self.path(TIME_INDEX)
         self.txn_index.path = self.path(TXN_INDEX)

@@ -21,7 +21,8 @@ class PartitionChanged(msgspec.Struct, frozen=True, gc=False):
 class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The difference between two images. A key in a set was written to; it may have ended as it was.
 
-    The sets make finding the changes cost as much as the change, not as much as the cluster.
+    The sets make finding the changes cost as much as the change, not as much as the cluster. What is found is in the
+    same order in every process, as far as anybody hears of it: a simulation repeats itself.
     """
 
     before: ClusterImage
@@ -39,21 +40,21 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def topics_created(self) -> Iterator[TopicImage]:
         """Topics that are there now and were not before."""
-        for topic_id in self.topic_ids:
+        for topic_id in sorted(self.topic_ids):
             topic = self.after.topics.by_id.get(topic_id)
             if topic is not None and topic_id not in self.before.topics.by_id:
                 yield topic
 
     def topics_deleted(self) -> Iterator[TopicImage]:
         """Topics that are gone, as they were."""
-        for topic_id in self.topic_ids:
+        for topic_id in sorted(self.topic_ids):
             topic = self.before.topics.by_id.get(topic_id)
             if topic is not None and topic_id not in self.after.topics.by_id:
                 yield topic
 
     def partitions_changed(self) -> Iterator[PartitionChanged]:
         """New partitions (those of new topics too) and those whose state differs from before."""
-        for topic_id in self.topic_ids:
+        for topic_id in sorted(self.topic_ids):
             topic = self.after.topics.by_id.get(topic_id)
             if topic is None:
                 continue

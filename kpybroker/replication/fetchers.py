@@ -172,7 +172,8 @@ class _Fetcher:
 
     async def _positions(self, config: BrokerConfig) -> list[tuple[Key, FetchPartition]]:
         """What the next request names: in a session what has changed, else everything that does not rest."""
-        keys = list(self._dirty if self._session.incremental else self.followed.keys() - self._resting.keys())
+        incremental = self._session.incremental
+        keys = list(self._dirty) if incremental else [key for key in self.followed if key not in self._resting]
         positions = []
         for key in keys:
             followed = self.followed.get(key)
@@ -374,9 +375,12 @@ class ReplicaFetchers:
     async def run(self) -> None:
         """Fetch what this node follows, until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            for partition in self.replicas.replicated():
-                self._follow(partition)
-            await trio.sleep_forever()
+            try:
+                for partition in self.replicas.replicated():
+                    self._follow(partition)
+                await trio.sleep_forever()
+            finally:  # a sync of the metadata log may end later, and what it commits is told to `_follow` even then
+                self._nursery = None
 
     def _follow(self, partition: Partition) -> None:
         """The metadata has said something of a partition."""

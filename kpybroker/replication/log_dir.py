@@ -33,6 +33,8 @@ class LogDir:
         self.id = directory_id
         """The directory id by which the metadata knows it (KIP-858)."""
         self.clean = clean
+        self.sound = clean
+        """Every log was closed by its last user, or has been recovered: without that none may be taken for clean."""
         self.failure: StorageFailed | None = None
         """Why it is offline."""
         self.open_logs: dict[TopicPartition, Log] = {}

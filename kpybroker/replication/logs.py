@@ -356,7 +356,8 @@ class Logs:
     async def close(self, high_watermarks: Mapping[TopicPartition, int]) -> list[DataDir]:
         """Close all logs, flushed, and write the checkpoints; returns the directories where everything went well.
 
-        Nobody may use them any more. Only those that are returned may be marked as cleanly shut down.
+        Nobody may use them any more. Only those that are returned may be marked as cleanly shut down: not where a stop
+        came before every log was recovered.
         """
         spoilt: set[LogDir] = set()
 
@@ -373,7 +374,7 @@ class Logs:
             except StorageFailed as failure:
                 log.error("%s", failure)
                 spoilt.add(home)
-        return [home.data_dir for home in self.dirs if home not in spoilt]
+        return [home.data_dir for home in self.dirs if home.sound and home not in spoilt]
 
 
 def unplaced(directory_id: bytes) -> bool:

@@ -75,7 +75,7 @@ class Partition(ReplicaLog):
         if self._leading is None:
             self.begin()
         else:  # what is known of the followers stays true
-            log.epochs.assign(self.leader_epoch, log.log_end_offset)
+            self._open_epoch(log)
 
     def mended(self) -> None:
         """The log, which had failed, was read again."""
@@ -117,15 +117,14 @@ class Partition(ReplicaLog):
                 self._begin_epoch()
             return
         if changed:
-            self.log.epochs.assign(self.leader_epoch, self.log.log_end_offset)
+            self._open_epoch(self.log)
         decided = Decided(self.leader_epoch, self.partition_epoch, self._isr)
         self._moved(leading.updated(decided, self._replicas, self._around.now_s()))
         self.reconsider()
 
     def _begin_epoch(self) -> None:
-        """A leader's epoch begins where its log ends, before anything is written in it (KIP-101)."""
         log, around = self.log, self._around
-        log.epochs.assign(self.leader_epoch, log.log_end_offset)
+        self._open_epoch(log)
         if len(self._replicas) == 1:
             self._leading = None
             self._hidden.clear()
@@ -145,6 +144,15 @@ class Partition(ReplicaLog):
             now_s=around.now_s(),
         )
         self._moved(leading.high_watermark > self._high_watermark)
+
+    def _open_epoch(self, log: Log) -> None:
+        """A leader's epoch begins where its log ends, before anything is written in it (KIP-101).
+
+        Not that of a former life: its log may have lost what was written then, and would tell of an epoch that it has
+        nothing of. The new leader would find no fault with what comes before that.
+        """
+        if not self._around.former_life:
+            log.epochs.assign(self.leader_epoch, log.log_end_offset)
 
     def reconfigured(self) -> None:
         """The topic's settings have changed."""

@@ -49,6 +49,8 @@ class Replicas:
         self.flusher = Flusher(logs)
         self.around = Node(me, live, logs, image, self.flusher, self.placed)
         """What the partitions need of this node."""
+        self.knows_this_life: Callable[[ClusterImage], bool] = lambda _: True
+        """Whether the metadata has this node as the broker that it is now; to be set before anything is loaded."""
         self.leader_throttle, self.follower_throttle = (
             Throttle(role, me, live, image, lambda: int(logs.clock.monotonic_s() * 1000)) for role in THROTTLED
         )
@@ -178,16 +180,21 @@ class Replicas:
 
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
+        left: set[LogDir | None] = set()
         for partition in list(self.mine()):
             try:
                 await trio.to_thread.run_sync(partition.load)
             except StorageFailed as failure:
                 partition.failed("recover", failure)
+                left.add(self._logs.dir_of(partition.topic, partition.index))
             else:
                 partition.begin()
+        for home in self._logs.dirs:
+            home.sound = home not in left
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""
+        self.around.former_life = not self.knows_this_life(delta.after)
         for topic in delta.topics_deleted():
             for index, image in topic.partitions.items():
                 if self._me in image.replicas:

@@ -44,6 +44,11 @@ class Surroundings(Protocol):
         ...
 
     @property
+    def former_life(self) -> bool:
+        """Whether the metadata is about this node's former life: what that one led, this one does not begin to lead."""
+        ...
+
+    @property
     def followers_have_readers(self) -> bool:
         """Whether consumers are sent to followers, and wait there for the high watermark."""
         ...
@@ -107,6 +112,7 @@ class Node:
         self.propose: Propose = _nobody_to_ask
         self.silent_since_s = NEVER_S
         """As Surroundings.silent_since_s; `Isolation` says."""
+        self.former_life = False
 
     @property
     def lag_s_max(self) -> float:

@@ -191,6 +191,8 @@ class Broker:
         self.world = world
         self.me = me
         self.log = SimulatedLog()
+        self.former: SimulatedLog | None = None
+        """What the log was before it was moved to another folder, as long as it is there."""
         self.checkpoint = 0
         self.applied = 0
         self.epoch = 0
@@ -219,6 +221,7 @@ class Broker:
 
     lag_s_max = LAG_S
     followers_have_readers = False
+    former_life = False
 
     def now_s(self) -> float:
         return self.world.time_s * self.rate
@@ -279,6 +282,12 @@ class Broker:
             if lost:
                 self.log.lose_power()
                 self.lost = True
+                if self.former is not None:
+                    self.former.lose_power()
+                    if len(self.former.records) > len(self.log.records):
+                        self.log = self.former  # the copy is gone on with, from what it has
+            self.former = None
+            if lost:
                 self.checkpoint = min(self.checkpoint, len(self.log.records))
 
     def start(self) -> None:
@@ -294,6 +303,24 @@ class Broker:
             self.waiting.clear()
             self._begin()
             self.outstanding = 0
+
+    def move(self) -> None:
+        """The log moves to another folder: a copy that is synced in part takes its place, and is synced later."""
+        if not self.up or self.former is not None:
+            return
+        copy = SimulatedLog()
+        copy.append_as_follower(self.log.records)
+        copy.synced = self.world.random.randrange(len(copy.records) + 1)
+        self.former, self.log = self.log, copy
+        self.partition.replace_log(copy)  # type: ignore[arg-type]
+        self.world.moves += 1
+
+        def finish() -> None:
+            if self.log is copy and self.former is not None:
+                copy.synced = len(copy.records)
+                self.former = None
+
+        self.world.after(self.world.random.expovariate(1.0), finish)
 
     def produce(self, value: int) -> None:
         try:
@@ -451,6 +478,7 @@ class World:
         self._count = 0
         self.steps = 0
         self.faults = 0
+        self.moves = 0
         ids = tuple(range(1, replicas + 1))
         self.controller = Controller(ids, min_isr)
         self.brokers = {each: Broker(self, each) for each in ids}
@@ -494,7 +522,9 @@ class World:
             self.controller.elect(broker.me)
         elif roll < 0.7:
             broker.log.synced = len(broker.log.records)
-        elif roll < 0.8:
+        elif roll < 0.75:
+            broker.move()
+        elif roll < 0.82:
             broker.checkpoint = broker.partition.high_watermark if broker.up else broker.checkpoint
         else:
             broker.partition.tick(broker.now_s())

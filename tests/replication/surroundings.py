@@ -22,6 +22,7 @@ def around(**given: Callable[..., Any]) -> Any:
         "lag_s_max": 30.0,
         "followers_have_readers": False,
         "silent_since_s": NEVER_S,
+        "former_life": False,
         "now_s": trio.current_time,
         "checkpointed_high_watermark": lambda _: 0,
         "min_insync_replicas": lambda _: 1,

@@ -66,3 +66,16 @@ def test_what_nobody_may_see_yet_takes_no_more_memory_with_time() -> None:
     end = partition.log.log_end_offset
     partition.fetched(2, offset=end, log_start=0, broker_epoch=-1, says_epoch=True, heard=Heard(0.0))
     assert (partition.high_watermark, len(partition._hidden)) == (end, 0)
+
+
+def test_a_node_does_not_begin_the_epoch_of_its_former_life() -> None:
+    """It may have lost what it wrote in it: told of that epoch, the next leader would find no fault with the rest."""
+    partition = partition_of()
+    partition.lead(partition_image(leader=2, replicas=(1, 2)))
+    append(partition.log, b"a")
+    partition._around.former_life = True
+    partition.lead(partition_image(leader=1, replicas=(1, 2), leader_epoch=3, partition_epoch=1))
+    assert partition.log.latest_epoch == 0
+    partition._around.former_life = False
+    partition.lead(partition_image(leader=1, replicas=(1, 2), leader_epoch=4, partition_epoch=2))
+    assert partition.log.latest_epoch == 4

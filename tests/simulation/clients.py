@@ -1,4 +1,4 @@
-"""Clients in simulated time, as small as can be, on the wire's own messages: a producer, consumers, a copier."""
+"""Clients in simulated time, as small as can be, on the wire's own messages: what all do, and consumers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from kpybroker.wire.messages.create_topics import (
     CreateTopicsResponse,
 )
 from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
-from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from kpybroker.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -25,12 +24,11 @@ from kpybroker.wire.messages.list_offsets import (
 )
 from kpybroker.wire.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from kpybroker.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
-from kpybroker.wire.records.batch import CONTROL, TRANSACTIONAL, build_batch, iter_headers, iter_records
-from kpybroker.wire.records.record import Record
+from kpybroker.wire.records.batch import CONTROL, TRANSACTIONAL, iter_headers, iter_records
 from kpybroker.wire.schema import Message
 
 from .promises import Place
-from .world import BEGIN_MS, PORT
+from .world import PORT
 
 if TYPE_CHECKING:
     from .world import World
@@ -39,7 +37,7 @@ R = TypeVar("R", bound=Message)
 
 TIMEOUT_S = 6.0
 AGAIN_S = 0.1
-LATEST = -1
+LATEST, EARLIEST = -1, -2
 UNCOMMITTED, COMMITTED = 0, 1
 AGAIN = {
     Code.NOT_LEADER_OR_FOLLOWER,
@@ -75,6 +73,8 @@ class Client:
             for node_id in world.nodes
         }
         self._leaders: dict[Place, tuple[int, int]] = {}
+        self.unanswered = 0
+        """How often nobody knows what became of a request: it may be carried out late, after it was asked again."""
 
     async def ask(self, node_id: int, request: Message, response_class: type[R], version: int) -> R:
         """Raises: PeerGone."""
@@ -86,6 +86,7 @@ class Client:
             try:
                 return await self.ask(self.rng.choice(list(self.world.nodes)), request, response_class, version)
             except PeerGone:
+                self.unanswered += 1
                 await self.rest()
 
     async def rest(self) -> None:
@@ -119,6 +120,7 @@ class Client:
             response = await self.ask_any(request, CreateTopicsResponse, 7)
             if response.topics[0].error_code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS):
                 return
+            self.unanswered += 1
             await self.rest()
 
     # Reading
@@ -149,10 +151,10 @@ class Client:
         await self.look(place)
         return None
 
-    async def latest(self, place: Place, isolation: int = UNCOMMITTED) -> int | None:
-        """Where a partition ends; None: nobody says so now."""
+    async def latest(self, place: Place, isolation: int = UNCOMMITTED, timestamp: int = LATEST) -> int | None:
+        """Where a partition ends, or begins; None: nobody says so now."""
         leader, epoch = await self.leader(place)
-        partition = ListOffsetsPartition(partition_index=place.index, current_leader_epoch=epoch, timestamp=LATEST)
+        partition = ListOffsetsPartition(partition_index=place.index, current_leader_epoch=epoch, timestamp=timestamp)
         request = ListOffsetsRequest(
             replica_id=-1,
             isolation_level=isolation,
@@ -193,36 +195,6 @@ class Client:
         if answer.error_code in AGAIN:
             await self.look(place)
         return Code(answer.error_code), answer.base_offset
-
-
-class Producer(Client):
-    """Writes numbered values to a partition, idempotently, one batch at a time, each until it is acknowledged."""
-
-    def __init__(self, world: World, name: str, place: Place) -> None:
-        super().__init__(world, name)
-        self.place = place
-        self.number = 0
-
-    async def run(self, stop: trio.Event) -> None:
-        """Until `stop` is set, and what was begun then is acknowledged."""
-        request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=0)
-        while (given := await self.ask_any(request, InitProducerIdResponse, 4)).error_code:
-            await self.rest()
-        while not stop.is_set():
-            values = [f"{self.name}:{self.number + each}".encode() for each in range(self.rng.randrange(1, 4))]
-            batch = build_batch(
-                [Record(timestamp=BEGIN_MS, value=value) for value in values],
-                producer_id=given.producer_id,
-                producer_epoch=given.producer_epoch,
-                base_sequence=self.number,
-            )
-            self.number += len(values)
-            while (answer := await self.produce(self.place, batch)) is None or answer[0] in AGAIN:
-                await self.rest()
-            code, offset = answer
-            assert code is Code.NONE, f"{self.name}: {self.place} answers {code.name} at sequence {self.number}"
-            self.world.promises.answered(self.place, offset, values)
-            await trio.sleep(self.rng.uniform(0.0, 0.6))
 
 
 class Consumer(Client):

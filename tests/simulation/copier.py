@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kpybroker.peers.channel import PeerGone
 from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
 from kpybroker.wire.messages.add_partitions_to_txn import (
@@ -16,7 +15,6 @@ from kpybroker.wire.messages.add_partitions_to_txn import (
     AddPartitionsToTxnTopic,
 )
 from kpybroker.wire.messages.end_txn import EndTxnRequest, EndTxnResponse
-from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from kpybroker.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from kpybroker.wire.messages.offset_fetch import (
     OffsetFetchRequest,
@@ -34,7 +32,8 @@ from kpybroker.wire.records.batch import build_batch
 from kpybroker.wire.records.record import Record
 from kpybroker.wire.schema import Message
 
-from .clients import AGAIN, COMMITTED, Client, R, records_of
+from .clients import AGAIN, COMMITTED, R, records_of
+from .coordinated import GROUP, TRANSACTION, Coordinated
 from .promises import Place
 from .world import BEGIN_MS
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from .world import World
 
 TRANSACTION_TIMEOUT_MS = 20_000
-GROUP, TRANSACTION = 0, 1
 ATTEMPT = b"~"
 """Between the value that was read and the number of the attempt to write it."""
 
@@ -51,11 +49,11 @@ class BeginAgain(Exception):
     """The transaction can't be ended as it was meant to: the copier starts from what is committed."""
 
 
-class Copier(Client):
+class Copier(Coordinated):
     """Copies a partition in transactions, some of which it aborts."""
 
     def __init__(self, world: World, name: str, source: Place, target: Place) -> None:
-        super().__init__(world, name)
+        super().__init__(world, name, key=name)
         self.source = source
         self.target = target
         self.position = 0
@@ -64,7 +62,6 @@ class Copier(Client):
         """Of transaction.version: 2 is that of KIP-890."""
         self._producer = (-1, -1)
         self._sequence = 0
-        self._coordinators: dict[int, int] = {}
 
     async def run(self, stop: trio.Event) -> None:
         """Until `stop` is set and everything is copied."""
@@ -194,32 +191,8 @@ class Copier(Client):
     async def _coordinated(
         self, kind: int, request: Message, response_class: type[R], version: int, error: Callable[[R], int]
     ) -> R:
-        """What the coordinator answers, asked until it says yes or no. Raises: BeginAgain."""
-        while True:
-            node_id = self._coordinators.get(kind)
-            if node_id is None:
-                await self._find(kind)
-                continue
-            try:
-                response = await self.ask(node_id, request, response_class, version)
-            except PeerGone:
-                self._coordinators.pop(kind)
-                await self.rest()
-                continue
-            code = Code(error(response))
-            if code is Code.NONE:
-                return response
-            self.world.trace(self.name, f"{type(request).__name__} is answered by {node_id}: {code.name}")
-            if code not in AGAIN:
-                raise BeginAgain(f"{type(request).__name__}: {code.name}")
-            self._coordinators.pop(kind)
-            await self.rest()
-
-    async def _find(self, kind: int) -> None:
-        request = FindCoordinatorRequest(key_type=kind, coordinator_keys=[self.name])
-        response = await self.ask_any(request, FindCoordinatorResponse, 4)
-        found = response.coordinators[0]
-        if found.error_code == Code.NONE:
-            self._coordinators[kind] = found.node_id
-        else:
-            await self.rest()
+        """What the coordinator answers that says yes. Raises: BeginAgain if it says no."""
+        code, response = await self.coordinated(kind, request, response_class, version, error)
+        if code is not Code.NONE:
+            raise BeginAgain(f"{type(request).__name__}: {code.name}")
+        return response

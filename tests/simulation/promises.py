@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpybroker.cluster.image import EMPTY
 
+from .group_promises import GroupPromises
+
 if TYPE_CHECKING:
     from kpybroker.cluster.image import ClusterImage
     from kpybroker.node import Node
@@ -36,6 +38,7 @@ class Promises:
         self.aborted: set[bytes] = set()
         """Values of transactions that were certainly aborted."""
         self.latest: dict[tuple[Place, int], int] = {}
+        self.group = GroupPromises()
         self._leaders: dict[tuple[Place, int], int] = {}
         self._controllers: dict[int, int] = {}
         self._watermarks: dict[tuple[Place, int, int], int] = {}

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from .administrator import Administrator
-from .clients import COMMITTED, UNCOMMITTED, Client, Consumer, Producer
+from .clients import COMMITTED, UNCOMMITTED, Client, Consumer
 from .copier import ATTEMPT, Copier
 from .faults import Faults
+from .member import Member
+from .producer import Producer
 from .promises import Place
+from .trimmer import Trimmer
 
 if TYPE_CHECKING:
     from .world import World
@@ -23,6 +26,8 @@ LIMIT_S = 120.0
 SETTLED_S = 3.0
 SOURCES = [Place("in", 0), Place("in", 1)]
 COPIES = [Place("out", 0), Place("out", 1)]
+TRIMMED = Place("trimmed", 0)
+GROUP, MEMBERS = "readers", 3
 
 
 async def under_load(world: World, duration_s: float) -> None:
@@ -32,11 +37,14 @@ async def under_load(world: World, duration_s: float) -> None:
     await world.until_healthy()
     for name in ("in", "out"):
         await Client(world, "admin").create_topic(name, 2)
+    await Client(world, "admin").create_topic(TRIMMED.topic, 1)
     faults = world.faults = Faults(world)
     async with trio.open_nursery() as consuming:
         for place in (*SOURCES, *COPIES):
             for isolation in (UNCOMMITTED, COMMITTED):
                 consuming.start_soon(Consumer(world, f"consumer-{place}-{isolation}", place, isolation).run)
+        for number in range(MEMBERS):
+            consuming.start_soon(Member(world, f"member-{number}", GROUP, SOURCES).run)
         stop, written = trio.Event(), trio.Event()
         async with trio.open_nursery() as copying:
             for source, target in zip(SOURCES, COPIES, strict=True):
@@ -44,7 +52,9 @@ async def under_load(world: World, duration_s: float) -> None:
             async with trio.open_nursery() as producing:
                 administrator = Administrator(world, "administrator")
                 producing.start_soon(administrator.run, stop)
-                for number, place in enumerate([*SOURCES, SOURCES[0]]):
+                trimmer = Trimmer(world, "trimmer", TRIMMED)
+                producing.start_soon(trimmer.run, stop)
+                for number, place in enumerate([*SOURCES, SOURCES[0], TRIMMED]):
                     producing.start_soon(Producer(world, f"p{number}", place).run, stop)
                 await faults.run(duration_s)
                 await world.until_healthy()
@@ -55,9 +65,13 @@ async def under_load(world: World, duration_s: float) -> None:
                 await _in_time(producing, "producers")
             written.set()
             await _in_time(copying, "copiers")
+        await _all_handed(world)
         administrator.check()
         consuming.cancel_scope.cancel()
     await _look_at_everything(world)
+    for place, (offset, _) in (await Member(world, "last-member", GROUP, SOURCES).committed_offsets(SOURCES)).items():
+        world.promises.group.final(place, offset)
+    await trimmer.check()
 
 
 async def blackouts(world: World, count: int) -> None:
@@ -91,6 +105,16 @@ async def _in_time(nursery: trio.Nursery, what: str) -> None:
             await trio.sleep(0.1)
         return
     raise AssertionError(f"{what} are not at their end in {LIMIT_S:g} s")
+
+
+async def _all_handed(world: World) -> None:
+    """Raises: AssertionError unless the group is given all that was acknowledged."""
+    promises = world.promises
+    with trio.move_on_after(LIMIT_S):
+        while not all(promises.group.has_had(place, promises.acknowledged[place]) for place in SOURCES):
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"the group was not given everything in {LIMIT_S:g} s")
 
 
 async def _look_at_everything(world: World) -> None:

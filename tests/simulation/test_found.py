@@ -6,6 +6,7 @@ import trio
 
 from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 
+from .administrator import Administrator
 from .clients import Client
 from .world import SimulatedNode, World
 
@@ -30,6 +31,25 @@ def test_one_that_stops_before_it_is_registered_has_stopped_cleanly() -> None:
         assert not last.disk.exists(MARKER)
         await last.stop()
         assert last.disk.content(MARKER) == left
+
+    World(SEED).play(story)
+
+
+def test_one_that_stops_before_its_logs_are_recovered_has_not_stopped_cleanly() -> None:
+    """Its logs may end in what is no batch, and their indexes may tell of what is lost: the next start reads them."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        last = world.nodes[3]
+        await last.crash(power=False)
+        world.network.cut_off({(last.machine.name, f"node{other}") for other in (1, 2)})
+        last.start()
+        await trio.sleep(5)
+        assert not last.in_service
+        await last.stop()
+        assert not last.disk.exists(MARKER)
 
     World(SEED).play(story)
 
@@ -77,6 +97,34 @@ def test_nobody_coordinates_before_the_controller_has_heard_of_its_new_life() ->
         await world.until_healthy()
 
     World(SEED).play(story)
+
+
+def test_what_is_committed_while_a_node_comes_to_its_end_is_no_other_reason() -> None:
+    """The metadata log's last sync is over when the fetchers are at their end already, and are told to fetch more."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        await Client(world, "admin").create_topic("in", 2)
+        leader = next(node for node in world.nodes.values() if node.node._cluster.raft.is_leader)
+        other = next(node for node in world.nodes.values() if node is not leader)
+        await other.stop()  # so that nothing is committed without the leader's disk
+        leader.disk_delay_s = (0.2, 0.3)
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(_change_leaders, Administrator(world, f"administrator-{number}"))
+            await trio.sleep(3.0)
+            await leader.crash(power=False)
+            nursery.cancel_scope.cancel()
+
+    World(2).play(story)
+
+
+async def _change_leaders(administrator: Administrator) -> None:
+    while True:
+        await administrator.reorder("in")
+        await administrator.elect()
 
 
 def _shards(node: SimulatedNode) -> list[object]:

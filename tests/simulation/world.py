@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import zlib
 from collections.abc import Awaitable, Callable
@@ -12,10 +13,12 @@ import trio
 
 from kpybroker.clock import SimulatedClock
 from kpybroker.config import BrokerConfig
+from kpybroker.endings import NodeFailed, StartupFailed
 from kpybroker.ids import Ids
 from kpybroker.node import Node
+from kpybroker.storage.errors import StorageFailed
 
-from .disk import SimulatedDisk
+from .disk import SimulatedDisk, Trouble
 from .network import SimulatedNetwork
 from .promises import Promises
 from .scheduling import chance, run
@@ -23,6 +26,8 @@ from .scheduling import chance, run
 CLUSTER_ID = "vPeOCWypqUOSepEvx0cbog"
 BEGIN_MS = 1_700_000_000_000
 PORT, CONTROLLER_PORT = 9092, 9093
+FOLDERS = ("/data", "/more")
+"""The first one has the metadata, too."""
 LOOK_S = 0.05
 HEALED_S = 120.0
 QUICK_DISK_S = (0.0, 0.002)
@@ -36,6 +41,7 @@ SETTINGS = {
     "transaction.state.log.min.isr": "2",
     "transaction.state.log.replication.factor": "3",
     "offsets.topic.replication.factor": "3",
+    "group.initial.rebalance.delay.ms": "500",
     "min.insync.replicas": "2",
     "default.replication.factor": "3",
     "replica.lag.time.max.ms": "6000",
@@ -68,7 +74,8 @@ class SimulatedNode:
         self._stop = trio.Event()
         self._gone = trio.Event()
         self._scope = trio.CancelScope()
-        self._doomed = False
+        self.ill = False
+        """Its disk was in trouble in this life: it may come to its end, or to no beginning."""
         host = self.machine.name
         settings = SETTINGS | (SNAPSHOTS if world.chance("snapshots").random() < 0.5 else {})
         settings |= {
@@ -80,7 +87,7 @@ class SimulatedNode:
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
             "controller.quorum.voters": ",".join(f"{each}@node{each}:{CONTROLLER_PORT}" for each in voters),
             "controller.quorum.bootstrap.servers": "",
-            "log.dirs": "/data",
+            "log.dirs": ",".join(FOLDERS),
         }
         self.config = BrokerConfig.load(None, settings, None)
 
@@ -99,7 +106,8 @@ class SimulatedNode:
         self.lives += 1
         self.world.trace("start", self.id)
         self.machine.restart()
-        self._stop, self._gone, self._scope, self._doomed = trio.Event(), trio.Event(), trio.CancelScope(), False
+        self._stop, self._gone, self._scope = trio.Event(), trio.Event(), trio.CancelScope()
+        self.ill = self.disk.trouble is not None
         self.node = Node(
             self.config,
             files=self.disk,
@@ -115,6 +123,11 @@ class SimulatedNode:
             _AT_WORK.set(self)  # whatever the node's tasks do
             with self._scope:
                 await node.run(self._stop)
+        except (NodeFailed, StartupFailed) as failure:
+            if not self.ill:
+                raise
+            self.world.trace("the end of", self.id, failure)
+            self.machine.fail(power=False)
         finally:
             if self.node is node:
                 self.node = None
@@ -130,6 +143,12 @@ class SimulatedNode:
         if self.world.chance("after a stop", self.id, self.lives).random() < POWER_OFF_AFTER_STOP:
             self.world.trace("power off after that", self.id)
             self.disk = self.disk.crash(self.world.chance("crash", self.id, self.lives))
+
+    def be_ill(self, trouble: Trouble) -> None:
+        """From now on its disk is in trouble."""
+        self.world.trace("disk", self.id, errno.errorcode[trouble.errno], trouble.folder)
+        self.disk.trouble = trouble
+        self.ill = True
 
     async def settled(self) -> None:
         """Return when it runs, or is at its end, for good."""
@@ -259,5 +278,5 @@ class _Bugs(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        if record.exc_info and not isinstance(record.exc_info[1], StorageFailed):  # that of a disk that is in trouble
             self._world.bugs.append(f"{record.getMessage()}: {record.exc_info[1]!r}")

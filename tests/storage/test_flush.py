@@ -52,6 +52,20 @@ def test_a_second_flush_syncs_what_changed(disk, make_log):
     assert synced(disk, before) == ["00000000000000000000.log"]
 
 
+def test_what_was_renamed_while_it_was_open_is_synced_by_its_new_name(disk, make_log):
+    log = make_log()
+    append(log, b"a")
+    log.flush()
+    log.move_to("/data/u-0")
+    append(log, b"b")
+    before = len(disk.trace)
+    flush = log.begin_close()
+    flush.let_go()  # as close_logs does: the files are opened again, by their names
+    log.close(clean=False)
+    flush.run()
+    assert ("sync", "/data/u-0/00000000000000000000.log") in disk.trace[before:]
+
+
 def test_a_roll_makes_the_old_segment_due(disk, make_log):
     log = make_log(config(segment_bytes=150))
     append(log, b"x" * 50)
