@@ -23,6 +23,10 @@ class InjectingFile:
     def path(self) -> str:
         return self._file.path
 
+    @path.setter
+    def path(self, path: str) -> None:
+        self._file.path = path
+
     def fileno(self) -> int:
         return self._file.fileno()
 
