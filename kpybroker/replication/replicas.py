@@ -231,7 +231,7 @@ class Replicas:
             partition.lead(after)
         elif before is None or self._me not in before.replicas:  # its folder is made now, so that a restart finds it
             self._open(self._hold(topic, index, after))
-        elif len(after.replicas) > 1:
+        elif len(after.replicas) > 1 and (topic.name, index) not in self._offline:
             partition = self._hold(topic, index, after)
         if partition is None:
             partition = self._partitions.get((topic.name, index))

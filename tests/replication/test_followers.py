@@ -386,3 +386,16 @@ async def test_a_replica_that_is_deleted_while_its_start_is_looked_for_is_left_a
         deleted.set()
         await until(lambda: not two.fetchers._fetchers)
         assert partition.log.generation == generation
+
+
+async def test_a_replica_in_a_folder_that_has_failed_is_not_made_anew_elsewhere(tmp_path: Path) -> None:
+    """The next start would find it twice; and an empty one may be in sync, as far as the controller knows."""
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        replicas = cluster.nodes[2].replicas
+        assert replicas.get(TOPIC, 0).log.log_end_offset == 0
+        replicas.folder_failed(replicas._logs.dirs[0])
+        cluster.say(isr=(1,))
+        with pytest.raises(Refused) as refused:
+            replicas.get(TOPIC, 0)
+        assert refused.value.code is Code.KAFKA_STORAGE_ERROR

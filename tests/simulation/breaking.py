@@ -17,7 +17,6 @@ from kpybroker.cluster.machines.raft_leader import Leadership
 from kpybroker.cluster.machines.raft_log import LogView
 from kpybroker.cluster.raft_node import RaftNode
 from kpybroker.coordinators import loading
-from kpybroker.coordinators.machines.classic_group import ClassicGroup
 from kpybroker.coordinators.machines.offsets import Offsets
 from kpybroker.coordinators.machines.transaction_shard import TransactionShard
 from kpybroker.coordinators.shards import Shard
@@ -124,9 +123,6 @@ COORDINATORS = {
         TransactionShard.loaded,
         "out.actions = [WriteMarkers(transactional_id) for transactional_id in self._prepared]",
         "pass",
-    ),
-    "a former generation commits nothing": Broken(
-        ClassicGroup.commit_fault, "if generation != self.generation:", "if False:"
     ),
 }
 RULES = {**REPLICATION, **CONTROLLER, **PRODUCERS, **COORDINATORS}

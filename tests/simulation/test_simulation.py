@@ -73,6 +73,11 @@ def test_a_seed_gives_the_same_history_again() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_each_rule_is_in_the_product(rule: str) -> None:
+    assert code_of(RULES[rule])
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_each_rule_is_missed(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config, rule: str) -> None:
     size = pytestconfig.getoption("--campaign-size")
     if size is None and rule not in SOON:
@@ -83,7 +88,7 @@ def test_each_rule_is_missed(monkeypatch: pytest.MonkeyPatch, pytestconfig: pyte
             if rule == IN_THE_DARK:
                 World(seed).play(partial(blackouts, count=4))
             else:
-                play(seed, 30.0)
+                play(seed, 30.0 if size is None else 3 * DURATION_S)
         except Exception as found:  # an assertion, or a group with one
             print(f"seeds needed: {seed - SOON.get(rule, 0) + 1} ({found})")
             return
