@@ -33,8 +33,8 @@ class LogDir:
         self.id = directory_id
         """The directory id by which the metadata knows it (KIP-858)."""
         self.clean = clean
-        self.sound = clean
-        """Every log was closed by its last user, or has been recovered: without that none may be taken for clean."""
+        self.unrecovered: set[TopicPartition] | None = set() if clean else None
+        """Logs that could not be recovered when this node started; None: nobody has tried, or not with all."""
         self.failure: StorageFailed | None = None
         """Why it is offline."""
         self.open_logs: dict[TopicPartition, Log] = {}
@@ -52,6 +52,14 @@ class LogDir:
         self._cleaned_there = dict(self._cleaned)  # what the file says
         self._log_starts_lock = trio.Lock()
         self._log_starts_asked = self._log_starts_written = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether every log was closed by its last user, or has been recovered: else none may be taken for clean.
+
+        One that could not be at first, for want of room maybe, has been once it is open.
+        """
+        return self.unrecovered is not None and self.unrecovered <= self.open_logs.keys()
 
     @property
     def path(self) -> str:
@@ -106,6 +114,8 @@ class LogDir:
         target = self.data_dir.doomed_folder(topic, index, unique, kind)
         opened = self.open_logs.pop((topic, index), None)
         self.forget(topic, index)
+        if self.unrecovered:
+            self.unrecovered.discard((topic, index))
         if opened is not None:
             try:
                 opened.move_to(target)

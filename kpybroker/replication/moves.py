@@ -195,7 +195,7 @@ class Moves:
             try:
                 self._resume(home, folder)
             except StorageFailed as failure:
-                home.sound = False  # a copy may be there that was not recovered
+                home.unrecovered = None  # a copy may be there that was not
                 self._logs.trouble.met(f"go on with {folder.path}", failure)
 
     def _resume(self, home: LogDir, folder: PartitionFolder) -> None:

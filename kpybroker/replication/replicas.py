@@ -180,17 +180,18 @@ class Replicas:
 
         A log that can't be opened is logged, and answers its clients with KAFKA_STORAGE_ERROR.
         """
-        left: set[LogDir | None] = set()
+        left: dict[LogDir | None, set[tuple[str, int]]] = {}
         for partition in list(self.mine()):
             try:
                 await trio.to_thread.run_sync(partition.load)
             except StorageFailed as failure:
                 partition.failed("recover", failure)
-                left.add(self._logs.dir_of(partition.topic, partition.index))
+                place = partition.topic, partition.index
+                left.setdefault(self._logs.dir_of(*place), set()).add(place)
             else:
                 partition.begin()
         for home in self._logs.dirs:
-            home.sound = home not in left
+            home.unrecovered = left.get(home, set())
 
     def apply(self, delta: Delta) -> None:
         """Follow a change of the metadata: topics come and go, leaders change, settings change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from kpybroker.storage.errors import StorageFailed
 from kpybroker.wire.codes import Code, Refused
 from kpybroker.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from kpybroker.wire.messages.list_offsets import (
@@ -399,3 +401,28 @@ async def test_a_replica_in_a_folder_that_has_failed_is_not_made_anew_elsewhere(
         with pytest.raises(Refused) as refused:
             replicas.get(TOPIC, 0)
         assert refused.value.code is Code.KAFKA_STORAGE_ERROR
+
+
+async def test_a_folder_is_sound_once_all_of_its_logs_are_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a clean stop says so of what nobody has read; and a log that waited for room would cost it its word."""
+    async with brokers(tmp_path) as cluster:
+        cluster.say(replicas=(1, 2), leader=1)
+        one = cluster.nodes[1]
+        one.produce(b"a")
+        one.scope.cancel()
+        one.reopen()
+        (home,) = one.logs.dirs
+        assert not home.sound
+
+        def no_room(*_: object) -> None:
+            raise StorageFailed(str(tmp_path), OSError(errno.ENOSPC, "no room"))
+
+        with monkeypatch.context() as full:
+            full.setattr(home, "load", no_room)
+            await one.replicas.recover()
+        assert not home.sound
+        one.logs.trouble.forget((TOPIC, 0))  # it would be left alone for a while
+        assert one.partition.log.log_end_offset == 1
+        assert home.sound
