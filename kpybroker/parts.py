@@ -227,6 +227,7 @@ class BrokerParts:
             self.replicas,
             clock,
             heard_s=lambda: cluster.broker.heard_s,
+            heartbeat_s=lambda: self.live.current.broker_heartbeat_interval_ms / 1000,
             session_s=lambda: self.live.current.broker_session_timeout_ms / 1000,
         )
         duties.start_soon(isolation.run, name="isolation")

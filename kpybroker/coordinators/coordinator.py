@@ -90,6 +90,11 @@ class Coordinator(Generic[M]):
         shard.require_active()
         return shard
 
+    def is_doubtful(self, index: int) -> bool:
+        """Whether this node coordinates a partition as far as it knows, which may not be far enough."""
+        shard = self._shards.get(index)
+        return shard is not None and shard.log.doubtful
+
     @property
     def shards(self) -> list[Shard[M]]:
         """All shards on this node, in whatever state."""

@@ -40,6 +40,11 @@ class PartitionLog:
         return opened is not None and opened.failure is not None and not opened.failure.temporary
 
     @property
+    def doubtful(self) -> bool:
+        """Whether another node may lead the partition by now, without this one having heard of it."""
+        return self._partition.doubtful
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all. A log that can't be opened is not: reading it will say what is wrong."""
         try:

@@ -31,6 +31,11 @@ class ShardLog(Protocol):
         ...
 
     @property
+    def doubtful(self) -> bool:
+        """Whether another node may lead the partition by now, without this one having heard of it."""
+        ...
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no batch at all: there is nothing to load."""
         ...

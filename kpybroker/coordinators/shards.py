@@ -137,6 +137,8 @@ class Shard(Generic[M]):
         if self.state is not ShardState.ACTIVE:
             loading = self.state is ShardState.LOADING
             raise Refused(Code.COORDINATOR_LOAD_IN_PROGRESS if loading else Code.NOT_COORDINATOR)
+        if self.log.doubtful:  # what it knows may have been overtaken: offsets committed elsewhere, sessions ended
+            raise Refused(Code.NOT_COORDINATOR)
 
     async def ask(
         self,

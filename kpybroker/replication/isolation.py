@@ -7,6 +7,9 @@ that, who look for another node then and ask it who leads. Told REQUEST_TIMED_OU
 NOT_LEADER_OR_FOLLOWER ask here who leads: librdkafka has no other connection if this node is all it needs (measured:
 either way until the network was whole again, after 16 s; so it is 3.5 s with a session of 2.5 s).
 
+Its coordinators refuse whoever asks (`Shard.require_active`), before the other leader's can have begun: a transaction
+that was committed there has moved offsets that are not known here, and who read them here did its work twice.
+
 It is a guess, so nothing is given up for it: what needs nobody else (acks=1, reading) goes on, and so does all of it
 where the controllers alone are out of reach.
 """
@@ -19,8 +22,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from kpybroker.replication.machines.leader import NEVER_S
-
 if TYPE_CHECKING:
     from kpybroker.clock import Clock
     from kpybroker.replication.replicas import Replicas
@@ -29,19 +30,29 @@ log = logging.getLogger("kpybroker.replication")
 
 LOOKS: Final = 10
 """How often in a session it is looked."""
+SURE: Final = 0.9
+"""For how much of a session the last answer is good: doubts come before the controller's."""
 
 
 class Isolation:
     """Tells the partitions; `run` is a task of the node's."""
 
     def __init__(
-        self, replicas: Replicas, clock: Clock, *, heard_s: Callable[[], float], session_s: Callable[[], float]
+        self,
+        replicas: Replicas,
+        clock: Clock,
+        *,
+        heard_s: Callable[[], float],
+        heartbeat_s: Callable[[], float],
+        session_s: Callable[[], float],
     ) -> None:
         """`heard_s`: when the newest heartbeat was sent that the controller has answered, monotonic seconds."""
         self._replicas = replicas
         self._clock = clock
         self._heard_s = heard_s
+        self._heartbeat_s = heartbeat_s
         self._session_s = session_s
+        self._sure = True
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -51,11 +62,13 @@ class Isolation:
             self._look(session_s)
 
     def _look(self, session_s: float) -> None:
-        around, now_s = self._replicas.around, self._clock.monotonic_s()
-        cut_off, was_cut_off = now_s - self._heard_s() > session_s, around.silent_since_s != NEVER_S
-        around.silent_since_s = now_s - session_s if cut_off else NEVER_S
-        if cut_off and not was_cut_off:
-            log.warning("no controller has been heard for %g s: what is led here may be led by others", session_s)
-        if cut_off:
-            for partition in self._replicas.held():
-                partition.doubt()
+        around, heard_s, now_s = self._replicas.around, self._heard_s(), self._clock.monotonic_s()
+        around.sure_until_s = heard_s + session_s * SURE
+        around.silent_since_s = heard_s + self._heartbeat_s()  # when followers and controller were to be heard again
+        was_sure, self._sure = self._sure, now_s <= around.sure_until_s
+        if self._sure:
+            return
+        if was_sure:
+            log.warning("no controller has been heard for %.1f s: others may lead what is led here", now_s - heard_s)
+        for partition in self._replicas.held():
+            partition.doubt()

@@ -482,7 +482,8 @@ class Partition(ReplicaLog):
     @property
     def doubtful(self) -> bool:
         """Whether another may lead, and this node be cut off from who would tell: see `isolation`."""
-        return self._leading is not None and self._leading.waits_for_silent(self._around.silent_since_s)
+        leading, around = self._leading, self._around
+        return leading is not None and around.now_s() > around.sure_until_s and leading.misses(around.silent_since_s)
 
     def doubt(self) -> None:
         """The controller has not been heard for long: whoever waits in vain here finds so."""

@@ -54,8 +54,13 @@ class Surroundings(Protocol):
         ...
 
     @property
+    def sure_until_s(self) -> float:
+        """Until then the controller has not had others lead for want of this node's heartbeats, monotonic seconds."""
+        ...
+
+    @property
     def silent_since_s(self) -> float:
-        """Who has not been heard since then is as far out of reach as the controller is; NEVER_S: that is heard."""
+        """After that time, who has not been heard since then is as far out of reach as the controller is."""
         ...
 
     def now_s(self) -> float:
@@ -110,8 +115,8 @@ class Node:
         self._placed = placed
         self.flush = flusher.want
         self.propose: Propose = _nobody_to_ask
-        self.silent_since_s = NEVER_S
-        """As Surroundings.silent_since_s; `Isolation` says."""
+        self.sure_until_s, self.silent_since_s = float("inf"), NEVER_S
+        """As in Surroundings; `Isolation` says."""
         self.former_life = False
 
     @property

@@ -29,6 +29,7 @@ class FakeLog:
         self.leader_epoch = 0
         self._high_watermark = 0
         self._moved = trio.Event()
+        self.doubtful = False
 
     @property
     def high_watermark(self) -> int:

@@ -21,6 +21,7 @@ def around(**given: Callable[..., Any]) -> Any:
         "me": ME,
         "lag_s_max": 30.0,
         "followers_have_readers": False,
+        "sure_until_s": float("inf"),
         "silent_since_s": NEVER_S,
         "former_life": False,
         "now_s": trio.current_time,

@@ -54,6 +54,8 @@ class Copier(Coordinated):
 
     def __init__(self, world: World, name: str, source: Place, target: Place) -> None:
         super().__init__(world, name, key=name)
+        self._consumer = Coordinated(world, f"{name}-consumer", key=name)
+        """Has connections of its own, and its own opinion of who coordinates the group, as the clients' consumers."""
         self.source = source
         self.target = target
         self.position = 0
@@ -101,6 +103,7 @@ class Copier(Coordinated):
             OffsetFetchResponse,
             8,
             lambda each: each.groups[0].error_code or each.groups[0].topics[0].partitions[0].error_code,
+            by=self._consumer,
         )
         self.position = max(fetched.groups[0].topics[0].partitions[0].committed_offset, 0)
 
@@ -189,10 +192,17 @@ class Copier(Coordinated):
             self._producer, self._sequence = (response.producer_id, response.producer_epoch), 0
 
     async def _coordinated(
-        self, kind: int, request: Message, response_class: type[R], version: int, error: Callable[[R], int]
+        self,
+        kind: int,
+        request: Message,
+        response_class: type[R],
+        version: int,
+        error: Callable[[R], int],
+        *,
+        by: Coordinated | None = None,
     ) -> R:
         """What the coordinator answers that says yes. Raises: BeginAgain if it says no."""
-        code, response = await self.coordinated(kind, request, response_class, version, error)
+        code, response = await (by or self).coordinated(kind, request, response_class, version, error)
         if code is not Code.NONE:
             raise BeginAgain(f"{type(request).__name__}: {code.name}")
         return response

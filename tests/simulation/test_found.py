@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import trio
 
+from kpybroker.wire.codes import Code
 from kpybroker.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from kpybroker.wire.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+)
+from kpybroker.wire.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+)
 
 from .administrator import Administrator
 from .clients import Client
+from .coordinated import GROUP, Coordinated
 from .world import SimulatedNode, World
 
 SEED = 1
@@ -119,6 +133,55 @@ def test_what_is_committed_while_a_node_comes_to_its_end_is_no_other_reason() ->
             nursery.cancel_scope.cancel()
 
     World(2).play(story)
+
+
+def test_offsets_are_not_told_by_who_may_not_coordinate_any_more() -> None:
+    """Nor is a client sent there. Who is told an old offset does again what is done, in a transaction perhaps."""
+
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.start()
+        await world.until_healthy()
+        await Client(world, "admin").create_topic("in", 1)
+        old, new = Coordinated(world, "old", "group"), Coordinated(world, "new", "group")
+        await _commit(old, 1)
+        await world.until_healthy()
+        (cut_off,) = old._coordinators.values()
+        name = world.nodes[cut_off].machine.name
+        others = [each.machine.name for each in world.nodes.values() if each.machine.name != name]
+        world.network.cut_off({(name, each) for each in others} | {(each, name) for each in [*others, "new"]})
+        assert await _told_by(old, cut_off) == (Code.NONE, 1, Code.NONE)
+        await _commit(new, 2)
+        assert new._coordinators[GROUP] != cut_off
+        assert await _told_by(old, cut_off) == (Code.NOT_COORDINATOR, None, Code.COORDINATOR_NOT_AVAILABLE)
+        world.network.cut_off(set())
+        await world.until_healthy()
+        (told,) = [each for each in world.nodes if await _told_by(old, each) == (Code.NONE, 2, Code.NONE)]
+        assert told != cut_off
+
+    World(SEED).play(story)
+
+
+async def _commit(client: Coordinated, offset: int) -> None:
+    partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset, committed_metadata=None)
+    topics = [OffsetCommitRequestTopic(name="in", partitions=[partition])]
+    request = OffsetCommitRequest(group_id=client.key, member_id="", topics=topics)
+    code, _ = await client.coordinated(
+        GROUP, request, OffsetCommitResponse, 8, lambda each: each.topics[0].partitions[0].error_code
+    )
+    assert code is Code.NONE
+
+
+async def _told_by(client: Coordinated, node_id: int) -> tuple[Code, int | None, Code]:
+    """What a node says of an offset: the error, or the offset; and the error when it is asked who would know."""
+    topic = OffsetFetchRequestTopics(name="in", partition_indexes=[0])
+    groups = [OffsetFetchRequestGroup(group_id=client.key, topics=[topic])]
+    fetched = await client.ask(node_id, OffsetFetchRequest(groups=groups), OffsetFetchResponse, 8)
+    request = FindCoordinatorRequest(key_type=GROUP, coordinator_keys=[client.key])
+    found = await client.ask(node_id, request, FindCoordinatorResponse, 4)
+    (group,), (coordinator,) = fetched.groups, found.coordinators
+    offset = group.topics[0].partitions[0].committed_offset if group.topics else None
+    return Code(group.error_code), offset, Code(coordinator.error_code)
 
 
 async def _change_leaders(administrator: Administrator) -> None:

@@ -114,6 +114,6 @@ async def _owner(ctx: Context, topic: str, key: str, created: set[str]) -> Found
     if partition is None:
         return Found(Code.COORDINATOR_NOT_AVAILABLE)
     endpoint = ctx.endpoint(partition.leader)
-    if endpoint is None:
+    if endpoint is None or coordinator.is_doubtful(index):
         return Found(Code.COORDINATOR_NOT_AVAILABLE)
     return Found(Code.NONE, partition.leader, endpoint)

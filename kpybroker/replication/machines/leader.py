@@ -239,11 +239,9 @@ class Leader:
 
     # in-sync replicas
 
-    def waits_for_silent(self, since_s: float) -> bool:
-        """Whether a replica that has to have everything has not been heard since then (NEVER_S: it does not matter)."""
-        return since_s > NEVER_S and any(
-            self.followers[each].heard_s < since_s for each in self.maximal_isr & self.followers.keys()
-        )
+    def misses(self, since_s: float) -> bool:
+        """Whether a replica that has to have everything has not been heard since then."""
+        return any(self.followers[each].heard_s < since_s for each in self.maximal_isr & self.followers.keys())
 
     @property
     def under_min_isr(self) -> bool:
