@@ -409,7 +409,7 @@ def test_without_its_last_folder_the_node_ends(tmp_path: Path) -> None:
     assert (tmp_path / "metadata/__cluster_metadata-0").exists()
     assert not (tmp_path / "data/__cluster_metadata-0").exists()
     broker.create_topic("t")
-    shutil.rmtree(tmp_path / "data")
+    lose(tmp_path / "data")
     with pytest.raises(NodeFailed, match=f"all log dirs in {tmp_path}/data have failed"):
         ends(broker)
 
