@@ -187,8 +187,11 @@ class _Fetcher:
                     await trio.lowlevel.checkpoint()  # opening many logs takes time
                 followed.sent = self._position(followed.partition, config)
             except Refused as refused:
-                log.error("%s cannot be followed: %s", followed.partition, refused)
-                self.remove(key)
+                if refused.code is Code.KAFKA_STORAGE_ERROR:  # there may be room another time
+                    self._let_rest(key, followed, str(refused))
+                else:
+                    log.error("%s cannot be followed: %s", followed.partition, refused)
+                    self.remove(key)
                 continue
             if self.followed.get(key) is followed:
                 positions.append((key, followed.sent))

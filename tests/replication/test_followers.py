@@ -416,9 +416,6 @@ async def test_a_folder_is_sound_once_all_of_its_logs_are_recovered(
         (home,) = one.logs.dirs
         assert not home.sound
 
-        def no_room(*_: object) -> None:
-            raise StorageFailed(str(tmp_path), OSError(errno.ENOSPC, "no room"))
-
         with monkeypatch.context() as full:
             full.setattr(home, "load", no_room)
             await one.replicas.recover()
@@ -426,3 +423,38 @@ async def test_a_folder_is_sound_once_all_of_its_logs_are_recovered(
         one.logs.trouble.forget((TOPIC, 0))  # it would be left alone for a while
         assert one.partition.log.log_end_offset == 1
         assert home.sound
+
+
+async def test_a_follower_that_had_no_room_for_its_recovery_follows_when_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with brokers(tmp_path) as cluster, trio.open_nursery() as nursery:
+        cluster.say(replicas=(1, 2), leader=1)
+        one, two = cluster.nodes[1], cluster.nodes[2]
+        one.produce(b"a")
+        await until(lambda: two.partition.log.log_end_offset == 1)
+        two.scope.cancel()
+        two.reopen()
+        (home,) = two.logs.dirs
+        tried = 0
+
+        def full(*_: object) -> None:
+            nonlocal tried
+            tried += 1
+            two.logs.trouble.forget((TOPIC, 0))  # it would be left alone for a while
+            no_room()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(home, "load", full)
+            await two.replicas.recover()
+            two.scope = trio.CancelScope()
+            nursery.start_soon(two.run)
+            one.produce(b"b")
+            await until(lambda: tried > 3)
+        two.logs.trouble.forget((TOPIC, 0))
+        await until(lambda: one.partition.high_watermark == 2)
+        nursery.cancel_scope.cancel()
+
+
+def no_room(*_: object) -> None:
+    raise StorageFailed("somewhere", OSError(errno.ENOSPC, "no room"))
