@@ -35,6 +35,9 @@ MEMBERS: Final = 2
 SESSION_MS: Final = 3000
 BATCH: Final = 500
 """Records in a transaction of the copies at most: enough to catch up with what has gathered while they were cut off."""
+SAYS_WITHIN_S: Final = 5.0
+OUTERMOST: Final = b" in <module>\n"
+"""What faulthandler says of a process's main thread ends so."""
 LIMIT_S: Final = 180.0
 CLIENT: Final = {
     "log_level": 0,  # a line for every attempt to connect to a broker that is down
@@ -338,16 +341,24 @@ class Copied:
         metadata since it was asked last, and is another one now (confluentinc/librdkafka#5511): a hang of the client's.
         Whatever else they do is a stall.
         """
-        said = self._log_path.stat().st_size
-        for copy in self._copies:  # one after the other: they write to the same file, a piece of a line at a time
-            copy.signal(signal.SIGUSR1)
-            time.sleep(0.1)  # until it has said it: nothing tells when
-        if b"in _send_offsets" in self._log_path.read_bytes()[said:]:
+        # One after the other: they write to the same file, a piece of a line at a time.
+        said = b"".join(self._where(copy) for copy in self._copies)
+        if b"in _send_offsets" in said:
             self.hangs += 1
         else:
             self.stalls += 1
         for copy in self._copies:
             copy.signal(signal.SIGKILL)
+
+    def _where(self, copy: Copy) -> bytes:
+        """The stack of a copy, as it says it; what there is of that if it has ended, or takes SAYS_WITHIN_S."""
+        begin, deadline_s = self._log_path.stat().st_size, time.monotonic() + SAYS_WITHIN_S
+        copy.signal(signal.SIGUSR1)
+        while OUTERMOST not in (said := self._log_path.read_bytes()[begin:]):
+            if not copy.running or time.monotonic() > deadline_s:
+                break
+            time.sleep(0.01)  # between two looks
+        return said
 
     def stop(self) -> None:
         for copy in self._copies:

@@ -39,9 +39,13 @@ class Copy:
         self._ends = ends
         self._log_path = log_path
 
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def ensure(self) -> None:
         """Start it if it does not run."""
-        if self.process is not None and self.process.poll() is None:
+        if self.running:
             return
         if self.process is not None:
             self._ends[self.process.returncode] += 1
